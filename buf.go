@@ -1,0 +1,214 @@
+package imsg
+
+import (
+	"io"
+	"iter"
+	"os"
+	"syscall"
+	"time"
+
+	"example.org/imsg/ibuf"
+	"example.org/imsg/internal/unixmsg"
+)
+
+// A Buf is one side of a channel for programs with an event loop of their own:
+// they wait until the socket can be read or written and then call ReadSocket
+// or WriteSocket. Its descriptor may be blocking or not; Buf does not close it
+// and changes no option of it. A Buf must not be used by several goroutines at
+// a time. It corresponds to struct imsgbuf.
+type Buf struct {
+	codec
+	fd   int
+	in   input
+	out  output
+	bufs [][]byte
+	rerr error
+	werr error
+}
+
+// NewBuf makes one side of a channel of the descriptor fd, which it borrows: a
+// stream socket of the unix domain that must stay open while the Buf is used.
+// cfg may be nil. It corresponds to imsgbuf_init.
+func NewBuf(fd int, cfg *Config) *Buf {
+	b := &Buf{fd: fd}
+	b.codec.init(cfg)
+	b.in.init(&b.codec)
+	b.out.c = &b.codec
+	return b
+}
+
+// AllowFDPass enables file passing in both directions. It corresponds to
+// imsgbuf_allow_fdpass.
+func (b *Buf) AllowFDPass() { b.cfg.AllowFDPass = true }
+
+// ReadSocket receives once from the socket; take the messages with Get or All
+// afterwards, also when there is an error. It returns nil when nothing has
+// arrived (EAGAIN), io.EOF when the peer has closed the channel between
+// messages, ErrQueueFull when Config.MaxPendingBytes wait to be taken, and an
+// *OpError otherwise: io.ErrUnexpectedEOF inside a message, *HeaderError, or
+// the system call's. Errors of the stream are final and are returned again. It
+// corresponds to imsgbuf_read.
+func (b *Buf) ReadSocket() error {
+	if b.rerr != nil {
+		return b.rerr
+	}
+	if n := b.in.framer.Pending(); n >= b.cfg.MaxPendingBytes {
+		return opError("receive", 0, b.in.full(n))
+	}
+	n, fd, lost, err := receive(b.fd, b.in.framer.Space(), b.cfg.AllowFDPass)
+	if err == syscall.EAGAIN {
+		b.in.framer.Idle()
+		return nil
+	}
+	if err == nil {
+		err = b.in.fed(n, fd, lost)
+	}
+	b.rerr = receiveError(err)
+	return b.rerr
+}
+
+// receiveError wraps what ends the receiving direction; io.EOF stays bare.
+func receiveError(err error) error {
+	if err == io.EOF {
+		return err
+	}
+	return opError("receive", 0, err)
+}
+
+// Get takes the oldest message that has arrived; ok is false if there is none.
+// The caller must close it. It corresponds to imsgbuf_get and imsg_get.
+func (b *Buf) Get() (m Message, ok bool) { return b.in.next() }
+
+// All takes the messages that have arrived, one after the other. The loop's
+// body must close each. It corresponds to calling imsgbuf_get in a loop.
+func (b *Buf) All() iter.Seq[Message] {
+	return func(yield func(Message) bool) {
+		for m, ok := b.Get(); ok; m, ok = b.Get() {
+			if !yield(m) {
+				return
+			}
+		}
+	}
+}
+
+// Compose queues a message with the payload data, whose parts are copied one
+// behind the other. A file f, if not nil, belongs to the queue when Compose
+// has returned nil: it is closed after it was sent, or by Clear. On an error
+// nothing was queued and f is still the caller's: ErrTooLarge, ErrQueueFull,
+// ErrNoFDPass. It corresponds to imsg_compose and imsg_composev.
+func (b *Buf) Compose(h Header, f *os.File, data ...[]byte) error {
+	if b.werr != nil {
+		return b.werr
+	}
+	return b.out.compose(b.own(h), f, true, data)
+}
+
+// ComposeBuffer is Compose for what is unread of buf, which is not copied. buf
+// and a file that it has belong to the queue if the error is nil. It
+// corresponds to imsg_compose_ibuf.
+func (b *Buf) ComposeBuffer(h Header, buf *ibuf.Buffer) error {
+	if b.werr != nil {
+		return b.werr
+	}
+	return b.out.composeBuffer(b.own(h), buf)
+}
+
+// Forward queues a copy of m, header and whole payload, however much of it was
+// read. Its file is not forwarded and stays with m. A message can be forwarded
+// more than once. It corresponds to imsg_forward.
+func (b *Buf) Forward(m Message) error {
+	p := m.f.Bytes()
+	if len(p) < HeaderSize {
+		return opError("forward", 0, ibuf.ErrInvalid)
+	}
+	if b.werr != nil {
+		return b.werr
+	}
+	return b.out.compose(m.Header(), nil, false, [][]byte{p[HeaderSize:]})
+}
+
+// QueueLen returns the number of messages that are not completely written. It
+// corresponds to imsgbuf_queuelen.
+func (b *Buf) QueueLen() int { return b.out.q.Len() }
+
+// WriteSocket writes once: what is queued, up to the next message with a file.
+// Call it again when the socket is writable while QueueLen is not 0. It
+// returns nil when the socket takes nothing for now (EAGAIN, ENOBUFS,
+// ETOOMANYREFS; in the last two cases, in which the socket looks writable
+// nevertheless, it has slept for a millisecond so that an event loop does not
+// spin). Other errors, such as EPIPE, are final: what was queued is discarded,
+// its files are closed, and every later call returns the error. It corresponds
+// to imsgbuf_write.
+func (b *Buf) WriteSocket() error {
+	err := b.write()
+	switch {
+	case later(err):
+		time.Sleep(time.Millisecond)
+		return nil
+	case err == syscall.EAGAIN:
+		return nil
+	}
+	return err
+}
+
+// Flush writes until nothing is queued. It waits in poll(2) while the socket
+// takes nothing: for ever, if the peer never reads. It corresponds to
+// imsgbuf_flush, but does not spin.
+func (b *Buf) Flush() error {
+	for pause := time.Millisecond; b.QueueLen() > 0 || b.werr != nil; {
+		err := b.write()
+		switch {
+		case err == nil:
+			pause = time.Millisecond
+		case later(err):
+			time.Sleep(pause)
+			pause = min(2*pause, maxPause)
+		case err == syscall.EAGAIN:
+			if err := unixmsg.Poll(b.fd, true, -1); err != nil {
+				return opError("send", 0, err)
+			}
+		default:
+			return err
+		}
+	}
+	return nil
+}
+
+// write makes one system call. It returns those errors bare that go away, and
+// keeps the others.
+func (b *Buf) write() error {
+	if b.werr != nil || b.QueueLen() == 0 {
+		return b.werr
+	}
+	bufs, file := b.out.q.Gather(b.bufs[:0], maxGather)
+	n, err := transmit(b.fd, bufs, file, b.cfg.AllowFDPass)
+	clear(bufs)
+	b.bufs = bufs
+	switch {
+	case err == nil:
+		b.out.wrote(n)
+	case err != syscall.EAGAIN && !later(err):
+		b.out.drop()
+		b.werr = opError("send", 0, err)
+		return b.werr
+	}
+	return err
+}
+
+// Clear discards everything that is queued to be sent and everything that was
+// received and not taken, with its files. A message that was sent in part
+// stays torn, so do this at a channel's end. The descriptor stays open. It
+// corresponds to imsgbuf_clear.
+func (b *Buf) Clear() {
+	b.in.framer.Clear()
+	b.out.drop()
+}
+
+// Stats returns what the channel has moved since NewBuf.
+func (b *Buf) Stats() Stats { return Stats{Sent: b.out.sent(), Received: b.in.count} }
+
+// PeerCred asks the kernel who is at the other end. On a socketpair that is
+// the process that made the pair, even after it gave that end to another one;
+// on a connection, whoever called connect(2) or listen(2).
+// errors.ErrUnsupported where the system cannot tell.
+func (b *Buf) PeerCred() (Cred, error) { return peerCred(b.fd) }

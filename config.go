@@ -1,0 +1,89 @@
+package imsg
+
+import "example.org/imsg/ibuf"
+
+// A Config says how a channel behaves. The zero Config, which nil stands for,
+// is C's: the current dialect, no file passing. A channel copies it.
+type Config struct {
+	Dialect Dialect
+
+	// AllowFDPass enables file passing in both directions. Without it a file
+	// to be sent is ErrNoFDPass, and what arrives unasked is closed; Dial and
+	// Listen ask the kernel to refuse it already at the sender, where it can
+	// (Linux 6.16). It corresponds to imsgbuf_allow_fdpass.
+	AllowFDPass bool
+
+	// Limits of what waits to be sent. One message always fits an empty queue.
+	MaxQueueBytes    int // default 16 MiB
+	MaxQueueMessages int // default none
+	MaxQueueFiles    int // default 256
+
+	// MaxPendingBytes limits what Buf.ReadSocket holds that Get has not taken;
+	// default 16 MiB. Conn reads only when it holds no message.
+	MaxPendingBytes int
+
+	// Trace, if not nil, is called for every message when it is queued to be
+	// sent and when it is taken. It runs inside the channel's locks: it must
+	// be quick and must not use the channel. The payload is valid during the
+	// call only.
+	Trace func(Event)
+}
+
+// maxHeldFiles is how many files may wait, in the legacy dialect, for the
+// message that claims them. Old writers send a file with the first byte of a
+// batch whose last message claims it; nobody is known to be more than one
+// batch behind.
+const maxHeldFiles = 16
+
+func (cfg *Config) withDefaults() Config {
+	var c Config
+	if cfg != nil {
+		c = *cfg
+	}
+	if c.MaxQueueBytes <= 0 {
+		c.MaxQueueBytes = 16 << 20
+	}
+	if c.MaxQueueFiles <= 0 {
+		c.MaxQueueFiles = 256
+	}
+	if c.MaxPendingBytes <= 0 {
+		c.MaxPendingBytes = 16 << 20
+	}
+	return c
+}
+
+// A Direction is the way a message goes.
+type Direction uint8
+
+const (
+	Sent     Direction = iota // queued to be sent
+	Received                  // taken by Get or Receive
+)
+
+// String returns "sent" or "received".
+func (d Direction) String() string {
+	if d == Received {
+		return "received"
+	}
+	return "sent"
+}
+
+// An Event is what Config.Trace is told about one message.
+type Event struct {
+	Direction Direction
+	Header    Header
+	Payload   ibuf.View
+	HasFile   bool
+	FileLost  bool // received: the header promised a file that did not arrive
+}
+
+// Counters count one direction of a channel.
+type Counters struct {
+	Messages uint64 // written whole, or taken
+	Bytes    uint64 // headers included
+	Files    uint64
+	Calls    uint64 // system calls that moved bytes
+}
+
+// Stats are a channel's counters since it was made.
+type Stats struct{ Sent, Received Counters }

@@ -1,0 +1,163 @@
+package imsg
+
+import (
+	"net"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"example.org/imsg/internal/unixmsg"
+)
+
+// A Conn is one side of a channel for programs with goroutines: Send and
+// Receive wait, without holding a thread, until they are done, their context
+// ends, a deadline passes or the Conn is closed. All methods may be called by
+// many goroutines at a time, and the two directions never wait for each other.
+// A Conn starts no goroutine.
+type Conn struct {
+	codec
+	file   *os.File
+	raw    syscall.RawConn
+	closed atomic.Bool
+	done   chan struct{} // closed by Close
+	r      receiver
+	w      sender
+}
+
+// NewConn makes one side of a channel of the descriptor fd, a stream socket of
+// the unix domain, which it owns from here on if the error is nil: Close
+// closes it. It is made non-blocking and close-on-exec, no other option is
+// touched. cfg may be nil.
+func NewConn(fd int, cfg *Config) (*Conn, error) {
+	syscall.CloseOnExec(fd)
+	if err := syscall.SetNonblock(fd, true); err != nil {
+		return nil, opError("open", 0, os.NewSyscallError("fcntl", err))
+	}
+	c := &Conn{file: os.NewFile(uintptr(fd), "imsg"), done: make(chan struct{})}
+	raw, err := c.file.SyscallConn()
+	if err != nil {
+		return nil, opError("open", 0, err)
+	}
+	c.raw = raw
+	c.codec.init(cfg)
+	c.r.init(c)
+	c.w.init(c)
+	return c, nil
+}
+
+// FileConn is NewConn for a duplicate of f's descriptor, as net.FileConn: f
+// stays the caller's and can be closed. The duplicate shares f's blocking
+// mode, which becomes non-blocking.
+func FileConn(f *os.File, cfg *Config) (*Conn, error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, opError("open", 0, err)
+	}
+	return dupConn(raw, cfg)
+}
+
+// dupConn makes a Conn of a duplicate of raw's descriptor.
+func dupConn(raw syscall.RawConn, cfg *Config) (*Conn, error) {
+	fd, err := dup(raw)
+	if err != nil {
+		return nil, opError("open", 0, err)
+	}
+	c, err := NewConn(fd, cfg)
+	if err != nil {
+		syscall.Close(fd)
+	}
+	return c, err
+}
+
+func dup(raw syscall.RawConn) (fd int, err error) {
+	if cerr := raw.Control(func(old uintptr) { fd, err = unixmsg.Dup(int(old)) }); cerr != nil {
+		return -1, net.ErrClosed
+	}
+	return fd, err
+}
+
+// Pair returns the two sides of a new channel, made with socketpair(2). To
+// give one side to another process, pass its File and close it.
+func Pair(cfg *Config) (a, b *Conn, err error) {
+	fa, fb, err := unixmsg.Pair(true)
+	if err != nil {
+		return nil, nil, opError("pair", 0, err)
+	}
+	if a, err = NewConn(fa, cfg); err != nil {
+		syscall.Close(fa)
+		syscall.Close(fb)
+		return nil, nil, err
+	}
+	if b, err = NewConn(fb, cfg); err != nil {
+		a.Close()
+		syscall.Close(fb)
+		return nil, nil, err
+	}
+	return a, b, nil
+}
+
+// File returns a duplicate of the Conn's socket, which the caller must close:
+// to be inherited by a child process, for example through exec.Cmd.ExtraFiles.
+// Both share their blocking mode, and os/exec changes it: close the Conn when
+// its File has been handed over.
+func (c *Conn) File() (*os.File, error) {
+	fd, err := dup(c.raw)
+	if err != nil {
+		return nil, opError("file", 0, err)
+	}
+	return os.NewFile(uintptr(fd), "imsg"), nil
+}
+
+// Close closes the socket, discards what is queued to be sent and what was not
+// received, and wakes everyone who waits with net.ErrClosed. Messages that were
+// received stay valid. Closing twice is net.ErrClosed.
+func (c *Conn) Close() error {
+	if c.closed.Swap(true) {
+		return opError("close", 0, net.ErrClosed)
+	}
+	close(c.done)
+	err := c.file.Close()
+	c.r.close()
+	c.w.close()
+	return opError("close", 0, err)
+}
+
+// SetDeadline sets both deadlines.
+func (c *Conn) SetDeadline(t time.Time) error {
+	if err := c.SetReadDeadline(t); err != nil {
+		return err
+	}
+	return c.SetWriteDeadline(t)
+}
+
+// SetReadDeadline ends every Receive that waits, or will wait, at t with
+// os.ErrDeadlineExceeded; the zero time means never.
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	return opError("set deadline", 0, c.r.deadline.change(t))
+}
+
+// SetWriteDeadline ends every Send and Flush that waits, or will wait, at t
+// with os.ErrDeadlineExceeded; the zero time means never.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	return opError("set deadline", 0, c.w.deadline.change(t))
+}
+
+// Stats returns what the channel has moved since it was made.
+func (c *Conn) Stats() Stats {
+	c.w.mu.Lock()
+	s := Stats{Sent: c.w.out.sent()}
+	c.w.mu.Unlock()
+	c.r.mu.Lock()
+	s.Received = c.r.in.count
+	c.r.mu.Unlock()
+	return s
+}
+
+// PeerCred is Buf.PeerCred.
+func (c *Conn) PeerCred() (cred Cred, err error) {
+	if cerr := c.raw.Control(func(fd uintptr) { cred, err = peerCred(int(fd)) }); cerr != nil {
+		err = opError("peer credentials", 0, net.ErrClosed)
+	}
+	return cred, err
+}

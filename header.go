@@ -1,0 +1,142 @@
+package imsg
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/bits"
+)
+
+const (
+	// HeaderSize is the size of a message's header in bytes. It corresponds
+	// to IMSG_HEADER_SIZE.
+	HeaderSize = 16
+
+	// DefaultMaxSize is the default maximum size of a message in bytes, header
+	// included. It corresponds to MAX_IMSGSIZE.
+	DefaultMaxSize = 16384
+)
+
+// A Header is what travels in front of a payload, apart from its length.
+type Header struct {
+	Type uint32
+	ID   uint32 // "peerid" in C: free for the program's use
+	PID  int32  // 0 in a message to be sent means this process's own
+}
+
+// A Dialect is one of the two layouts that a header's length has had. Both
+// store it in host byte order in bytes 4 to 7.
+type Dialect uint8
+
+const (
+	// Current is what OpenBSD 7.7 (April 2025) and later speak: a 32-bit
+	// length whose highest bit says that a file is attached.
+	Current Dialect = iota
+
+	// Legacy is what OpenBSD 4.6 to 7.6 spoke: a 16-bit length, then 16 bits
+	// of flags whose lowest bit says that a file is attached.
+	Legacy
+
+	// Auto listens and speaks what the peer speaks. On a little-endian machine
+	// only a message with a file tells the two apart; until the peer sends
+	// one, Auto sends Current. It needs a maximum size below 64 KiB.
+	Auto
+)
+
+// String returns the dialect's name in lower case.
+func (d Dialect) String() string {
+	switch d {
+	case Current:
+		return "current"
+	case Legacy:
+		return "legacy"
+	case Auto:
+		return "auto"
+	}
+	return fmt.Sprintf("dialect %d", uint8(d))
+}
+
+const (
+	currentMark = 1 << 31   // in the 32-bit length
+	legacyMark  = 1         // in the 16-bit flags
+	legacyLimit = 1<<16 - 1 // longest length of 16 bits
+	maxLimit    = 1<<31 - 1 // longest length of 31 bits
+)
+
+// put writes a header in host byte order; n is the size of the whole message.
+func (d Dialect) put(p []byte, h Header, n int, file bool) {
+	_ = p[:HeaderSize]
+	ne := binary.NativeEndian
+	ne.PutUint32(p, h.Type)
+	if d == Legacy {
+		ne.PutUint16(p[4:], uint16(n))
+		flags := uint16(0)
+		if file {
+			flags = legacyMark
+		}
+		ne.PutUint16(p[6:], flags)
+	} else {
+		size := uint32(n)
+		if file {
+			size |= currentMark
+		}
+		ne.PutUint32(p[4:], size)
+	}
+	ne.PutUint32(p[8:], h.ID)
+	ne.PutUint32(p[12:], uint32(h.PID))
+}
+
+// size reads the length of the whole message and the mark for a file.
+func (d Dialect) size(p []byte) (n int, file bool) {
+	if d == Legacy {
+		return int(binary.NativeEndian.Uint16(p[4:])), d.flags(p)&legacyMark != 0
+	}
+	v := binary.NativeEndian.Uint32(p[4:])
+	return int(v &^ currentMark), v&currentMark != 0
+}
+
+// flags reads the 16 bits that only the legacy dialect has.
+func (Dialect) flags(p []byte) uint16 { return binary.NativeEndian.Uint16(p[6:]) }
+
+// fields reads what both dialects store alike.
+func fields(p []byte) Header {
+	_ = p[:HeaderSize]
+	ne := binary.NativeEndian
+	return Header{Type: ne.Uint32(p), ID: ne.Uint32(p[8:]), PID: int32(ne.Uint32(p[12:]))}
+}
+
+// Encode writes the header of a message of n bytes, header included, to
+// p[:HeaderSize] in the byte order given; Auto writes Current. A channel does
+// this by itself: Encode is for tools and tests.
+func (d Dialect) Encode(p []byte, order binary.ByteOrder, h Header, n int, file bool) {
+	d.put(p, h, n, file)
+	if foreign(order) {
+		d.swap(p)
+	}
+}
+
+// Decode is the reverse of Encode. It checks nothing: n can be anything.
+func (d Dialect) Decode(p []byte, order binary.ByteOrder) (h Header, n int, file bool) {
+	var q [HeaderSize]byte
+	copy(q[:], p[:HeaderSize])
+	if foreign(order) {
+		d.swap(q[:])
+	}
+	n, file = d.size(q[:])
+	return fields(q[:]), n, file
+}
+
+func foreign(order binary.ByteOrder) bool {
+	return order.Uint16([]byte{0, 1}) != binary.NativeEndian.Uint16([]byte{0, 1})
+}
+
+// swap turns the byte order of a header's fields around.
+func (d Dialect) swap(p []byte) {
+	ne := binary.NativeEndian
+	for _, i := range [...]int{0, 4, 8, 12} {
+		v := bits.ReverseBytes32(ne.Uint32(p[i:]))
+		if i == 4 && d == Legacy {
+			v = bits.RotateLeft32(v, 16)
+		}
+		ne.PutUint32(p[i:], v)
+	}
+}

@@ -1,0 +1,456 @@
+package ibuf
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"os"
+	"strings"
+)
+
+// minGrow is the least capacity a growing buffer gets, so that a few small
+// adds do not each move it.
+const minGrow = 64
+
+// Buffer is a piece of memory that is written at its end and read from its
+// start, and may carry one file. It never holds more than its maximum. A
+// method that fails leaves it as it was.
+//
+// A Buffer owns its memory and its file until Close. Bytes, Slice, View,
+// GetView and Reserve alias the memory: what they return is valid until the
+// buffer is closed or appended to. Input slices are copied. The zero Buffer is
+// empty with a maximum of 0, like a closed one. A Buffer must not be copied;
+// one goroutine at a time may use it.
+type Buffer struct {
+	reader           // cap(buf) <= max, so whatever fits buf is allowed
+	max     int      // limit of the bytes in use, read ones included
+	file    *os.File // owned; nil if none
+	next    *Buffer  // the Queue's link
+	queued  bool     // in a Queue, where the last buffer has no next
+	release func()   // gives back memory that is not ours; nil if it is
+}
+
+// New returns an empty buffer of exactly n bytes that never grows. Like make
+// it panics if n is negative.
+// It corresponds to ibuf_open.
+func New(n int) *Buffer {
+	return &Buffer{reader: reader{buf: make([]byte, 0, n)}, max: n}
+}
+
+// NewDynamic returns an empty buffer with room for n bytes that grows to at
+// most max bytes. The caller must be willing to see max bytes allocated. If
+// max is not positive, n is negative or n is over max, the error is
+// ErrInvalid.
+// It corresponds to ibuf_dynamic.
+func NewDynamic(n, max int) (*Buffer, error) {
+	if max <= 0 || n < 0 || n > max {
+		return nil, fmt.Errorf("ibuf: new buffer of %d, maximum %d: %w", n, max, ErrInvalid)
+	}
+	b := &Buffer{max: max}
+	if n > 0 {
+		b.buf = make([]byte, 0, n)
+	}
+	return b, nil
+}
+
+// newReceived returns a full buffer over p, which it does not own: Close calls
+// release once, which must clear p, and does not touch p itself. The buffer
+// owns file, which may be nil.
+func newReceived(p []byte, file *os.File, release func()) *Buffer {
+	return &Buffer{
+		reader:  reader{buf: p[:len(p):len(p)]},
+		max:     len(p),
+		file:    file,
+		release: release,
+	}
+}
+
+// Close clears the memory, since secrets travel here, gives it up and closes
+// the file if there is one, which is where an error can come from. Afterwards
+// the buffer is empty and its maximum is 0. Closing nil or a closed buffer
+// does nothing and returns nil.
+// It corresponds to ibuf_free.
+func (b *Buffer) Close() error {
+	if b == nil {
+		return nil
+	}
+	if release := b.release; release != nil {
+		b.release = nil
+		release()
+	} else {
+		clear(b.buf[:cap(b.buf)])
+	}
+	b.reader, b.max = reader{}, 0
+	if f := b.TakeFile(); f != nil {
+		return f.Close()
+	}
+	return nil
+}
+
+// Available returns how many bytes may still be added.
+// It corresponds to ibuf_left.
+func (b *Buffer) Available() int { return b.max - len(b.buf) }
+
+// SetMaxSize lowers the maximum to n bytes. The error is ErrTooLarge if n is
+// negative, over the present maximum, or below the bytes in use, of which
+// those already read are part.
+// It corresponds to ibuf_set_maxsize.
+func (b *Buffer) SetMaxSize(n int) error {
+	if n < len(b.buf) || n > b.max {
+		return fmt.Errorf("ibuf: maximum of %d bytes with %d of %d in use: %w",
+			n, len(b.buf), b.max, ErrTooLarge)
+	}
+	b.max = n
+	if n < cap(b.buf) {
+		clear(b.buf[n:cap(b.buf)])
+		b.buf = b.buf[:len(b.buf):n]
+	}
+	return nil
+}
+
+// Truncate cuts the unread bytes down to the first n, or extends them to n
+// with zero bytes. If n is negative or does not fit, the error is ErrTooLarge.
+// It corresponds to ibuf_truncate.
+func (b *Buffer) Truncate(n int) error {
+	have := b.Len()
+	if n < 0 {
+		return b.tooLarge(n)
+	}
+	if n > have {
+		return b.AddZero(n - have)
+	}
+	b.buf = b.buf[:b.pos+n]
+	return nil
+}
+
+// HasFile reports whether the buffer holds a file.
+// It corresponds to ibuf_fd_avail.
+func (b *Buffer) HasFile() bool { return b.file != nil }
+
+// TakeFile moves the file to the caller, who closes it. It returns nil if the
+// buffer holds none.
+// It corresponds to ibuf_fd_get.
+func (b *Buffer) TakeFile() *os.File {
+	f := b.file
+	b.file = nil
+	return f
+}
+
+// SetFile gives f to the buffer, which closes it unless it is taken first. A
+// file that was there before is closed. A nil f just removes that.
+// It corresponds to ibuf_fd_set.
+func (b *Buffer) SetFile(f *os.File) {
+	old := b.file
+	b.file = f
+	if old != nil && old != f {
+		old.Close() // nobody asked for it, so nobody cares how that went
+	}
+}
+
+// Reserve appends n zero bytes and returns them to be filled in. They stay
+// part of the buffer; the slice is valid until it is closed or appended to.
+// If n is negative or does not fit, the error is ErrTooLarge.
+// It corresponds to ibuf_reserve.
+func (b *Buffer) Reserve(n int) ([]byte, error) {
+	start := len(b.buf)
+	if uint(n) <= uint(cap(b.buf)-start) {
+		clear(b.buf[start : start+n])
+	} else if err := b.grow(n); err != nil {
+		return nil, err
+	}
+	b.buf = b.buf[:start+n]
+	return b.buf[start : start+n : start+n], nil
+}
+
+// Add appends a copy of p, which may be part of the buffer itself. If it does
+// not fit, the error is ErrTooLarge.
+// It corresponds to ibuf_add.
+func (b *Buffer) Add(p []byte) error {
+	var old []byte
+	if len(p) > cap(b.buf)-len(b.buf) {
+		var err error
+		if old, err = b.move(len(p)); err != nil {
+			return err
+		}
+	}
+	b.buf = append(b.buf, p...)
+	clear(old) // only now: p may lie in there
+	return nil
+}
+
+// AddView appends a copy of the unread bytes of v, which is not changed and
+// may be of the buffer itself. If they do not fit, the error is ErrTooLarge.
+// It corresponds to ibuf_add_ibuf.
+func (b *Buffer) AddView(v View) error { return b.Add(v.Bytes()) }
+
+// AddZero appends n zero bytes. If n is negative or does not fit, the error is
+// ErrTooLarge.
+// It corresponds to ibuf_add_zero.
+func (b *Buffer) AddZero(n int) error {
+	_, err := b.Reserve(n)
+	return err
+}
+
+// AddCString appends s as a field of exactly n bytes, padded with NULs, of
+// which there must be at least one. The error is ErrInvalid if s has a NUL
+// inside, ErrTooLarge if n is negative or does not fit, ErrNoNUL if n is not
+// over len(s). Unlike in C, nothing is added with any of them.
+// It corresponds to ibuf_add_strbuf.
+func (b *Buffer) AddCString(s string, n int) error {
+	if i := strings.IndexByte(s, 0); i >= 0 {
+		return fmt.Errorf("ibuf: string with NUL at %d: %w", i, ErrInvalid)
+	}
+	if uint(n) > uint(b.Available()) {
+		return b.tooLarge(n)
+	}
+	if len(s) >= n {
+		return fmt.Errorf("ibuf: string of %d bytes in a field of %d: %w", len(s), n, ErrNoNUL)
+	}
+	p, err := b.Reserve(n)
+	copy(p, s)
+	return err
+}
+
+// grow makes room for n more bytes, which are zero.
+func (b *Buffer) grow(n int) error {
+	old, err := b.move(n)
+	clear(old)
+	return err
+}
+
+// move is grow, but leaves it to the caller to clear the old memory. The
+// capacity at least doubles, so the cost of moving is spread over the adds.
+func (b *Buffer) move(n int) (old []byte, err error) {
+	if uint(n) > uint(b.Available()) {
+		return nil, b.tooLarge(n)
+	}
+	size := b.max
+	if c := cap(b.buf); c < b.max/2 {
+		size = min(b.max, max(2*c, len(b.buf)+n, minGrow))
+	}
+	old = b.buf[:cap(b.buf)]
+	b.buf = append(make([]byte, 0, size), b.buf...)
+	return old, nil
+}
+
+func (b *Buffer) tooLarge(n int) error {
+	return fmt.Errorf("ibuf: add of %d bytes to %d of %d: %w", n, len(b.buf), b.max, ErrTooLarge)
+}
+
+// AddByte appends v as one byte. The error is ErrInvalid if v is over 8 bits,
+// ErrTooLarge if it does not fit.
+// It corresponds to ibuf_add_n8.
+func (b *Buffer) AddByte(v uint64) error {
+	if v > math.MaxUint8 {
+		return &valueError{v, 8}
+	}
+	if cap(b.buf)-len(b.buf) < 1 {
+		if err := b.grow(1); err != nil {
+			return err
+		}
+	}
+	b.buf = append(b.buf, byte(v))
+	return nil
+}
+
+// AddNet16 appends v as 16 bits in network order (big-endian). The error is
+// ErrInvalid if v is over 16 bits, ErrTooLarge if it does not fit.
+// It corresponds to ibuf_add_n16.
+func (b *Buffer) AddNet16(v uint64) error {
+	if v > math.MaxUint16 {
+		return &valueError{v, 16}
+	}
+	if cap(b.buf)-len(b.buf) < 2 {
+		if err := b.grow(2); err != nil {
+			return err
+		}
+	}
+	b.buf = binary.BigEndian.AppendUint16(b.buf, uint16(v))
+	return nil
+}
+
+// AddNet32 appends v as 32 bits in network order (big-endian). The error is
+// ErrInvalid if v is over 32 bits, ErrTooLarge if it does not fit.
+// It corresponds to ibuf_add_n32.
+func (b *Buffer) AddNet32(v uint64) error {
+	if v > math.MaxUint32 {
+		return &valueError{v, 32}
+	}
+	if cap(b.buf)-len(b.buf) < 4 {
+		if err := b.grow(4); err != nil {
+			return err
+		}
+	}
+	b.buf = binary.BigEndian.AppendUint32(b.buf, uint32(v))
+	return nil
+}
+
+// AddNet64 appends v as 64 bits in network order (big-endian). The error is ErrTooLarge if it does
+// not fit.
+// It corresponds to ibuf_add_n64.
+func (b *Buffer) AddNet64(v uint64) error {
+	if cap(b.buf)-len(b.buf) < 8 {
+		if err := b.grow(8); err != nil {
+			return err
+		}
+	}
+	b.buf = binary.BigEndian.AppendUint64(b.buf, v)
+	return nil
+}
+
+// AddHost16 appends v as 16 bits in host order. The error is
+// ErrInvalid if v is over 16 bits, ErrTooLarge if it does not fit.
+// It corresponds to ibuf_add_h16.
+func (b *Buffer) AddHost16(v uint64) error {
+	if v > math.MaxUint16 {
+		return &valueError{v, 16}
+	}
+	if cap(b.buf)-len(b.buf) < 2 {
+		if err := b.grow(2); err != nil {
+			return err
+		}
+	}
+	b.buf = binary.NativeEndian.AppendUint16(b.buf, uint16(v))
+	return nil
+}
+
+// AddHost32 appends v as 32 bits in host order. The error is
+// ErrInvalid if v is over 32 bits, ErrTooLarge if it does not fit.
+// It corresponds to ibuf_add_h32.
+func (b *Buffer) AddHost32(v uint64) error {
+	if v > math.MaxUint32 {
+		return &valueError{v, 32}
+	}
+	if cap(b.buf)-len(b.buf) < 4 {
+		if err := b.grow(4); err != nil {
+			return err
+		}
+	}
+	b.buf = binary.NativeEndian.AppendUint32(b.buf, uint32(v))
+	return nil
+}
+
+// AddHost64 appends v as 64 bits in host order. The error is ErrTooLarge if it does
+// not fit.
+// It corresponds to ibuf_add_h64.
+func (b *Buffer) AddHost64(v uint64) error {
+	if cap(b.buf)-len(b.buf) < 8 {
+		if err := b.grow(8); err != nil {
+			return err
+		}
+	}
+	b.buf = binary.NativeEndian.AppendUint64(b.buf, v)
+	return nil
+}
+
+// Set overwrites the bytes starting pos bytes after the read position with p.
+// If they are not all within the unread bytes, the error is ErrTooLarge.
+// It corresponds to ibuf_set.
+func (b *Buffer) Set(pos int, p []byte) error {
+	dst, err := b.Slice(pos, len(p))
+	copy(dst, p)
+	return err
+}
+
+// SetByte overwrites the byte at pos, like Set. The error is ErrInvalid if v is
+// over 8 bits, ErrTooLarge if pos is not within the unread bytes.
+// It corresponds to ibuf_set_n8.
+func (b *Buffer) SetByte(pos int, v uint64) error {
+	if v > math.MaxUint8 {
+		return &valueError{v, 8}
+	}
+	p, err := b.Slice(pos, 1)
+	if err != nil {
+		return err
+	}
+	p[0] = byte(v)
+	return nil
+}
+
+// SetNet16 overwrites 16 bits at pos in network order (big-endian), like Set. The
+// error is ErrInvalid if v is over 16 bits, ErrTooLarge if it is not within
+// the unread bytes.
+// It corresponds to ibuf_set_n16.
+func (b *Buffer) SetNet16(pos int, v uint64) error {
+	if v > math.MaxUint16 {
+		return &valueError{v, 16}
+	}
+	p, err := b.Slice(pos, 2)
+	if err != nil {
+		return err
+	}
+	binary.BigEndian.PutUint16(p, uint16(v))
+	return nil
+}
+
+// SetNet32 overwrites 32 bits at pos in network order (big-endian), like Set. The
+// error is ErrInvalid if v is over 32 bits, ErrTooLarge if it is not within
+// the unread bytes.
+// It corresponds to ibuf_set_n32.
+func (b *Buffer) SetNet32(pos int, v uint64) error {
+	if v > math.MaxUint32 {
+		return &valueError{v, 32}
+	}
+	p, err := b.Slice(pos, 4)
+	if err != nil {
+		return err
+	}
+	binary.BigEndian.PutUint32(p, uint32(v))
+	return nil
+}
+
+// SetNet64 overwrites 64 bits at pos in network order (big-endian), like Set. The
+// error is ErrTooLarge if it is not within the unread bytes.
+// It corresponds to ibuf_set_n64.
+func (b *Buffer) SetNet64(pos int, v uint64) error {
+	p, err := b.Slice(pos, 8)
+	if err != nil {
+		return err
+	}
+	binary.BigEndian.PutUint64(p, v)
+	return nil
+}
+
+// SetHost16 overwrites 16 bits at pos in host order, like Set. The
+// error is ErrInvalid if v is over 16 bits, ErrTooLarge if it is not within
+// the unread bytes.
+// It corresponds to ibuf_set_h16.
+func (b *Buffer) SetHost16(pos int, v uint64) error {
+	if v > math.MaxUint16 {
+		return &valueError{v, 16}
+	}
+	p, err := b.Slice(pos, 2)
+	if err != nil {
+		return err
+	}
+	binary.NativeEndian.PutUint16(p, uint16(v))
+	return nil
+}
+
+// SetHost32 overwrites 32 bits at pos in host order, like Set. The
+// error is ErrInvalid if v is over 32 bits, ErrTooLarge if it is not within
+// the unread bytes.
+// It corresponds to ibuf_set_h32.
+func (b *Buffer) SetHost32(pos int, v uint64) error {
+	if v > math.MaxUint32 {
+		return &valueError{v, 32}
+	}
+	p, err := b.Slice(pos, 4)
+	if err != nil {
+		return err
+	}
+	binary.NativeEndian.PutUint32(p, uint32(v))
+	return nil
+}
+
+// SetHost64 overwrites 64 bits at pos in host order, like Set. The
+// error is ErrTooLarge if it is not within the unread bytes.
+// It corresponds to ibuf_set_h64.
+func (b *Buffer) SetHost64(pos int, v uint64) error {
+	p, err := b.Slice(pos, 8)
+	if err != nil {
+		return err
+	}
+	binary.NativeEndian.PutUint64(p, v)
+	return nil
+}

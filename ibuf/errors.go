@@ -1,0 +1,72 @@
+package ibuf
+
+import (
+	"fmt"
+	"syscall"
+)
+
+// The errors of this package. Methods return errors that wrap one of them
+// and say the numbers; test with [errors.Is]. Each of them also matches the
+// errno that the C library sets: errors.Is(err, syscall.ERANGE) holds for
+// every error that is ErrTooLarge. They are constants in all but syntax:
+// do not assign to them.
+var (
+	// ErrTooLarge says that bytes do not fit: a write over the buffer's
+	// maximum, or a range outside the unread bytes. It matches ERANGE.
+	ErrTooLarge error = &errnoError{"too large", syscall.ERANGE}
+
+	// ErrShort says that fewer bytes are left than asked for. It matches
+	// EBADMSG.
+	ErrShort error = &errnoError{"too short", syscall.EBADMSG}
+
+	// ErrNoNUL says that a fixed-size string field has no terminating NUL,
+	// or no room for one. It matches EOVERFLOW.
+	ErrNoNUL error = &errnoError{"no terminating NUL", syscall.EOVERFLOW}
+
+	// ErrInvalid says that an argument cannot be represented at all: a
+	// number over its width, a maximum of zero, a NUL inside a string. It
+	// matches EINVAL.
+	ErrInvalid error = &errnoError{"invalid argument", syscall.EINVAL}
+)
+
+type errnoError struct {
+	text  string
+	errno syscall.Errno
+}
+
+func (e *errnoError) Error() string { return e.text }
+
+func (e *errnoError) Is(target error) bool { return target == error(e.errno) }
+
+// The three types below format their text only when asked. That keeps calls
+// out of the accessors, which the compiler can then inline.
+
+// shortError is a read of n bytes where have are left.
+type shortError struct{ n, have int }
+
+func (e *shortError) Error() string {
+	return fmt.Sprintf("ibuf: get of %d bytes from %d: %v", e.n, e.have, ErrShort)
+}
+
+func (e *shortError) Unwrap() error { return ErrShort }
+
+// rangeError is an access to n bytes at pos where have are unread.
+type rangeError struct{ pos, n, have int }
+
+func (e *rangeError) Error() string {
+	return fmt.Sprintf("ibuf: range of %d bytes at %d of %d: %v", e.n, e.pos, e.have, ErrTooLarge)
+}
+
+func (e *rangeError) Unwrap() error { return ErrTooLarge }
+
+// valueError is a number that needs more than the given bits.
+type valueError struct {
+	v    uint64
+	bits int
+}
+
+func (e *valueError) Error() string {
+	return fmt.Sprintf("ibuf: value %d over %d bits: %v", e.v, e.bits, ErrInvalid)
+}
+
+func (e *valueError) Unwrap() error { return ErrInvalid }

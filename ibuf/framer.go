@@ -1,0 +1,313 @@
+package ibuf
+
+import (
+	"fmt"
+	"io"
+	"syscall"
+)
+
+// A HeaderFunc looks at a message's header, which it must not keep, and tells
+// the size of the whole message, header included, and whether the header says
+// that a file comes with it. An error ends the stream. It must check the size
+// against a maximum before it returns it: the Framer holds whole messages in
+// memory. It corresponds to the readhdr callback of msgbuf_new_reader.
+type HeaderFunc func(hdr []byte) (size int, file bool, err error)
+
+// A Framer cuts a stream of bytes, and the descriptors that travel with it,
+// into messages. It makes no system call but close(2) on descriptors that
+// nobody claims: bytes and at most one descriptor go in, whole messages come
+// out. Set the exported fields before the first use.
+//
+// The Framer owns every descriptor it is fed until a message claims it. It
+// holds each one together with the range of the stream that it arrived with,
+// so a header that arrived in pieces still finds its file.
+//
+// A Framer must not be used by several goroutines at a time. The messages it
+// returned are independent of it: each may be closed on another goroutine.
+type Framer struct {
+	HeaderSize int        // bytes of a header, at least 1
+	Header     HeaderFunc // parses one
+
+	// HoldFiles is how many descriptors may wait for a later header to claim
+	// them; one more ends the stream. With 0 a descriptor belongs to a header
+	// that began in the bytes it arrived with, and is closed when there is none.
+	HoldFiles int
+
+	// CloseFile closes a descriptor that nobody claimed; nil means close(2).
+	CloseFile func(fd int)
+
+	cur, head *chunk // being filled; the oldest one with messages not handed out
+	shelf     shelf
+	want      int // size of the next chunk
+	ready     int // bytes of the messages not handed out
+
+	off  uint64 // stream offset of cur.buf[cur.r]
+	need int    // size of the message that begins there, 0 before its header is whole
+	mark bool   // it says that a file comes along
+	fd   int    // that file, or -1
+
+	files []heldFile
+	err   error
+}
+
+// A heldFile is a descriptor that no message has claimed, or the gap that a
+// lost one leaves (fd -1), and the stream range of the bytes it arrived with.
+type heldFile struct {
+	fd       int
+	beg, end uint64
+}
+
+// Space returns memory to read the next bytes of the stream into; it is never
+// empty. Pass what arrived to Fed. The memory belongs to the Framer and is
+// valid until the next call.
+func (f *Framer) Space() []byte {
+	c := f.cur
+	if c == nil {
+		if f.want == 0 {
+			f.want = smallChunk
+		}
+		f.fill(f.chunk(f.want))
+		return f.cur.buf
+	}
+	tail := c.w - c.r
+	size := f.want
+	if f.need > size {
+		// Grow with what arrived, not with what the header announced.
+		size = max(size, min(f.need, 2*tail))
+	}
+	room := len(c.buf) - c.w
+	if c.live.Load() == 1 { // every message in it is closed
+		if len(c.buf) >= size {
+			c.compact()
+			return c.buf[c.w:]
+		}
+	} else if room >= len(c.buf)/4 && f.need-tail <= room {
+		return c.buf[c.w:]
+	}
+	f.advance()
+	n := f.chunk(size)
+	n.w = copy(n.buf, c.buf[c.r:c.w])
+	clear(c.buf[c.r:c.w])
+	c.w = c.r
+	f.fill(n)
+	return n.buf[n.w:]
+}
+
+// fill makes c the chunk that is being filled.
+func (f *Framer) fill(c *chunk) {
+	old := f.cur
+	f.cur = c
+	if f.head == nil {
+		f.head = c
+	}
+	if old != nil {
+		old.next = c
+		if f.head == old && old.taken == old.n {
+			f.head = c
+		}
+		old.release()
+	}
+}
+
+// advance moves head past chunks whose messages were all handed out.
+func (f *Framer) advance() {
+	for f.head != nil && f.head != f.cur && f.head.taken == f.head.n {
+		f.head = f.head.next
+	}
+}
+
+// Fed tells the Framer that n bytes arrived in the memory Space returned, with
+// one descriptor (-1 for none), which is the Framer's from here on. lost says
+// that one should have come but was dropped on the way: its message will tell.
+// Every message that is complete now can be had from Next, even when Fed
+// returns an error; after an error the stream is over and Fed repeats it.
+func (f *Framer) Fed(n, fd int, lost bool) error {
+	if fd >= 0 || lost {
+		beg := f.off
+		if f.cur != nil {
+			beg += uint64(f.cur.w - f.cur.r)
+		}
+		f.files = append(f.files, heldFile{fd, beg, beg + uint64(n)})
+	}
+	if f.err != nil {
+		f.dropFiles(len(f.files))
+		return f.err
+	}
+	if n == 0 {
+		return nil
+	}
+	c := f.cur
+	c.w += n
+	if c.w == len(c.buf) && f.want < bigChunk {
+		f.want = min(f.want*growFactor, bigChunk)
+	}
+	before := c.n
+	f.err = f.cut(c)
+	c.live.Add(int32(c.n - before))
+	if f.err != nil {
+		f.dropFiles(len(f.files))
+	}
+	return f.err
+}
+
+// cut makes messages of what has arrived.
+func (f *Framer) cut(c *chunk) error {
+	for {
+		avail := c.w - c.r
+		if f.need == 0 {
+			if avail < f.HeaderSize {
+				break
+			}
+			size, mark, err := f.Header(c.buf[c.r : c.r+f.HeaderSize])
+			if err != nil {
+				return err
+			}
+			if size < f.HeaderSize {
+				return fmt.Errorf("ibuf: message of %d bytes with a header of %d: %w", size, f.HeaderSize, ErrInvalid)
+			}
+			f.need, f.mark, f.fd = size, mark, -1
+			if len(f.files) > 0 {
+				f.claim()
+			}
+		}
+		if avail < f.need {
+			break
+		}
+		s := c.add()
+		end := c.r + f.need
+		s.view.buf, s.view.pos = c.buf[c.r:end:end], 0
+		s.fd, s.lost = f.fd, f.mark && f.fd < 0
+		c.r = end
+		f.ready += f.need
+		f.off += uint64(f.need)
+		f.need, f.fd = 0, -1
+	}
+	if len(f.files) == 0 {
+		return nil
+	}
+	f.expire(f.off + uint64(f.need))
+	if f.HoldFiles > 0 && len(f.files) > f.HoldFiles {
+		return fmt.Errorf("ibuf: %d files that no message claims, limit %d: %w", len(f.files), f.HoldFiles, ErrTooLarge)
+	}
+	return nil
+}
+
+// claim gives the message that begins at f.off, if its header is marked, the
+// oldest descriptor that can be its own.
+func (f *Framer) claim() {
+	f.expire(f.off)
+	if !f.mark || len(f.files) == 0 {
+		return
+	}
+	if h := f.files[0]; f.HoldFiles > 0 || h.beg <= f.off {
+		f.fd = h.fd
+		f.files = f.files[:copy(f.files, f.files[1:])]
+	}
+}
+
+// expire closes the descriptors that no header from stream offset off on can
+// claim: every header that began in the bytes they arrived with is parsed.
+func (f *Framer) expire(off uint64) {
+	if f.HoldFiles > 0 {
+		return
+	}
+	n := 0
+	for n < len(f.files) && f.files[n].end <= off {
+		n++
+	}
+	f.dropFiles(n)
+}
+
+// dropFiles closes the n oldest unclaimed descriptors.
+func (f *Framer) dropFiles(n int) {
+	for _, h := range f.files[:n] {
+		f.closeFile(h.fd)
+	}
+	f.files = f.files[:copy(f.files, f.files[n:])]
+}
+
+func (f *Framer) closeFile(fd int) {
+	switch {
+	case fd < 0:
+	case f.CloseFile != nil:
+		f.CloseFile(fd)
+	default:
+		syscall.Close(fd)
+	}
+}
+
+// Next returns the oldest message that is complete. The caller must close it.
+// It corresponds to msgbuf_get.
+func (f *Framer) Next() (Frame, bool) {
+	f.advance()
+	if f.head == nil {
+		return Frame{}, false
+	}
+	s := f.head.take()
+	if s == nil {
+		return Frame{}, false
+	}
+	f.ready -= len(s.view.buf)
+	return Frame{s, s.gen.Load()}, true
+}
+
+// Pending returns the number of bytes that have arrived but were not handed
+// out: whole messages and the beginning of one.
+func (f *Framer) Pending() int {
+	n := f.ready
+	if f.cur != nil {
+		n += f.cur.w - f.cur.r
+	}
+	return n
+}
+
+// EOF returns what the end of the stream means here: io.EOF between messages,
+// io.ErrUnexpectedEOF inside one, and the error that ended the stream before.
+func (f *Framer) EOF() error {
+	switch {
+	case f.err != nil:
+		return f.err
+	case f.need > 0 || f.cur != nil && f.cur.w > f.cur.r:
+		return io.ErrUnexpectedEOF
+	}
+	return io.EOF
+}
+
+// Idle says that the stream has nothing more for now. A Framer that holds
+// nothing lets go of its big buffer: the garbage collector may have it.
+func (f *Framer) Idle() {
+	c := f.cur
+	if c == nil || len(c.buf) <= smallChunk || c.w > c.r || c.live.Load() != 1 {
+		return
+	}
+	if f.advance(); f.head != c {
+		return
+	}
+	c.compact()
+	f.shelf.rest(c)
+	f.cur, f.head = nil, nil
+	f.want = smallChunk
+}
+
+// Clear discards what was not handed out and closes its descriptors.
+func (f *Framer) Clear() {
+	for m, ok := f.Next(); ok; m, ok = f.Next() {
+		m.Close()
+	}
+	f.dropFiles(len(f.files))
+	f.closeFile(f.fdInFlight())
+	if c := f.cur; c != nil {
+		clear(c.buf[c.r:c.w])
+		f.off += uint64(c.w - c.r)
+		c.w = c.r
+	}
+	f.need, f.mark, f.fd = 0, false, -1
+}
+
+// fdInFlight is the descriptor of the message that is still arriving, or -1.
+func (f *Framer) fdInFlight() int {
+	if f.need == 0 {
+		return -1
+	}
+	return f.fd
+}

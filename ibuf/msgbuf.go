@@ -1,0 +1,190 @@
+package ibuf
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+)
+
+// maxGather is how many pieces one write carries at most (IOV_MAX allows 1024).
+const maxGather = 64
+
+// maxHeader is the longest header NewReader accepts, as in C: half of what C
+// reads at once.
+const maxHeader = 65535 / 2
+
+// A MsgReader receives bytes and at most one descriptor, -1 for none, with a
+// single recvmsg(2). lost says that a descriptor was dropped on the way, for
+// example because the process's table is full. 0 bytes are the end of the
+// stream, and syscall.EAGAIN means that nothing has arrived.
+type MsgReader interface {
+	ReadMsg(p []byte) (n, fd int, lost bool, err error)
+}
+
+// A MsgWriter sends the bytes of bufs, in order, and with the first of them
+// the file, if it is not nil, with a single sendmsg(2). syscall.EAGAIN and
+// syscall.ENOBUFS mean that nothing can be sent for now.
+type MsgWriter interface {
+	WriteMsg(bufs [][]byte, file *os.File) (n int, err error)
+}
+
+// A MsgBuf queues messages in both directions: Buffers to be written, and
+// messages that were read and cut by a header callback. It corresponds to
+// struct msgbuf.
+//
+// A MsgBuf must not be used by several goroutines at a time.
+type MsgBuf struct {
+	in   *Framer
+	out  Output
+	bufs [][]byte
+}
+
+// NewMsgBuf returns a MsgBuf that writes. It corresponds to msgbuf_new.
+func NewMsgBuf() *MsgBuf { return new(MsgBuf) }
+
+// NewReader returns a MsgBuf that reads too: messages begin with a header of
+// hdrSize bytes (1 to 32767, otherwise ErrInvalid) that h understands. It
+// corresponds to msgbuf_new_reader.
+func NewReader(hdrSize int, h HeaderFunc) (*MsgBuf, error) {
+	if hdrSize < 1 || hdrSize > maxHeader {
+		return nil, fmt.Errorf("ibuf: header of %d bytes: %w", hdrSize, ErrInvalid)
+	}
+	return &MsgBuf{in: &Framer{HeaderSize: hdrSize, Header: h}}, nil
+}
+
+// Push queues b to be written. The MsgBuf owns it and its file from here on.
+// It corresponds to ibuf_close.
+func (m *MsgBuf) Push(b *Buffer) { m.out.Push(b) }
+
+// Concat queues everything that from holds; from is empty afterwards. It
+// corresponds to msgbuf_concat.
+func (m *MsgBuf) Concat(from *Queue) {
+	for b := from.Pop(); b != nil; b = from.Pop() {
+		m.out.Push(b)
+	}
+}
+
+// QueueLen returns the number of Buffers that are not completely written. It
+// corresponds to msgbuf_queuelen.
+func (m *MsgBuf) QueueLen() int { return m.out.Len() }
+
+// Get returns the oldest message that was read, or nil. The caller must close
+// it. It corresponds to msgbuf_get.
+func (m *MsgBuf) Get() *Buffer {
+	if m.in == nil {
+		return nil
+	}
+	f, ok := m.in.Next()
+	if !ok {
+		return nil
+	}
+	return f.Buffer()
+}
+
+// Clear discards everything queued in both directions, with its files. It
+// corresponds to msgbuf_clear and msgbuf_free.
+func (m *MsgBuf) Clear() {
+	m.out.Clear()
+	if m.in != nil {
+		m.in.Clear()
+	}
+}
+
+// ReadStream reads once from r and cuts what arrived into messages. It returns
+// nil when nothing could be read for now (syscall.EAGAIN), io.EOF when the
+// stream ended between messages, io.ErrUnexpectedEOF when inside one,
+// ErrInvalid for a MsgBuf that does not read, and the callback's error. It
+// corresponds to ibuf_read.
+func (m *MsgBuf) ReadStream(r io.Reader) error {
+	if m.in == nil {
+		return fmt.Errorf("ibuf: read without a header callback: %w", ErrInvalid)
+	}
+	n, err := r.Read(m.in.Space())
+	if n > 0 {
+		if ferr := m.in.Fed(n, -1, false); ferr != nil {
+			return ferr
+		}
+		if err == io.EOF {
+			err = nil // the next read says so again
+		}
+	}
+	return m.readErr(err)
+}
+
+func (m *MsgBuf) readErr(err error) error {
+	switch {
+	case err == io.EOF:
+		return m.in.EOF()
+	case err != nil && errors.Is(err, syscall.EAGAIN):
+		m.in.Idle()
+		return nil
+	}
+	return err
+}
+
+// ReadMsg is ReadStream for bytes and files. It corresponds to msgbuf_read.
+func (m *MsgBuf) ReadMsg(r MsgReader) error {
+	if m.in == nil {
+		return fmt.Errorf("ibuf: read without a header callback: %w", ErrInvalid)
+	}
+	n, fd, lost, err := r.ReadMsg(m.in.Space())
+	if err != nil {
+		return m.readErr(err)
+	}
+	if ferr := m.in.Fed(n, fd, lost); ferr != nil {
+		return ferr
+	}
+	if n == 0 {
+		return m.in.EOF()
+	}
+	return nil
+}
+
+// WriteStream writes what is queued to w, without the files, which are closed:
+// all of it, or up to the first error. When w can take no more for now
+// (syscall.EAGAIN, syscall.ENOBUFS) it returns nil and keeps the rest. It
+// corresponds to ibuf_write.
+func (m *MsgBuf) WriteStream(w io.Writer) error {
+	for m.out.Len() > 0 {
+		m.bufs, _ = m.out.Gather(m.bufs[:0], 1)
+		if len(m.bufs) == 0 { // nothing but empty Buffers
+			m.out.Wrote(0)
+			continue
+		}
+		n, err := w.Write(m.bufs[0])
+		if err := m.wrote(n, err); err != nil || n == 0 {
+			return err
+		}
+	}
+	return nil
+}
+
+// WriteMsg writes once, up to the next file: call it again while QueueLen says
+// that something is left. When w can take no more for now it returns nil. It
+// corresponds to msgbuf_write.
+func (m *MsgBuf) WriteMsg(w MsgWriter) error {
+	if m.out.Len() == 0 {
+		return nil
+	}
+	var n int
+	var err error
+	bufs, file := m.out.Gather(m.bufs[:0], maxGather)
+	m.bufs = bufs
+	if len(bufs) > 0 {
+		n, err = w.WriteMsg(bufs, file)
+	}
+	return m.wrote(n, err)
+}
+
+func (m *MsgBuf) wrote(n int, err error) error {
+	if err == nil || n > 0 {
+		m.out.Wrote(n)
+	}
+	clear(m.bufs)
+	if err != nil && (errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.ENOBUFS)) {
+		return nil
+	}
+	return err
+}

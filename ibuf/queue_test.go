@@ -1,0 +1,132 @@
+package ibuf
+
+import (
+	"fmt"
+	"os"
+	"testing"
+)
+
+// pushBytes pushes one-byte buffers.
+func pushBytes(q *Queue, s string) {
+	for _, c := range []byte(s) {
+		b := New(1)
+		b.AddByte(uint64(c))
+		q.Push(b)
+	}
+}
+
+// popAll pops everything and says what it was.
+func popAll(t *testing.T, q *Queue) string {
+	t.Helper()
+	s := ""
+	for n := q.Len(); n > 0; n-- {
+		if q.Len() != n {
+			t.Errorf("Len %d, want %d", q.Len(), n)
+		}
+		b := q.Pop()
+		if b == nil {
+			t.Fatalf("Pop returned nil with %d queued", n)
+		}
+		s += string(b.Bytes())
+		b.Close()
+	}
+	if b := q.Pop(); b != nil || q.Len() != 0 {
+		t.Errorf("an empty queue popped %v, Len %d", b, q.Len())
+	}
+	return s
+}
+
+func TestQueue(t *testing.T) {
+	var q Queue
+	for _, s := range []string{"", "a", "ab", "abcd"} {
+		pushBytes(&q, s)
+		if got := popAll(t, &q); got != s {
+			t.Errorf("pushed %q, popped %q", s, got)
+		}
+	}
+	pushBytes(&q, "ab")
+	b := q.Pop()
+	pushBytes(&q, "c")
+	q.Push(b) // may be queued again once it is out
+	if got := popAll(t, &q); got != "bca" {
+		t.Errorf("popped %q, want bca", got)
+	}
+}
+
+func TestQueueConcat(t *testing.T) {
+	for _, tt := range []struct{ to, from string }{{"", ""}, {"a", ""}, {"", "a"}, {"ab", "cd"}} {
+		t.Run(fmt.Sprintf("%q+%q", tt.to, tt.from), func(t *testing.T) {
+			var q, from Queue
+			pushBytes(&q, tt.to)
+			pushBytes(&from, tt.from)
+			q.Concat(&from)
+			q.Concat(&q) // changes nothing
+			pushBytes(&from, "X")
+			pushBytes(&q, "Y")
+			if got := popAll(t, &q); got != tt.to+tt.from+"Y" {
+				t.Errorf("popped %q", got)
+			}
+			if got := popAll(t, &from); got != "X" {
+				t.Errorf("the emptied queue popped %q, want X", got)
+			}
+		})
+	}
+}
+
+func TestQueueClear(t *testing.T) {
+	var q Queue
+	pushBytes(&q, "ab")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	b := New(4)
+	memory := b.buf[:4]
+	b.Add([]byte("key!"))
+	b.SetFile(w)
+	q.Push(b)
+	q.Clear()
+	if q.Len() != 0 || q.Pop() != nil {
+		t.Errorf("%d buffers are left", q.Len())
+	}
+	if string(memory) != "\x00\x00\x00\x00" {
+		t.Errorf("the memory still holds %q", memory)
+	}
+	wantIs(t, w.Close(), os.ErrClosed)
+	pushBytes(&q, "c")
+	if got := popAll(t, &q); got != "c" {
+		t.Errorf("popped %q after Clear, want c", got)
+	}
+}
+
+func TestQueuePushPanics(t *testing.T) {
+	var q, other Queue
+	b := New(0)
+	q.Push(b)
+	for name, push := range map[string]func(){
+		"nil":           func() { q.Push(nil) },
+		"the same":      func() { q.Push(b) },
+		"another queue": func() { other.Push(b) },
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("Push did not panic: %s", name)
+				}
+			}()
+			push()
+		}()
+	}
+	if q.Len() != 1 || other.Len() != 0 || q.Pop() != b {
+		t.Error("a refused Push changed a queue")
+	}
+}
+
+func TestQueueAllocs(t *testing.T) {
+	var q Queue
+	b := New(0)
+	if n := testing.AllocsPerRun(100, func() { q.Push(b); b = q.Pop() }); n != 0 {
+		t.Errorf("%v allocations for a Push and a Pop", n)
+	}
+}

@@ -1,0 +1,86 @@
+// Package imsgtest helps to test programs that pass messages and files: pairs
+// of channels, delivery in chosen pieces, and a check that no descriptor and
+// no goroutine is left behind.
+package imsgtest
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxFD is the highest descriptor the leak check looks at.
+const maxFD = 1024
+
+// Main runs the tests of a package and exits; call it from TestMain. If a
+// descriptor or a goroutine is left that was not there before, it says which
+// and the exit status is 1.
+func Main(m *testing.M) {
+	before := OpenFDs()
+	code := m.Run()
+	if code == 0 {
+		if s := leaks(before); s != "" {
+			fmt.Fprintf(os.Stderr, "imsgtest: left behind after all tests:\n%s", s)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// leaks describes what is open or running beyond before. Both may take a
+// moment to go away after the last test, so it looks more than once.
+func leaks(before map[int]string) string {
+	deadline := time.Now().Add(5 * time.Second)
+	for {
+		s := ""
+		for fd, name := range OpenFDs() {
+			if _, ok := before[fd]; !ok {
+				s += fmt.Sprintf("descriptor %d %s\n", fd, name)
+			}
+		}
+		s += goroutines()
+		if s == "" || time.Now().After(deadline) {
+			return s
+		}
+		runtime.Gosched()
+	}
+}
+
+// goroutines returns the stacks of all goroutines that are not the runtime's
+// or package testing's own.
+func goroutines() string {
+	buf := make([]byte, 1<<20)
+	s := ""
+	for i, g := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+		if i == 0 || strings.Contains(g, "testing.(*") || strings.Contains(g, "testing.tRunner") ||
+			strings.Contains(g, "os/signal.") || strings.Contains(g, "runtime.ensureSigM") {
+			continue
+		}
+		s += "goroutine " + g + "\n"
+	}
+	return s
+}
+
+// OpenFDs returns this process's open descriptors and, where the system tells,
+// what they are.
+func OpenFDs() map[int]string {
+	// The runtime opens descriptors of its own for the poller, once.
+	if r, w, err := os.Pipe(); err == nil {
+		r.SetDeadline(time.Now())
+		r.Close()
+		w.Close()
+	}
+	fds := make(map[int]string)
+	for fd := range maxFD {
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil {
+			name, _ := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+			fds[fd] = name
+		}
+	}
+	return fds
+}

@@ -1,0 +1,73 @@
+package unixmsg
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The wrappers in x/sys/unix also ask for the sender's address, which costs an
+// allocation for every message from a socket that has a name, and they put the
+// vectors on the heap. These do neither. The pointers in msg stay valid: it is
+// alive until the call returns, and the stack of a goroutine does not move
+// during a system call.
+
+// recvmsg returns the number of bytes put in p and in control, and msg_flags.
+func recvmsg(fd int, p, control []byte, flags int) (n, size, msgFlags int, errno unix.Errno) {
+	var iov unix.Iovec
+	iov.Base = unsafe.SliceData(p)
+	iov.SetLen(len(p))
+	var msg unix.Msghdr
+	msg.Iov = &iov
+	msg.SetIovlen(1)
+	msg.Control = unsafe.SliceData(control)
+	msg.SetControllen(len(control))
+	r, _, errno := unix.Syscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&msg)), uintptr(flags))
+	if errno != 0 {
+		return 0, 0, 0, errno
+	}
+	return int(r), int(msg.Controllen), int(msg.Flags), 0
+}
+
+// sendmsg sends bufs, which must not be empty, and control, which may be.
+func sendmsg(fd int, bufs [][]byte, control []byte) (int, error) {
+	vecs := appendIovecs(make([]unix.Iovec, 0, stackIovecs), bufs)
+	var msg unix.Msghdr
+	msg.Iov = &vecs[0]
+	msg.SetIovlen(len(vecs))
+	if len(control) > 0 {
+		msg.Control = &control[0]
+		msg.SetControllen(len(control))
+	}
+	n, _, errno := unix.Syscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&msg)), unix.MSG_NOSIGNAL)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
+
+// writevCall is the call that writev makes.
+const writevCall = "writev"
+
+// writev writes bufs, which must not be empty.
+func writev(fd int, bufs [][]byte) (int, error) {
+	vecs := appendIovecs(make([]unix.Iovec, 0, stackIovecs), bufs)
+	n, _, errno := unix.Syscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&vecs[0])), uintptr(len(vecs)))
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
+
+// stackIovecs is how many vectors live on the stack; more are allocated.
+const stackIovecs = 16
+
+func appendIovecs(vecs []unix.Iovec, bufs [][]byte) []unix.Iovec {
+	for _, b := range bufs {
+		var v unix.Iovec
+		v.Base = unsafe.SliceData(b)
+		v.SetLen(len(b))
+		vecs = append(vecs, v)
+	}
+	return vecs
+}

@@ -1,0 +1,19 @@
+//go:build dragonfly || freebsd || illumos || linux || netbsd || openbsd || solaris
+
+package unixmsg
+
+import "golang.org/x/sys/unix"
+
+// Pair returns the two ends of a new AF_UNIX stream, close-on-exec, and
+// non-blocking if nonblock is set. Both belong to the caller.
+func Pair(nonblock bool) (a, b int, err error) {
+	typ := unix.SOCK_STREAM | unix.SOCK_CLOEXEC
+	if nonblock {
+		typ |= unix.SOCK_NONBLOCK
+	}
+	fds, err := unix.Socketpair(unix.AF_UNIX, typ, 0)
+	if err != nil {
+		return -1, -1, fail("socketpair", err)
+	}
+	return fds[0], fds[1], nil
+}

@@ -1,0 +1,146 @@
+package imsg
+
+import (
+	"os"
+
+	"example.org/imsg/ibuf"
+)
+
+// A Message is a handle on one received message. It is a small value: copies
+// are handles on the same message, whose payload is read from front to back by
+// whichever copy is asked. The message owns its payload and its file until one
+// copy is closed; then every copy is closed: it has type 0, no payload and no
+// file, and closing it does nothing. What should be kept is copied before.
+//
+// A Message must not be used by several goroutines at a time. It outlives its
+// channel. Memory is shared with neighbours: a message that stays open keeps
+// up to 256 KiB from being used again. It corresponds to struct imsg.
+type Message struct{ f ibuf.Frame }
+
+// newMessage makes a Message of a frame that begins with a header.
+func newMessage(f ibuf.Frame) Message {
+	f.View().Skip(HeaderSize)
+	return Message{f}
+}
+
+// Header returns type, id and pid. The pid is what the peer wrote, not what
+// the kernel knows about it.
+func (m Message) Header() Header {
+	if p := m.f.Bytes(); len(p) >= HeaderSize {
+		return fields(p)
+	}
+	return Header{}
+}
+
+// Type returns the message's type. It corresponds to imsg_get_type.
+func (m Message) Type() uint32 { return m.Header().Type }
+
+// ID returns the message's id ("peerid"). It corresponds to imsg_get_id.
+func (m Message) ID() uint32 { return m.Header().ID }
+
+// PID returns the process id that the peer wrote into the message: a claim,
+// not a credential. It corresponds to imsg_get_pid.
+func (m Message) PID() int32 { return m.Header().PID }
+
+// Len returns the number of payload bytes that were not read yet. It
+// corresponds to imsg_get_len.
+func (m Message) Len() int { return m.f.View().Len() }
+
+// Bytes returns the payload that was not read yet. It aliases the message and
+// is valid until Close. It corresponds to struct imsg's data.
+func (m Message) Bytes() []byte { return m.f.View().Bytes() }
+
+// Get reads the next len(p) bytes of the payload into p, all or nothing;
+// ibuf.ErrShort otherwise. It corresponds to imsg_get_buf.
+func (m Message) Get(p []byte) error { return m.f.View().Get(p) }
+
+// GetExact is Get for a payload of which exactly len(p) bytes are left:
+// ibuf.ErrShort for any other length, ibuf.ErrInvalid for an empty p. It
+// corresponds to imsg_get_data.
+func (m Message) GetExact(p []byte) error {
+	if len(p) == 0 {
+		return opError("get", 0, ibuf.ErrInvalid)
+	}
+	if m.Len() != len(p) {
+		return opError("get", 0, lengthError(len(p), m.Len()))
+	}
+	return m.Get(p)
+}
+
+// GetCString reads a field of n bytes that holds a NUL-terminated string and
+// returns the string: ibuf.ErrNoNUL if there is no NUL in it, ibuf.ErrShort if
+// fewer bytes are left. It corresponds to imsg_get_strbuf.
+func (m Message) GetCString(n int) (string, error) { return m.f.View().GetCString(n) }
+
+// GetView reads the rest of the payload as a View, which aliases the message
+// and is valid until Close; ibuf.ErrShort if nothing is left. It corresponds
+// to imsg_get_ibuf.
+func (m Message) GetView() (ibuf.View, error) {
+	v := m.f.View()
+	if v.Len() == 0 {
+		return ibuf.View{}, opError("get", 0, lengthError(1, 0))
+	}
+	return v.GetView(v.Len())
+}
+
+// HasFile reports whether a file came along and was not taken yet.
+func (m Message) HasFile() bool { return m.f.HasFile() }
+
+// FileErr returns ErrFileLost if the header promises a file that did not
+// arrive: this process's or the peer's descriptor table was full, a security
+// module refused it, or file passing is off. Otherwise it returns nil.
+func (m Message) FileErr() error {
+	if m.f.FileLost() {
+		return opError("receive", m.Type(), ErrFileLost)
+	}
+	return nil
+}
+
+// TakeFile moves the file to the caller, who must close it; nil if there is
+// none. It is close-on-exec. Its blocking mode is what the sender made it and
+// is shared with everyone who holds the file: do not call its Fd method, which
+// changes it. It corresponds to imsg_get_fd.
+func (m Message) TakeFile() *os.File { return m.f.TakeFile() }
+
+// TakeFD is TakeFile for a bare descriptor; -1 if there is none. It
+// corresponds to imsg_get_fd.
+func (m Message) TakeFD() int { return m.f.TakeFD() }
+
+// Close gives the message up. Its payload is cleared and its memory used
+// again; a file that was not taken is closed. It corresponds to imsg_free.
+func (m Message) Close() error { return m.f.Close() }
+
+// Push moves m, with its file, to the end of q, as if nothing of its payload
+// had been read. The queue holds a copy, so that a message that waits long
+// does not hold on to its neighbours' memory; m is closed. A closed message is
+// ibuf.ErrInvalid. It corresponds to imsg_ibufq_push.
+func Push(q *ibuf.Queue, m Message) error {
+	p := m.f.Bytes()
+	if len(p) < HeaderSize {
+		return opError("push", 0, ibuf.ErrInvalid)
+	}
+	b := ibuf.New(len(p))
+	if err := b.Add(p); err != nil {
+		return opError("push", m.Type(), err)
+	}
+	b.SetFile(m.TakeFile())
+	q.Push(b)
+	return m.Close()
+}
+
+// Pop moves the oldest message of q, which begins with a header, to the
+// caller; ok is false if q is empty. A buffer that is shorter than a header is
+// closed and reported as ibuf.ErrShort. It corresponds to imsg_ibufq_pop.
+func Pop(q *ibuf.Queue) (m Message, ok bool, err error) {
+	b := q.Pop()
+	if b == nil {
+		return Message{}, false, nil
+	}
+	b.Rewind()
+	if b.Len() < HeaderSize {
+		err = opError("pop", 0, lengthError(HeaderSize, b.Len()))
+		b.Close()
+		return Message{}, false, err
+	}
+	return newMessage(ibuf.NewFrame(b)), true, nil
+}

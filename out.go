@@ -1,0 +1,111 @@
+package imsg
+
+import (
+	"fmt"
+	"os"
+
+	"example.org/imsg/ibuf"
+)
+
+// An output is the sending half of a channel without its socket: messages in,
+// encoded bytes and files in a queue out.
+type output struct {
+	q     ibuf.Output
+	c     *codec
+	count Counters // Messages and Files count what was queued
+}
+
+// compose queues one message. The file belongs to the queue if owned is set.
+// It checks everything before it changes anything.
+func (o *output) compose(h Header, f *os.File, owned bool, data [][]byte) error {
+	n := 0
+	for _, p := range data {
+		n += len(p)
+	}
+	if err := o.check(h, f != nil, n); err != nil {
+		return err
+	}
+	p := o.q.Append(HeaderSize+n, f, owned)
+	o.wire().put(p, h, HeaderSize+n, f != nil)
+	body := p[HeaderSize:]
+	for _, p := range data {
+		body = body[copy(body, p):]
+	}
+	o.queued(h, p[HeaderSize:], f != nil)
+	return nil
+}
+
+// composeBuffer queues one message whose payload is what is unread of b. The
+// queue owns b and its file if the error is nil.
+func (o *output) composeBuffer(h Header, b *ibuf.Buffer) error {
+	n, file := b.Len(), b.HasFile()
+	if err := o.check(h, file, n); err != nil {
+		return err
+	}
+	o.wire().put(o.q.AppendBuffer(HeaderSize, b), h, HeaderSize+n, file)
+	o.queued(h, b.Bytes(), file)
+	return nil
+}
+
+// wire is the dialect to write.
+func (o *output) wire() Dialect { return Dialect(o.c.dialect.Load()) }
+
+func (o *output) check(h Header, file bool, n int) error {
+	if err := o.c.fits(h, n); err != nil {
+		return err
+	}
+	cfg, files := &o.c.cfg, 0
+	if file {
+		files = 1
+		if !cfg.AllowFDPass {
+			return opError("compose", h.Type, ErrNoFDPass)
+		}
+	}
+	if o.q.Len() == 0 {
+		return nil
+	}
+	switch {
+	case o.q.Size()+HeaderSize+n > cfg.MaxQueueBytes:
+		return o.full(h, HeaderSize+n, o.q.Size(), cfg.MaxQueueBytes, "bytes")
+	case cfg.MaxQueueMessages > 0 && o.q.Len() >= cfg.MaxQueueMessages:
+		return o.full(h, 1, o.q.Len(), cfg.MaxQueueMessages, "messages")
+	case o.q.Files()+files > cfg.MaxQueueFiles:
+		return o.full(h, 1, o.q.Files(), cfg.MaxQueueFiles, "files")
+	}
+	return nil
+}
+
+func (o *output) full(h Header, more, have, limit int, what string) error {
+	return opError("compose", h.Type, fmt.Errorf("%d more to %d %s, limit %d: %w", more, have, what, limit, ErrQueueFull))
+}
+
+func (o *output) queued(h Header, payload []byte, file bool) {
+	o.count.Messages++
+	if file {
+		o.count.Files++
+	}
+	if trace := o.c.cfg.Trace; trace != nil {
+		trace(Event{Direction: Sent, Header: h, Payload: ibuf.NewView(payload), HasFile: file})
+	}
+}
+
+// wrote accounts for what one system call took.
+func (o *output) wrote(n int) {
+	o.count.Calls++
+	o.count.Bytes += uint64(n)
+	o.q.Wrote(n)
+}
+
+// drop discards what is queued.
+func (o *output) drop() {
+	o.count = o.sent()
+	o.q.Clear()
+}
+
+// sent returns the counters of what was written.
+func (o *output) sent() Counters {
+	c := o.count
+	c.Messages -= uint64(o.q.Len())
+	c.Files -= uint64(o.q.Files())
+	return c
+}

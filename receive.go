@@ -1,0 +1,145 @@
+package imsg
+
+import (
+	"context"
+	"io"
+	"iter"
+	"net"
+)
+
+// A receiver is the receiving half of a Conn.
+type receiver struct {
+	half
+	in    input
+	files bool
+
+	// What the last system call had to say; for the one that has the turn.
+	space []byte
+	n, fd int
+	lost  bool
+	serr  error
+	spin  spinner
+}
+
+func (r *receiver) init(c *Conn) {
+	r.in.init(&c.codec)
+	r.files = c.cfg.AllowFDPass
+	r.closed = &c.closed
+	r.loop, r.call = c.raw.Read, r.recv
+	r.deadline.set = c.file.SetReadDeadline
+}
+
+// Receive returns the oldest message that was not received yet, and waits for
+// it. The caller must close the message. The error is io.EOF when the peer has
+// closed the channel between messages, and otherwise an *OpError:
+// io.ErrUnexpectedEOF inside a message, *HeaderError, net.ErrClosed, a system
+// call's, which all end this direction of the channel, or
+// os.ErrDeadlineExceeded or ctx.Err(), which do not. Messages that arrived
+// before an error are returned first.
+func (c *Conn) Receive(ctx context.Context) (Message, error) {
+	r := &c.r
+	if err := ctx.Err(); err != nil {
+		return Message{}, opError("receive", 0, err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for {
+		if m, ok := r.in.next(); ok {
+			return m, nil
+		}
+		if r.err != nil {
+			return Message{}, r.err
+		}
+		if r.busy {
+			if err := r.sleep(ctx); err != nil {
+				return Message{}, opError("receive", 0, err)
+			}
+			continue
+		}
+		if err := r.read(ctx); err != nil {
+			return Message{}, err
+		}
+	}
+}
+
+// read takes the turn and lets what one system call delivers be cut into
+// messages. An error that does not end the channel is returned, others are
+// kept in r.err. r.mu is held, but not while it waits.
+func (r *receiver) read(ctx context.Context) error {
+	r.busy = true
+	r.space = r.in.framer.Space()
+	r.mu.Unlock()
+	err := r.run(ctx, func() bool { return again(r.serr) })
+	r.mu.Lock()
+	r.busy = false
+	defer r.wake()
+	if err == nil {
+		if err = r.serr; err == nil {
+			err = r.in.fed(r.n, r.fd, r.lost)
+		}
+	}
+	switch {
+	case r.err != nil: // closed meanwhile
+		r.in.framer.Clear()
+	case err == nil:
+	case transient(err):
+		return opError("receive", 0, err)
+	default:
+		r.err = receiveError(err)
+	}
+	return nil
+}
+
+// recv makes one system call, or a few: a message that is likely to come soon
+// is worth a few tries before going to sleep.
+func (r *receiver) recv(fd uintptr) bool {
+	if r.space == nil {
+		r.mu.Lock()
+		r.space = r.in.framer.Space()
+		r.mu.Unlock()
+	}
+	for tries := r.spin.tries(); ; tries-- {
+		r.n, r.fd, r.lost, r.serr = receive(int(fd), r.space, r.files)
+		if !again(r.serr) {
+			r.spin.done(true)
+			return true
+		}
+		if r.nowait {
+			return true
+		}
+		if tries == 0 {
+			break
+		}
+	}
+	r.spin.done(false)
+	r.mu.Lock()
+	r.space = nil
+	r.in.framer.Idle()
+	r.mu.Unlock()
+	return false
+}
+
+// close ends the direction. Whoever has the turn discards what has arrived.
+func (r *receiver) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.err = opError("receive", 0, net.ErrClosed)
+	if !r.busy {
+		r.in.framer.Clear()
+	}
+	r.wake()
+}
+
+// All receives messages until the peer closes the channel (io.EOF), where the
+// loop ends, or until another error, which is the loop's last value. The
+// loop's body must close each message.
+func (c *Conn) All(ctx context.Context) iter.Seq2[Message, error] {
+	return func(yield func(Message, error) bool) {
+		for {
+			m, err := c.Receive(ctx)
+			if err == io.EOF || !yield(m, err) || err != nil {
+				return
+			}
+		}
+	}
+}

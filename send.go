@@ -1,0 +1,254 @@
+package imsg
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"example.org/imsg/ibuf"
+)
+
+// A sender is the sending half of a Conn.
+type sender struct {
+	half
+	out   output
+	files bool
+
+	inflight bool      // a system call reads the queue's memory right now
+	landed   sync.Cond // it does not any more
+	broken   uint64    // with err set: up to where the queue was written before
+
+	// For the one that has the turn:
+	bufs [][]byte
+	serr error
+}
+
+func (w *sender) init(c *Conn) {
+	w.out.c = &c.codec
+	w.files = c.cfg.AllowFDPass
+	w.landed.L = &w.mu
+	w.closed = &c.closed
+	w.loop, w.call = c.raw.Write, w.write
+	w.deadline.set = c.file.SetWriteDeadline
+}
+
+// Send sends a message with the payload data, whose parts are copied one
+// behind the other, and returns when the kernel has it whole; messages queued
+// before go first. A file f, if not nil, is only borrowed: it must stay open
+// until Send returns, and stays the caller's. When the queue is full, Send
+// waits for room.
+//
+// The error is an *OpError: ErrTooLarge and ErrNoFDPass concern this message
+// only; net.ErrClosed and a system call's (EPIPE) end this direction of the
+// channel; os.ErrDeadlineExceeded and ctx.Err() mean that waiting has ended: if
+// no byte of the message was written it is taken out of the queue again, and
+// otherwise the rest of it stays queued and is sent by the next Send or Flush.
+func (c *Conn) Send(ctx context.Context, h Header, f *os.File, data ...[]byte) error {
+	if err := ctx.Err(); err != nil {
+		return opError("send", h.Type, err)
+	}
+	h = c.own(h)
+	w := &c.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.compose(ctx, c, h, f, data); err != nil {
+		return err
+	}
+	end := w.out.q.End()
+	n := HeaderSize
+	for _, p := range data {
+		n += len(p)
+	}
+	err := w.flush(ctx, c, end)
+	if err != nil && w.err == nil && !w.withdraw(end, n, f != nil) && w.sent(end) {
+		return nil // the last byte went out while we were giving up
+	}
+	return opError("send", h.Type, err)
+}
+
+// compose queues a message with a borrowed file, as soon as there is room.
+func (w *sender) compose(ctx context.Context, c *Conn, h Header, f *os.File, data [][]byte) error {
+	for {
+		if w.err != nil {
+			return w.err
+		}
+		err := w.out.compose(h, f, false, data)
+		if err == nil || !errors.Is(err, ErrQueueFull) {
+			return err
+		}
+		if err := w.flush(ctx, c, w.out.q.Done()+1); err != nil {
+			return opError("send", h.Type, err)
+		}
+	}
+}
+
+// withdraw takes the message that ends at end out of the queue, if no byte of
+// it was written.
+func (w *sender) withdraw(end uint64, n int, file bool) bool {
+	for w.inflight {
+		w.landed.Wait()
+	}
+	if w.err != nil || w.sent(end) || !w.out.q.Remove(end, n) {
+		return false
+	}
+	w.out.count.Messages--
+	if file {
+		w.out.count.Files--
+	}
+	return true
+}
+
+// Queue queues a message like Buf.Compose: it does not wait and sends nothing,
+// which is for Flush or the next Send to do. A file f, if not nil, belongs to
+// the queue if the error is nil. ErrQueueFull when a limit of Config is
+// reached.
+func (c *Conn) Queue(h Header, f *os.File, data ...[]byte) error {
+	h = c.own(h)
+	w := &c.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err != nil {
+		return w.err
+	}
+	return w.out.compose(h, f, true, data)
+}
+
+// queueBuffer is what Builder.Commit calls.
+func (c *Conn) queueBuffer(h Header, b *ibuf.Buffer) error {
+	w := &c.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err != nil {
+		return w.err
+	}
+	return w.out.composeBuffer(h, b)
+}
+
+// QueueLen returns the number of messages that are not completely written.
+func (c *Conn) QueueLen() int {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	return c.w.out.q.Len()
+}
+
+// Flush sends what is queued now and waits until the kernel has it. The errors
+// are Send's; what was not sent stays queued when ctx ends or a deadline
+// passes.
+func (c *Conn) Flush(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return opError("flush", 0, err)
+	}
+	w := &c.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return opError("flush", 0, w.flush(ctx, c, w.out.q.End()))
+}
+
+// sent reports whether the queue was written up to the stream offset end.
+func (w *sender) sent(end uint64) bool {
+	if w.err != nil {
+		return w.broken >= end
+	}
+	return w.out.q.Done() >= end
+}
+
+// flush writes, or lets another goroutine write, until the queue is written up
+// to the stream offset end. w.mu is held, but not while it waits.
+func (w *sender) flush(ctx context.Context, c *Conn, end uint64) error {
+	pause := time.Millisecond
+	for !w.sent(end) {
+		if w.err != nil {
+			return w.err
+		}
+		if w.busy {
+			if err := w.sleep(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		w.busy = true
+		w.mu.Unlock()
+		err := w.run(ctx, func() bool { return again(w.serr) })
+		if err == nil {
+			err = w.serr
+		}
+		if err != nil && later(err) {
+			err = w.pause(ctx, c, pause)
+			pause = min(2*pause, maxPause)
+		}
+		w.mu.Lock()
+		w.busy = false
+		w.wake()
+		switch {
+		case err == nil || w.err != nil:
+		case transient(err):
+			return err
+		default:
+			w.fail(opError("send", 0, err))
+		}
+	}
+	return nil
+}
+
+// write makes one system call. What others have queued meanwhile goes along.
+func (w *sender) write(fd uintptr) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	bufs, file := w.out.q.Gather(w.bufs[:0], maxGather)
+	w.inflight = true
+	w.mu.Unlock()
+	n, err := transmit(int(fd), bufs, file, w.files)
+	clear(bufs)
+	w.bufs = bufs
+	w.mu.Lock()
+	w.inflight = false
+	w.landed.Broadcast()
+	w.serr = err
+	if w.err != nil { // closed meanwhile
+		w.out.drop()
+		return true
+	}
+	if err == nil {
+		w.out.wrote(n)
+	}
+	return w.nowait || !again(err)
+}
+
+// pause waits a while for a condition that no socket event tells of.
+func (w *sender) pause(ctx context.Context, c *Conn, d time.Duration) error {
+	d, err := w.deadline.left(d)
+	if err != nil {
+		return err
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-c.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// fail ends the direction: what is queued is discarded.
+func (w *sender) fail(err error) {
+	w.broken = w.out.q.Done()
+	w.err = err
+	if !w.inflight {
+		w.out.drop()
+	}
+	w.wake()
+}
+
+func (w *sender) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil {
+		w.fail(opError("send", 0, net.ErrClosed))
+	}
+	w.err = opError("send", 0, net.ErrClosed)
+}

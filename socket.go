@@ -1,0 +1,64 @@
+package imsg
+
+import (
+	"errors"
+	"os"
+	"syscall"
+
+	"example.org/imsg/internal/unixmsg"
+)
+
+// maxGather is how many pieces one system call sends at most. A queue has one
+// piece for many messages, so more would not help.
+const maxGather = 64
+
+// receive makes one system call. Without file passing it is a plain read: the
+// kernel then closes files that come unasked.
+func receive(fd int, p []byte, files bool) (n, file int, lost bool, err error) {
+	if files {
+		return unixmsg.Recv(fd, p)
+	}
+	n, err = unixmsg.Read(fd, p)
+	return n, -1, false, err
+}
+
+// transmit makes one system call. The file is held open during the call.
+func transmit(fd int, bufs [][]byte, file *os.File, files bool) (n int, err error) {
+	switch {
+	case len(bufs) == 0:
+		return 0, nil
+	case !files:
+		return unixmsg.Write(fd, bufs)
+	case file == nil:
+		return unixmsg.Send(fd, bufs, -1)
+	}
+	rc, err := file.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	cerr := rc.Control(func(f uintptr) { n, err = unixmsg.Send(fd, bufs, int(f)) })
+	if cerr != nil {
+		return 0, cerr
+	}
+	return n, err
+}
+
+// later reports whether err goes away by itself, without a sign from the
+// socket: too many files in flight, or no memory for now.
+func later(err error) bool {
+	return errors.Is(err, syscall.ETOOMANYREFS) || errors.Is(err, syscall.ENOBUFS)
+}
+
+// Cred is what the kernel knows about the process at the other end.
+type Cred struct {
+	PID      int // 0 where the system does not tell
+	UID, GID uint32
+}
+
+func peerCred(fd int) (Cred, error) {
+	pid, uid, gid, err := unixmsg.PeerCred(fd)
+	if err != nil {
+		return Cred{}, opError("peer credentials", 0, err)
+	}
+	return Cred{pid, uid, gid}, nil
+}
