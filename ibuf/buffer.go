@@ -285,8 +285,8 @@ func (b *Buffer) AddNet32(v uint64) error {
 	return nil
 }
 
-// AddNet64 appends v as 64 bits in network order (big-endian). The error is ErrTooLarge if it does
-// not fit.
+// AddNet64 appends v as 64 bits in network order (big-endian). The error is
+// ErrTooLarge if it does not fit.
 // It corresponds to ibuf_add_n64.
 func (b *Buffer) AddNet64(v uint64) error {
 	if cap(b.buf)-len(b.buf) < 8 {
@@ -330,8 +330,8 @@ func (b *Buffer) AddHost32(v uint64) error {
 	return nil
 }
 
-// AddHost64 appends v as 64 bits in host order. The error is ErrTooLarge if it does
-// not fit.
+// AddHost64 appends v as 64 bits in host order. The error is
+// ErrTooLarge if it does not fit.
 // It corresponds to ibuf_add_h64.
 func (b *Buffer) AddHost64(v uint64) error {
 	if cap(b.buf)-len(b.buf) < 8 {
@@ -367,9 +367,9 @@ func (b *Buffer) SetByte(pos int, v uint64) error {
 	return nil
 }
 
-// SetNet16 overwrites 16 bits at pos in network order (big-endian), like Set. The
-// error is ErrInvalid if v is over 16 bits, ErrTooLarge if it is not within
-// the unread bytes.
+// SetNet16 overwrites 16 bits at pos in network order (big-endian), like Set.
+// The error is ErrInvalid if v is over 16 bits, ErrTooLarge if they are not all
+// within the unread bytes.
 // It corresponds to ibuf_set_n16.
 func (b *Buffer) SetNet16(pos int, v uint64) error {
 	if v > math.MaxUint16 {
@@ -383,9 +383,9 @@ func (b *Buffer) SetNet16(pos int, v uint64) error {
 	return nil
 }
 
-// SetNet32 overwrites 32 bits at pos in network order (big-endian), like Set. The
-// error is ErrInvalid if v is over 32 bits, ErrTooLarge if it is not within
-// the unread bytes.
+// SetNet32 overwrites 32 bits at pos in network order (big-endian), like Set.
+// The error is ErrInvalid if v is over 32 bits, ErrTooLarge if they are not all
+// within the unread bytes.
 // It corresponds to ibuf_set_n32.
 func (b *Buffer) SetNet32(pos int, v uint64) error {
 	if v > math.MaxUint32 {
@@ -399,8 +399,8 @@ func (b *Buffer) SetNet32(pos int, v uint64) error {
 	return nil
 }
 
-// SetNet64 overwrites 64 bits at pos in network order (big-endian), like Set. The
-// error is ErrTooLarge if it is not within the unread bytes.
+// SetNet64 overwrites 64 bits at pos in network order (big-endian), like Set.
+// The error is ErrTooLarge if they are not all within the unread bytes.
 // It corresponds to ibuf_set_n64.
 func (b *Buffer) SetNet64(pos int, v uint64) error {
 	p, err := b.Slice(pos, 8)
@@ -411,9 +411,9 @@ func (b *Buffer) SetNet64(pos int, v uint64) error {
 	return nil
 }
 
-// SetHost16 overwrites 16 bits at pos in host order, like Set. The
-// error is ErrInvalid if v is over 16 bits, ErrTooLarge if it is not within
-// the unread bytes.
+// SetHost16 overwrites 16 bits at pos in host order, like Set.
+// The error is ErrInvalid if v is over 16 bits, ErrTooLarge if they are not all
+// within the unread bytes.
 // It corresponds to ibuf_set_h16.
 func (b *Buffer) SetHost16(pos int, v uint64) error {
 	if v > math.MaxUint16 {
@@ -427,9 +427,9 @@ func (b *Buffer) SetHost16(pos int, v uint64) error {
 	return nil
 }
 
-// SetHost32 overwrites 32 bits at pos in host order, like Set. The
-// error is ErrInvalid if v is over 32 bits, ErrTooLarge if it is not within
-// the unread bytes.
+// SetHost32 overwrites 32 bits at pos in host order, like Set.
+// The error is ErrInvalid if v is over 32 bits, ErrTooLarge if they are not all
+// within the unread bytes.
 // It corresponds to ibuf_set_h32.
 func (b *Buffer) SetHost32(pos int, v uint64) error {
 	if v > math.MaxUint32 {
@@ -443,8 +443,8 @@ func (b *Buffer) SetHost32(pos int, v uint64) error {
 	return nil
 }
 
-// SetHost64 overwrites 64 bits at pos in host order, like Set. The
-// error is ErrTooLarge if it is not within the unread bytes.
+// SetHost64 overwrites 64 bits at pos in host order, like Set.
+// The error is ErrTooLarge if they are not all within the unread bytes.
 // It corresponds to ibuf_set_h64.
 func (b *Buffer) SetHost64(pos int, v uint64) error {
 	p, err := b.Slice(pos, 8)

@@ -167,8 +167,8 @@ func TestBufferReserve(t *testing.T) {
 		t.Fatalf("Reserve: %q, %v", p, err)
 	}
 	copy(p, "head")
-	_ = append(p, "over"...)
 	b.AddZero(2)
+	_ = append(p, "over"...)
 	checkBuffer(t, b, "head\x00\x00", 2)
 	for _, n := range []int{3, -1, math.MinInt, math.MaxInt} {
 		_, err := b.Reserve(n)

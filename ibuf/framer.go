@@ -52,10 +52,14 @@ type Framer struct {
 
 // A heldFile is a descriptor that no message has claimed, or the gap that a
 // lost one leaves (fd -1), and the stream range of the bytes it arrived with.
+// A read that had no room for more tells only where that range begins: what
+// the next one brings may have been sent together with the descriptor.
 type heldFile struct {
 	fd       int
 	beg, end uint64
 }
+
+const openEnd = 1<<64 - 1
 
 // Space returns memory to read the next bytes of the stream into; it is never
 // empty. Pass what arrived to Fed. The memory belongs to the Framer and is
@@ -83,6 +87,9 @@ func (f *Framer) Space() []byte {
 		}
 	} else if room >= len(c.buf)/4 && f.need-tail <= room {
 		return c.buf[c.w:]
+	} else if f.want < bigChunk {
+		f.want *= growFactor // more is held than the chunk has room for
+		size = max(size, f.want)
 	}
 	f.advance()
 	n := f.chunk(size)
@@ -122,13 +129,7 @@ func (f *Framer) advance() {
 // Every message that is complete now can be had from Next, even when Fed
 // returns an error; after an error the stream is over and Fed repeats it.
 func (f *Framer) Fed(n, fd int, lost bool) error {
-	if fd >= 0 || lost {
-		beg := f.off
-		if f.cur != nil {
-			beg += uint64(f.cur.w - f.cur.r)
-		}
-		f.files = append(f.files, heldFile{fd, beg, beg + uint64(n)})
-	}
+	f.arrived(n, fd, lost)
 	if f.err != nil {
 		f.dropFiles(len(f.files))
 		return f.err
@@ -139,7 +140,7 @@ func (f *Framer) Fed(n, fd int, lost bool) error {
 	c := f.cur
 	c.w += n
 	if c.w == len(c.buf) && f.want < bigChunk {
-		f.want = min(f.want*growFactor, bigChunk)
+		f.want *= growFactor
 	}
 	before := c.n
 	f.err = f.cut(c)
@@ -148,6 +149,31 @@ func (f *Framer) Fed(n, fd int, lost bool) error {
 		f.dropFiles(len(f.files))
 	}
 	return f.err
+}
+
+// arrived notes the descriptor that came with the next n bytes.
+func (f *Framer) arrived(n, fd int, lost bool) {
+	if fd < 0 && !lost && len(f.files) == 0 {
+		return
+	}
+	beg, full := f.off, false
+	if c := f.cur; c != nil {
+		beg += uint64(c.w - c.r)
+		full = c.w+n == len(c.buf)
+	}
+	end := beg + uint64(n)
+	if full {
+		end = openEnd
+	}
+	if last := len(f.files) - 1; last >= 0 && f.files[last].end == openEnd {
+		f.files[last].end = end
+		if lost { // its own message may begin here: keep them apart
+			f.files[last].end = beg
+		}
+	}
+	if fd >= 0 || lost {
+		f.files = append(f.files, heldFile{fd, beg, end})
+	}
 }
 
 // cut makes messages of what has arrived.

@@ -15,8 +15,8 @@
 // An error is an *os.SyscallError that names the call, with two exceptions.
 // Would-block is the bare syscall.EAGAIN, because it is the normal end of every
 // read and write loop and must not allocate. And the sentinels
-// os.ErrDeadlineExceeded (Poll) and errors.ErrUnsupported (SetPassRights,
-// PeerCred) come as they are. EINTR is never seen.
+// os.ErrDeadlineExceeded (Poll) and errors.ErrUnsupported (SetPassRights) come as
+// they are. EINTR is never seen.
 //
 // # Limits
 //
@@ -33,7 +33,7 @@
 // # Platforms
 //
 //	close-on-exec on receipt   MSG_CMSG_CLOEXEC: linux, the BSDs; fork lock: darwin, illumos, solaris
-//	many buffers in one Write  writev: linux, darwin, openbsd, illumos; sendmsg (sockets only): the others
+//	many buffers in one Write  writev: linux, darwin, illumos, openbsd; sendmsg (sockets only): the others
 //	many buffers in one Send   all but illumos and solaris
 //	file truncated or refused  reported (lost): all but illumos and solaris, which just have no file
 //	credentials of the peer    all; without the process id on freebsd and dragonfly

@@ -15,8 +15,8 @@ import "golang.org/x/sys/unix"
 // lost reports that a file came and could not be kept: the descriptor table is
 // full, a security module refused it, or (on the BSDs) there were several. The
 // bytes are intact. A truncated control message of which a file was kept is not
-// a loss. lost may be true together with an error. On illumos and solaris it is
-// always false.
+// a loss. lost may be true together with an error. On illumos and solaris Go does
+// not see the flag that tells: such a file is just missing.
 //
 // The options that make the kernel add control messages of its own
 // (SO_PASSCRED, SO_PASSPIDFD, SO_PASSSEC, LOCAL_CREDS) must be off: those

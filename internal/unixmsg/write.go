@@ -4,8 +4,7 @@ package unixmsg
 
 import "golang.org/x/sys/unix"
 
-// maxIovecs is IOV_MAX, the same on every system here but solaris, where it was
-// 16 once and where only the first buffer is used for files.
+// maxIovecs is IOV_MAX.
 const maxIovecs = 1024
 
 // Write writes the bytes of bufs in order with one system call and returns how

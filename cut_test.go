@@ -1,0 +1,250 @@
+package imsg_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"testing"
+
+	"example.org/imsg"
+	"example.org/imsg/imsgtest"
+	"golang.org/x/sys/unix"
+)
+
+// A piece is what one sendmsg(2) carries: bytes, and a file with the first of
+// them or -1.
+type piece struct {
+	p  []byte
+	fd int
+}
+
+// A wireMsg is one message of a test stream; file is an index into the test's
+// files, or -1.
+type wireMsg struct {
+	size, file int
+}
+
+// batching says how a sender of the time groups messages into sends.
+type batching struct {
+	name    string
+	dialect imsg.Dialect
+	last    bool // the message with the file ends its send, and the file goes with the first byte
+}
+
+var batchings = []batching{
+	{"current", imsg.Current, false},
+	{"legacy", imsg.Legacy, false},
+	{"legacy before 2021", imsg.Legacy, true},
+}
+
+// encode returns the sends that carry msgs.
+func (bt batching) encode(msgs []wireMsg, fds []int) []piece {
+	var ps []piece
+	cur := piece{fd: -1}
+	flush := func() {
+		if len(cur.p) > 0 {
+			ps = append(ps, cur)
+		}
+		cur = piece{fd: -1}
+	}
+	for i, m := range msgs {
+		file := m.file >= 0
+		if file {
+			if !bt.last || cur.fd >= 0 {
+				flush()
+			}
+			cur.fd = fds[m.file]
+		}
+		var hdr [imsg.HeaderSize]byte
+		bt.dialect.Encode(hdr[:], binary.NativeEndian, imsg.Header{Type: uint32(i), ID: 7, PID: 9}, len(hdr)+m.size, file)
+		cur.p = append(append(cur.p, hdr[:]...), payload(i, m.size)...)
+		if file && bt.last {
+			flush()
+		}
+	}
+	flush()
+	return ps
+}
+
+func payload(i, n int) []byte { return bytes.Repeat([]byte{byte('a' + i)}, n) }
+
+// cut splits the sends so that none crosses one of the stream offsets at.
+func cut(ps []piece, at ...int) []piece {
+	var out []piece
+	off := 0
+	for _, p := range ps {
+		for _, c := range at {
+			if k := c - off; k > 0 && k < len(p.p) {
+				out = append(out, piece{p.p[:k], p.fd})
+				p = piece{p.p[k:], -1}
+				off += k
+			}
+		}
+		out = append(out, p)
+		off += len(p.p)
+	}
+	return out
+}
+
+// testFiles returns n different files and their inodes.
+func testFiles(t *testing.T, n int) (fds []int, inodes []uint64) {
+	t.Helper()
+	for range n {
+		f, err := os.CreateTemp(t.TempDir(), "file")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		fds = append(fds, int(f.Fd()))
+		inodes = append(inodes, inode(t, int(f.Fd())))
+	}
+	return fds, inodes
+}
+
+func inode(t *testing.T, fd int) uint64 {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		t.Fatal(err)
+	}
+	return uint64(st.Ino)
+}
+
+// collect takes what has arrived and describes it, one string a message.
+func collect(t *testing.T, b *imsg.Buf, inodes []uint64, got []string) []string {
+	for m := range b.All() {
+		file := -1
+		if fd := m.TakeFD(); fd >= 0 {
+			for i, ino := range inodes {
+				if ino == inode(t, fd) {
+					file = i
+				}
+			}
+			unix.Close(fd)
+		}
+		i := int(m.Type())
+		ok := bytes.Equal(m.Bytes(), payload(i, m.Len())) && m.ID() == 7 && m.PID() == 9 && m.FileErr() == nil
+		got = append(got, fmt.Sprint(i, m.Len(), file, ok))
+		m.Close()
+	}
+	return got
+}
+
+func describe(msgs []wireMsg) []string {
+	var want []string
+	for i, m := range msgs {
+		want = append(want, fmt.Sprint(i, m.size, m.file, true))
+	}
+	return want
+}
+
+// deliver sends the pieces and reads after each, or once all are sent, and
+// checks that every message is whole and has its own file.
+func deliver(t *testing.T, d imsg.Dialect, ps []piece, glued bool, msgs []wireMsg, inodes []uint64) {
+	t.Helper()
+	a, r := imsgtest.Sockets(t)
+	defer a.Close()
+	defer r.Close()
+	b := imsg.NewBuf(r.FD, &imsg.Config{Dialect: d, AllowFDPass: true})
+	defer b.Clear()
+	var got []string
+	read := func() {
+		if err := b.ReadSocket(); err != nil {
+			t.Fatalf("after %d messages: %v", len(got), err)
+		}
+		got = collect(t, b, inodes, got)
+	}
+	for _, p := range ps {
+		var fds []int
+		if p.fd >= 0 {
+			fds = []int{p.fd}
+		}
+		a.Write(p.p, fds...)
+		if !glued {
+			read()
+		}
+	}
+	for i := 0; i < 3*len(ps)+64 && len(got) < len(msgs); i++ {
+		read()
+	}
+	if want := describe(msgs); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Fatalf("got  %v\nwant %v", got, want)
+	}
+}
+
+func streamLen(ps []piece) (n int) {
+	for _, p := range ps {
+		n += len(p.p)
+	}
+	return n
+}
+
+// Every file is on its message, wherever the stream is cut, once and twice.
+func TestCutEverywhere(t *testing.T) {
+	fds, inodes := testFiles(t, 3)
+	long := []wireMsg{{0, -1}, {3, 0}, {5, -1}, {0, 1}, {40, 2}, {0, -1}, {1, -1}}
+	short := []wireMsg{{1, -1}, {2, 0}, {0, 1}}
+	for _, bt := range batchings {
+		for _, d := range []imsg.Dialect{bt.dialect, imsg.Auto} {
+			t.Run(bt.name+" read as "+d.String(), func(t *testing.T) {
+				ps := bt.encode(long, fds)
+				deliver(t, d, ps, true, long, inodes)
+				for at := 1; at < streamLen(ps); at++ {
+					deliver(t, d, cut(ps, at), false, long, inodes)
+					deliver(t, d, cut(ps, at), true, long, inodes)
+				}
+				every := make([]int, streamLen(ps))
+				for i := range every {
+					every[i] = i
+				}
+				deliver(t, d, cut(ps, every...), false, long, inodes)
+
+				ps = bt.encode(short, fds)
+				for x := 1; x < streamLen(ps); x++ {
+					for y := x + 1; y < streamLen(ps); y++ {
+						deliver(t, d, cut(ps, x, y), false, short, inodes)
+					}
+				}
+			})
+		}
+	}
+}
+
+// A writer that sends a file with the first byte of a long batch whose last
+// message claims it is understood although the batch is read in pieces.
+func TestCutLongBatch(t *testing.T) {
+	fds, inodes := testFiles(t, 2)
+	for _, d := range []imsg.Dialect{imsg.Current, imsg.Legacy} {
+		bt := batching{dialect: d, last: true}
+		for size := range 17 { // so that a read ends everywhere in the last header
+			msgs := []wireMsg{{4000 + size, -1}, {30, -1}, {16000, -1}, {1, 0}, {20000 - 16000, -1}, {2, 1}}
+			deliver(t, d, bt.encode(msgs, fds), true, msgs, inodes)
+		}
+	}
+}
+
+// libutil loses the file when 65520 to 65534 bytes of whole messages precede
+// it, since its read then ends in the middle of the header. Ours reads other
+// sizes, so every one of them is straddled.
+func TestCutStraddle(t *testing.T) {
+	fds, inodes := testFiles(t, 1)
+	for _, edge := range []int{65535, 4 << 10, 20 << 10, 16 << 10, 64 << 10, 84 << 10} {
+		for k := 0; k <= imsg.HeaderSize; k++ {
+			for _, bt := range batchings[:2] {
+				var msgs []wireMsg
+				for n := edge - k; n > 0; {
+					size := min(n, 16000)
+					if rest := n - size; rest > 0 && rest < imsg.HeaderSize {
+						size -= imsg.HeaderSize
+					}
+					msgs = append(msgs, wireMsg{size - imsg.HeaderSize, -1})
+					n -= size
+				}
+				msgs = append(msgs, wireMsg{10, 0}, wireMsg{0, -1})
+				ps := bt.encode(msgs, fds)
+				deliver(t, bt.dialect, ps, true, msgs, inodes)
+			}
+		}
+	}
+}

@@ -1,0 +1,236 @@
+package ibuf
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"testing"
+)
+
+// The tests' own framing: two bytes of length with the header, one of mark.
+const (
+	testHeader = 3
+	testLimit  = 20000
+)
+
+func parseTest(hdr []byte) (int, bool, error) {
+	n := int(binary.BigEndian.Uint16(hdr))
+	if n < testHeader || n > testLimit {
+		return 0, false, fmt.Errorf("length %d", n)
+	}
+	return n, hdr[2] != 0, nil
+}
+
+func testMsg(n int, mark bool, fill byte) []byte {
+	p := bytes.Repeat([]byte{fill}, n)
+	binary.BigEndian.PutUint16(p, uint16(n))
+	p[2] = 0
+	if mark {
+		p[2] = 1
+	}
+	return p
+}
+
+// newTestFramer returns a Framer whose descriptors are only numbers, and the
+// number of times each was closed.
+func newTestFramer(hold int) (*Framer, map[int]int) {
+	closed := make(map[int]int)
+	return &Framer{
+		HeaderSize: testHeader, Header: parseTest, HoldFiles: hold,
+		CloseFile: func(fd int) { closed[fd]++ },
+	}, closed
+}
+
+// feed copies p into the framer, in as many pieces as it makes room for.
+func feed(f *Framer, p []byte, fd int) error {
+	for {
+		n := copy(f.Space(), p)
+		if err := f.Fed(n, fd, false); err != nil {
+			return err
+		}
+		if p, fd = p[n:], -1; len(p) == 0 {
+			return nil
+		}
+	}
+}
+
+func TestFramerMemoryIsUsedAgain(t *testing.T) {
+	f, _ := newTestFramer(0)
+	msg := testMsg(1000, false, 'x')
+	round := func() {
+		for range 200 { // more than any chunk holds
+			if err := feed(f, msg, -1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for m, ok := f.Next(); ok; m, ok = f.Next() {
+			if !bytes.Equal(m.Bytes(), msg) {
+				t.Fatal("message differs")
+			}
+			m.Close()
+		}
+	}
+	for range 10 {
+		round()
+	}
+	if n := testing.AllocsPerRun(50, round); n > 0 {
+		t.Errorf("%v allocations a round, want 0", n)
+	}
+}
+
+func TestFramerHeldMessagesKeepTheirBytes(t *testing.T) {
+	f, _ := newTestFramer(0)
+	var held []Frame
+	for i := range 3000 {
+		if err := feed(f, testMsg(100+i%900, false, byte(i)), -1); err != nil {
+			t.Fatal(err)
+		}
+		m, ok := f.Next()
+		if !ok {
+			t.Fatal("no message")
+		}
+		if i%7 == 0 {
+			held = append(held, m)
+		} else {
+			m.Close()
+		}
+	}
+	for k, m := range held {
+		i := k * 7
+		if !bytes.Equal(m.Bytes(), testMsg(100+i%900, false, byte(i))) {
+			t.Fatalf("message %d differs", i)
+		}
+		m.Close()
+	}
+}
+
+// A handle that was closed must not reach the message that has its memory now.
+func TestFrameClosedTwice(t *testing.T) {
+	f, closed := newTestFramer(0)
+	feed(f, testMsg(10, true, 'a'), 5)
+	old, _ := f.Next()
+	alias := old.Bytes()
+	old.Close()
+	if closed[5] != 1 {
+		t.Errorf("file closed %d times", closed[5])
+	}
+	if !bytes.Equal(alias, make([]byte, 10)) {
+		t.Errorf("not cleared: %q", alias)
+	}
+	feed(f, testMsg(10, true, 'b'), 6)
+	m, _ := f.Next()
+	if &m.Bytes()[0] != &alias[0] {
+		t.Fatal("memory is not used again: the test proves nothing")
+	}
+	old.Close()
+	if old.Bytes() != nil || old.HasFile() || old.TakeFD() != -1 || old.TakeFile() != nil || old.View().Len() != 0 || old.Buffer() != nil {
+		t.Error("the closed handle still has something")
+	}
+	if !bytes.Equal(m.Bytes(), testMsg(10, true, 'b')) || m.TakeFD() != 6 {
+		t.Error("the closed handle reached its successor")
+	}
+	m.Close()
+	if closed[6] != 0 {
+		t.Error("a file that was taken was closed")
+	}
+}
+
+// What a header announces costs nothing before it arrives.
+func TestFramerGrowsWithWhatArrived(t *testing.T) {
+	const size = 1 << 30
+	f := &Framer{HeaderSize: 1, Header: func([]byte) (int, bool, error) { return size, false, nil }}
+	feed(f, make([]byte, 100), -1)
+	if n := len(f.Space()); n > smallChunk {
+		t.Errorf("%d bytes for a message of which 100 have arrived", n)
+	}
+	for range 3 << 20 / 1000 {
+		feed(f, make([]byte, 1000), -1)
+	}
+	if n := f.Pending() + len(f.Space()); n > 3*f.Pending() {
+		t.Errorf("%d bytes of memory for %d", n, f.Pending())
+	}
+}
+
+func TestFramerIdleKeepsNoBigBuffer(t *testing.T) {
+	f, _ := newTestFramer(0)
+	for range 2 {
+		for range 300 {
+			feed(f, testMsg(2000, false, 'x'), -1)
+		}
+		for m, ok := f.Next(); ok; m, ok = f.Next() {
+			m.Close()
+		}
+		if len(f.cur.buf) <= smallChunk {
+			t.Fatal("the buffer is small: the test proves nothing")
+		}
+		f.Idle()
+		for range 3 {
+			runtime.GC()
+		}
+		if f.cur != nil || f.shelf.weak.Value() != nil || f.shelf.free.Load() != nil {
+			t.Error("an idle framer holds a buffer")
+		}
+		if n := len(f.Space()); n > smallChunk {
+			t.Errorf("%d bytes after it was idle", n)
+		}
+	}
+}
+
+func TestFramerEOF(t *testing.T) {
+	boom := errors.New("boom")
+	for _, tt := range []struct {
+		name string
+		in   []byte
+		want error
+	}{
+		{"nothing", nil, io.EOF},
+		{"a message", testMsg(10, false, 'x'), io.EOF},
+		{"inside a header", []byte{0, 10}, io.ErrUnexpectedEOF},
+		{"behind a header", testMsg(10, false, 'x')[:3], io.ErrUnexpectedEOF},
+		{"inside a payload", testMsg(10, false, 'x')[:9], io.ErrUnexpectedEOF},
+		{"after a bad header", []byte{0, 0, 0}, boom},
+	} {
+		f, _ := newTestFramer(0)
+		f.Header = func(h []byte) (int, bool, error) {
+			n, mark, err := parseTest(h)
+			if err != nil {
+				err = boom
+			}
+			return n, mark, err
+		}
+		feed(f, tt.in, -1)
+		if err := f.EOF(); err != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
+		}
+	}
+}
+
+// A size below the header would make the framer spin.
+func TestFramerRefusesAnImpossibleSize(t *testing.T) {
+	for _, size := range []int{0, -1, 2} {
+		f := &Framer{HeaderSize: 3, Header: func([]byte) (int, bool, error) { return size, false, nil }}
+		if err := feed(f, make([]byte, 3), -1); !errors.Is(err, ErrInvalid) {
+			t.Errorf("size %d: %v", size, err)
+		}
+	}
+}
+
+func TestFramerClear(t *testing.T) {
+	f, closed := newTestFramer(4)
+	feed(f, testMsg(10, true, 'a'), 1)     // complete
+	feed(f, testMsg(10, true, 'b')[:5], 2) // in flight
+	feed(f, []byte{'b'}, 3)                // not claimed
+	f.Clear()
+	f.Clear()
+	for fd := 1; fd <= 3; fd++ {
+		if closed[fd] != 1 {
+			t.Errorf("file %d closed %d times", fd, closed[fd])
+		}
+	}
+	if f.Pending() != 0 || f.EOF() != io.EOF {
+		t.Errorf("%d bytes pending, %v", f.Pending(), f.EOF())
+	}
+}

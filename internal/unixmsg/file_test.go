@@ -1,0 +1,278 @@
+//go:build unix && !aix
+
+package unixmsg
+
+import (
+	"encoding/binary"
+	"fmt"
+	"runtime"
+	"slices"
+	"syscall"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestPassFile passes the write end of a pipe and looks at what arrives.
+func TestPassFile(t *testing.T) {
+	for _, nonblock := range []bool{false, true} { // of the file
+		for _, channel := range []bool{false, true} { // of the socket
+			t.Run(fmt.Sprintf("file %v socket %v", nonblock, channel), func(t *testing.T) {
+				noLeak(t)
+				a, b := pair(t, channel)
+				r, w := pipe(t)
+				closeLater(t, r)
+				closeLater(t, w)
+				if err := unix.SetNonblock(w, nonblock); err != nil {
+					t.Fatal(err)
+				}
+				if n, err := Send(a, [][]byte{nil, []byte("take "), []byte("this")}, w); err != nil || n == 0 {
+					t.Fatalf("send: %d, %v", n, err)
+				}
+				p := make([]byte, 32)
+				n, file, lost, err := Recv(b, p)
+				if err != nil || lost || file < 0 || file == w || n == 0 || string(p[:n]) != "take this"[:n] {
+					t.Fatalf("recv %q, file %d, lost %v, %v", p[:n], file, lost, err)
+				}
+				defer mustClose(t, file)
+				if !cloexec(t, file) {
+					t.Error("the file survives exec")
+				}
+				for _, fd := range []int{w, file} {
+					if got := nonblocking(t, fd); got != nonblock {
+						t.Errorf("descriptor %d: non-blocking %v, was %v before it was passed", fd, got, nonblock)
+					}
+				}
+				if _, err := Write(file, [][]byte{[]byte("!")}); err != nil {
+					t.Fatal(err)
+				}
+				if n, err := Read(r, p); err != nil || string(p[:n]) != "!" {
+					t.Errorf("through the file: %q, %v", p[:n], err)
+				}
+			})
+		}
+	}
+}
+
+// TestFileIsHeldInFlight closes the sender's descriptor before the receiver
+// asks for it.
+func TestFileIsHeldInFlight(t *testing.T) {
+	noLeak(t)
+	a, b := pair(t, true)
+	r, w := pipe(t)
+	closeLater(t, r)
+	if _, err := Send(a, [][]byte{{1}}, w); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, w)
+	if allClosed(t, r) {
+		t.Fatal("the file in flight is closed")
+	}
+	_, file, lost, err := Recv(b, make([]byte, 1))
+	if file < 0 || lost || err != nil {
+		t.Fatalf("file %d, lost %v, %v", file, lost, err)
+	}
+	mustClose(t, file)
+	if !allClosed(t, r) {
+		t.Error("somebody still holds the file")
+	}
+}
+
+// TestReadDropsFile reads bytes that have a file with a plain Read.
+func TestReadDropsFile(t *testing.T) {
+	noLeak(t)
+	a, b := pair(t, true)
+	r, w := pipe(t)
+	closeLater(t, r)
+	if _, err := Send(a, [][]byte{[]byte("ab")}, w); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, w)
+	p := make([]byte, 2)
+	if n, err := Read(b, p); n != 2 || err != nil {
+		t.Fatalf("read %d, %v", n, err)
+	}
+	if !allClosed(t, r) {
+		t.Error("the file is still held after its bytes were read")
+	}
+}
+
+// TestSeveralFiles sends the write ends of up to five pipes in one control
+// message. Where the room is rounded up two arrive, where it is not the kernel
+// cuts the message; either way one at most stays open.
+func TestSeveralFiles(t *testing.T) {
+	for count := 2; count <= 5; count++ {
+		t.Run(fmt.Sprint(count), func(t *testing.T) {
+			noLeak(t)
+			a, b := pair(t, true)
+			if count > 2 && runtime.GOOS == "linux" && installsBeyondRoom(t) {
+				t.Skip("this is no real linux kernel: it installs files for which there is no room")
+			}
+			var rs, ws []int
+			for range count {
+				r, w := pipe(t)
+				closeLater(t, r)
+				rs, ws = append(rs, r), append(ws, w)
+			}
+			if err := syscall.Sendmsg(a, []byte("many"), syscall.UnixRights(ws...), nil, 0); err != nil {
+				t.Fatal(err)
+			}
+			for _, w := range ws {
+				mustClose(t, w)
+			}
+			before := len(openFDs())
+			p := make([]byte, 8)
+			n, file, lost, err := Recv(b, p)
+			if err != nil || string(p[:n]) != "many" {
+				t.Fatalf("recv %q, %v", p[:n], err)
+			}
+			if lost == (file >= 0) {
+				t.Fatalf("file %d and lost %v", file, lost)
+			}
+			for i, r := range rs[1:] {
+				if !allClosed(t, r) {
+					t.Errorf("file %d of %d is still open", i+2, count)
+				}
+			}
+			if lost {
+				if !allClosed(t, rs[0]) {
+					t.Error("the first file is lost and still open")
+				}
+				return
+			}
+			if got := len(openFDs()); got != before+1 {
+				t.Errorf("%d descriptors before, %d after, want one more", before, got)
+			}
+			if !cloexec(t, file) {
+				t.Error("the file survives exec")
+			}
+			if allClosed(t, rs[0]) {
+				t.Error("the kept file is not the first")
+			}
+			mustClose(t, file)
+			if !allClosed(t, rs[0]) {
+				t.Error("the first file is still open after the kept one was closed")
+			}
+		})
+	}
+}
+
+// installsBeyondRoom asks for one of three files. No Linux kernel installs more
+// than two then, but an emulator of system calls may; nothing can be done about
+// that in one call.
+func installsBeyondRoom(t *testing.T) bool {
+	t.Helper()
+	a, b := pair(t, true)
+	if err := syscall.Sendmsg(a, []byte("x"), syscall.UnixRights(a, a, a), nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	before := openFDs()
+	oob := make([]byte, unix.CmsgSpace(sizeofFD))
+	if _, _, _, _, err := syscall.Recvmsg(b, make([]byte, 1), oob, 0); err != nil {
+		t.Fatal(err)
+	}
+	installed := 0
+	for _, fd := range openFDs() {
+		if !slices.Contains(before, fd) {
+			installed++
+			mustClose(t, fd)
+		}
+	}
+	return installed > 2
+}
+
+// cmsg is one control message as a kernel may leave it.
+type cmsg struct {
+	level, typ int32
+	size       int // what the header says, if not 0
+	data       []int
+	odd        int // bytes after the data
+}
+
+func (c cmsg) append(b []byte) []byte {
+	at := len(b)
+	size := unix.CmsgLen(len(c.data)*sizeofFD + c.odd)
+	b = append(b, make([]byte, unix.CmsgSpace(len(c.data)*sizeofFD+c.odd))...)
+	h := (*unix.Cmsghdr)(unsafe.Pointer(&b[at]))
+	h.Level, h.Type = c.level, c.typ
+	if c.size != 0 {
+		size = c.size
+	}
+	h.SetLen(size)
+	for i, fd := range c.data {
+		binary.NativeEndian.PutUint32(b[at+unix.CmsgLen(i*sizeofFD):], uint32(fd))
+	}
+	return b
+}
+
+// TestKeepFirst feeds control messages that no kernel here produces. In the
+// table a descriptor is a number from 1 up, for the first, second... file.
+func TestKeepFirst(t *testing.T) {
+	const rights, sol = unix.SCM_RIGHTS, unix.SOL_SOCKET
+	tests := []struct {
+		name string
+		msgs []cmsg
+		cut  int   // bytes to take away at the end
+		kept int   // 0: none
+		open []int // besides the kept one: those not looked at
+	}{
+		{name: "nothing"},
+		{name: "one", msgs: []cmsg{{sol, rights, 0, []int{1}, 0}}, kept: 1},
+		{name: "three", msgs: []cmsg{{sol, rights, 0, []int{1, 2, 3}, 0}}, kept: 1},
+		{name: "none in it", msgs: []cmsg{{sol, rights, 0, nil, 0}}},
+		{name: "two messages", msgs: []cmsg{{sol, rights, 0, []int{1, 2}, 0}, {sol, rights, 0, []int{3}, 0}}, kept: 1},
+		{name: "empty one first", msgs: []cmsg{{sol, rights, 0, nil, 0}, {sol, rights, 0, []int{1}, 0}}, kept: 1},
+		{name: "another type first", msgs: []cmsg{{sol, rights + 1, 0, []int{1, 2, 3}, 0}, {sol, rights, 0, []int{4}, 0}}, kept: 4, open: []int{1, 2, 3}},
+		{name: "another level", msgs: []cmsg{{sol + 1, rights, 0, []int{1}, 0}}, open: []int{1}},
+		{name: "length far beyond", msgs: []cmsg{{sol, rights, unix.CmsgLen(16 * sizeofFD), []int{1, 2}, 0}}, kept: 1},
+		{name: "length beyond everything", msgs: []cmsg{{sol, rights, 1<<31 - 1, []int{1, 2}, 0}}, kept: 1},
+		{name: "length too small", msgs: []cmsg{{sol, rights, unix.CmsgLen(0) - 1, []int{1}, 0}}, open: []int{1}},
+		{name: "odd bytes", msgs: []cmsg{{sol, rights, 0, []int{1}, 3}}, kept: 1},
+		{name: "cut in a header", msgs: []cmsg{{sol, rights, 0, []int{1}, 0}, {sol, rights, 0, nil, 0}}, cut: 1, kept: 1},
+		{name: "only part of a header", msgs: []cmsg{{sol, rights, 0, nil, 0}}, cut: 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			noLeak(t)
+			r, w := pipe(t)
+			mustClose(t, r)
+			fds := make(map[int]int)
+			state := make(map[int]bool) // of the numbers in the table: to stay open
+			var b []byte
+			for _, m := range tt.msgs {
+				data := make([]int, len(m.data))
+				for i, k := range m.data {
+					fd, err := Dup(w)
+					if err != nil {
+						t.Fatal(err)
+					}
+					fds[k], data[i], state[k] = fd, fd, false
+				}
+				m.data = data
+				b = m.append(b)
+			}
+			mustClose(t, w)
+			want := -1
+			if tt.kept != 0 {
+				want, state[tt.kept] = fds[tt.kept], true
+			}
+			for _, k := range tt.open {
+				state[k] = true
+			}
+			b = b[:len(b)-tt.cut]
+			if got := keepFirst(b[:len(b):len(b)]); got != want {
+				t.Errorf("kept %d, want %d", got, want)
+			}
+			for k, open := range state {
+				_, err := unix.FcntlInt(uintptr(fds[k]), unix.F_GETFD, 0)
+				if open != (err == nil) {
+					t.Errorf("descriptor %d: open %v, want %v", k, err == nil, open)
+				}
+				if err == nil {
+					mustClose(t, fds[k])
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,143 @@
+//go:build unix && !aix
+
+package unixmsg
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestPeerCred(t *testing.T) {
+	noLeak(t)
+	a, _ := pair(t, true)
+	check := func(how string, fd int) {
+		t.Helper()
+		pid, uid, gid, err := PeerCred(fd)
+		wantPID := os.Getpid()
+		if pid == 0 && (runtime.GOOS == "freebsd" || runtime.GOOS == "dragonfly") {
+			wantPID = 0
+		}
+		if err != nil || pid != wantPID || uid != uint32(os.Geteuid()) || gid != uint32(os.Getegid()) {
+			t.Errorf("%s: %d, %d, %d, %v; want %d, %d, %d", how, pid, uid, gid, err, wantPID, os.Geteuid(), os.Getegid())
+		}
+	}
+	check("socketpair", a)
+
+	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeLater(t, s)
+	if _, _, _, err := PeerCred(s); err == nil {
+		t.Error("an unconnected socket has a peer")
+	}
+	r, w := pipe(t)
+	closeLater(t, r)
+	closeLater(t, w)
+	if _, _, _, err := PeerCred(r); err == nil {
+		t.Error("a pipe has a peer")
+	}
+}
+
+func TestPassRights(t *testing.T) {
+	noLeak(t)
+	a, b := pair(t, true)
+	err := SetPassRights(b, false)
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skip("the kernel has no SO_PASSRIGHTS (linux 6.16)")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	msg := [][]byte{[]byte("x")}
+	if n, err := Send(a, msg, a); n != 0 || !isSyscall(err, syscall.EPERM) {
+		t.Errorf("send of a file to a peer that refuses files: %d, %v; want EPERM", n, err)
+	}
+	if n, err := Send(a, msg, -1); n != 1 || err != nil {
+		t.Errorf("send without a file: %d, %v", n, err)
+	}
+	if err := SetPassRights(b, true); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := Send(a, msg, a); n != 1 || err != nil {
+		t.Errorf("send of a file after it was allowed again: %d, %v", n, err)
+	}
+	p := make([]byte, 1)
+	for i, wantFile := range []bool{false, true} {
+		n, file, lost, err := Recv(b, p)
+		if n != 1 || (file >= 0) != wantFile || lost || err != nil {
+			t.Errorf("message %d: %d bytes, file %d, lost %v, %v", i, n, file, lost, err)
+		}
+		if file >= 0 {
+			mustClose(t, file)
+		}
+	}
+	if err := SetPassRights(-1, true); !isSyscall(err, syscall.EBADF) {
+		t.Errorf("descriptor -1: %v", err)
+	}
+}
+
+// TestNamedPeer uses a peer that has an address, which the kernel could report
+// with every message.
+func TestNamedPeer(t *testing.T) {
+	noLeak(t)
+	client, server := namedPair(t)
+	r, w := pipe(t)
+	closeLater(t, r)
+	if _, err := Send(server, [][]byte{[]byte("named")}, w); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, w)
+	p := make([]byte, 8)
+	n, file, lost, err := Recv(client, p)
+	if err != nil || string(p[:n]) != "named" || file < 0 || lost {
+		t.Fatalf("recv %q, file %d, lost %v, %v", p[:n], file, lost, err)
+	}
+	mustClose(t, file)
+	if !allClosed(t, r) {
+		t.Error("somebody still holds the file")
+	}
+}
+
+// namedPair returns a stream of which the server end is bound to a path.
+func namedPair(t *testing.T) (client, server int) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "um") // t.TempDir may be too long for an address
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	addr := &unix.SockaddrUnix{Name: filepath.Join(dir, "s")}
+	socket := func() int {
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		closeLater(t, fd)
+		unix.CloseOnExec(fd)
+		return fd
+	}
+	listener, client := socket(), socket()
+	if err := unix.Bind(listener, addr); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Listen(listener, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Connect(client, addr); err != nil {
+		t.Fatal(err)
+	}
+	server, _, err = unix.Accept(listener)
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeLater(t, server)
+	unix.CloseOnExec(server)
+	return client, server
+}

@@ -1,0 +1,91 @@
+//go:build unix && !aix
+
+package unixmsg
+
+import (
+	"os"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestPollReady(t *testing.T) {
+	noLeak(t)
+	a, b := pair(t, true)
+	wantTimeout := func(what string, err error) {
+		t.Helper()
+		if err != os.ErrDeadlineExceeded {
+			t.Errorf("%s: %v, want the deadline error", what, err)
+		}
+	}
+	wantTimeout("empty, no wait", Poll(b, false, 0))
+	start := time.Now()
+	wantTimeout("empty, 20 ms", Poll(b, false, 20))
+	if d := time.Since(start); d < 20*time.Millisecond {
+		t.Errorf("waited only %v", d)
+	}
+	if err := Poll(a, true, -1); err != nil {
+		t.Errorf("writable: %v", err)
+	}
+	if _, err := Write(a, [][]byte{[]byte("x")}); err != nil {
+		t.Fatal(err)
+	}
+	for _, ms := range []int{0, 60_000, -1} {
+		if err := Poll(b, false, ms); err != nil {
+			t.Errorf("readable, timeout %d: %v", ms, err)
+		}
+	}
+
+	full := make([]byte, 1<<16)
+	var err error
+	for err == nil {
+		_, err = Write(a, [][]byte{full})
+	}
+	wantTimeout("full, no wait", Poll(a, true, 0))
+
+	mustClose(t, b)
+	for _, write := range []bool{false, true} {
+		if err := Poll(a, write, -1); err != nil {
+			t.Errorf("peer gone, write %v: %v", write, err)
+		}
+	}
+	mustClose(t, a)
+	if err := Poll(a, false, -1); !isSyscall(err, syscall.EBADF) {
+		t.Errorf("closed descriptor: %v, want EBADF", err)
+	}
+}
+
+// TestPollWakes lets Poll, and a blocking Recv, begin before there is anything
+// to read, as far as that can be arranged without waiting for time to pass.
+func TestPollWakes(t *testing.T) {
+	noLeak(t)
+	a, b := pair(t, false)
+	got := make(chan error, 1)
+	go func() { got <- Poll(b, false, -1) }()
+	if _, err := Write(a, [][]byte{[]byte("x")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-got; err != nil {
+		t.Error(err)
+	}
+	p := make([]byte, 1)
+	if _, err := Read(b, p); err != nil {
+		t.Fatal(err)
+	}
+
+	// What the sender wrote before the send is seen after the receive: the race
+	// detector must agree.
+	var shared int
+	go func() {
+		_, _, _, err := Recv(b, p)
+		shared++
+		got <- err
+	}()
+	shared = 1
+	if _, err := Send(a, [][]byte{[]byte("y")}, -1); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-got; err != nil || shared != 2 || p[0] != 'y' {
+		t.Errorf("%v, shared %d, byte %q", err, shared, p[0])
+	}
+}

@@ -1,0 +1,262 @@
+//go:build unix && !aix
+
+package unixmsg
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// writers are Write, and Send without a file.
+var writers = map[string]func(fd int, bufs [][]byte) (int, error){
+	"Write": Write,
+	"Send":  func(fd int, bufs [][]byte) (int, error) { return Send(fd, bufs, -1) },
+}
+
+// readers are Read, and Recv where no file may come.
+var readers = map[string]func(fd int, p []byte) (int, error){
+	"Read": Read,
+	"Recv": func(fd int, p []byte) (int, error) {
+		n, file, lost, err := Recv(fd, p)
+		if file != -1 || lost {
+			return 0, fmt.Errorf("file %d, lost %v", file, lost)
+		}
+		return n, err
+	},
+}
+
+func TestRoundTrip(t *testing.T) {
+	noLeak(t)
+	many := make([][]byte, 1500)
+	for i := range many {
+		many[i] = []byte{byte(i), byte(i >> 8)}
+	}
+	tests := []struct {
+		name string
+		bufs [][]byte
+	}{
+		{"one", [][]byte{[]byte("hello")}},
+		{"three", [][]byte{[]byte("a"), []byte("bc"), []byte("def")}},
+		{"empty ones between", [][]byte{nil, {}, []byte("a"), nil, []byte("b"), {}}},
+		{"16", many[:16]},
+		{"17", many[:17]},
+		{"1024", many[:1024]},
+		{"1500", many},
+		{"1024 empty ones first", append(make([][]byte, 1024), []byte("x"))},
+	}
+	for wname, write := range writers {
+		for rname, read := range readers {
+			for _, tt := range tests {
+				t.Run(wname+"/"+rname+"/"+tt.name, func(t *testing.T) {
+					a, b := pair(t, true)
+					want := bytes.Join(tt.bufs, nil)
+					var got []byte
+					p := make([]byte, 1<<16)
+					rest := tt.bufs
+					for len(got) < len(want) {
+						n, err := write(a, rest)
+						if err != nil || n == 0 {
+							t.Fatalf("write after %d bytes: %d, %v", len(got), n, err)
+						}
+						rest = [][]byte{want[len(got)+n:]}
+						n, err = read(b, p)
+						if err != nil {
+							t.Fatal(err)
+						}
+						got = append(got, p[:n]...)
+					}
+					if !bytes.Equal(got, want) {
+						t.Errorf("got %d bytes %.40q, want %d bytes %.40q", len(got), got, len(want), want)
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestWritePipe(t *testing.T) {
+	noLeak(t)
+	r, w := pipe(t)
+	closeLater(t, r)
+	closeLater(t, w)
+	n, err := Write(w, [][]byte{nil, []byte("ab"), []byte("cd")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := make([]byte, 8)
+	m, err := Read(r, p)
+	if err != nil || m != n || !strings.HasPrefix("abcd", string(p[:m])) {
+		t.Fatalf("read %q, %v after a write of %d", p[:m], err, n)
+	}
+	if runtime.GOOS == "linux" && n != 4 {
+		t.Errorf("wrote %d bytes, want 4 in one call", n)
+	}
+}
+
+func TestNothingToDo(t *testing.T) {
+	a, b := pair(t, true)
+	for name, write := range writers {
+		for _, bufs := range [][][]byte{nil, {}, {nil}, {{}, {}}} {
+			if n, err := write(a, bufs); n != 0 || err != nil {
+				t.Errorf("%s of %d empty buffers: %d, %v", name, len(bufs), n, err)
+			}
+		}
+	}
+	for name, read := range readers {
+		if n, err := read(b, nil); n != 0 || !isSyscall(err, syscall.EINVAL) {
+			t.Errorf("%s into nothing: %d, %v; want EINVAL", name, n, err)
+		}
+	}
+	if n, err := Send(a, [][]byte{{}}, a); n != 0 || !isSyscall(err, syscall.EINVAL) {
+		t.Errorf("send of a file without bytes: %d, %v; want EINVAL", n, err)
+	}
+}
+
+func TestWouldBlock(t *testing.T) {
+	a, b := pair(t, true)
+	for name, read := range readers {
+		if n, err := read(b, make([]byte, 1)); n != 0 || err != syscall.EAGAIN {
+			t.Errorf("%s from an empty socket: %d, %v; want the bare EAGAIN", name, n, err)
+		}
+	}
+	full := make([]byte, 1<<16)
+	for name, write := range writers {
+		var err error
+		for err == nil {
+			_, err = write(a, [][]byte{full, full})
+		}
+		if err != syscall.EAGAIN {
+			t.Errorf("%s to a full socket: %v, want the bare EAGAIN", name, err)
+		}
+	}
+
+	for _, tt := range []struct {
+		err  error
+		want bool
+	}{
+		{nil, false},
+		{syscall.EAGAIN, true},
+		{syscall.EWOULDBLOCK, true},
+		{os.NewSyscallError("sendmsg", syscall.ENOBUFS), true},
+		{fmt.Errorf("send: %w", os.NewSyscallError("sendmsg", syscall.EAGAIN)), true},
+		{os.NewSyscallError("sendmsg", syscall.EPIPE), false},
+		{syscall.ETOOMANYREFS, false},
+		{os.ErrDeadlineExceeded, false},
+	} {
+		if got := WouldBlock(tt.err); got != tt.want {
+			t.Errorf("WouldBlock(%v) = %v", tt.err, got)
+		}
+	}
+}
+
+func TestPeerGone(t *testing.T) {
+	noLeak(t)
+	for name, read := range readers {
+		a, b := pair(t, true)
+		if _, err := Write(a, [][]byte{[]byte("last")}); err != nil {
+			t.Fatal(err)
+		}
+		mustClose(t, a)
+		p := make([]byte, 8)
+		if n, err := read(b, p); err != nil || string(p[:n]) != "last" {
+			t.Errorf("%s before the end: %q, %v", name, p[:n], err)
+		}
+		for range 2 {
+			if n, err := read(b, p); n != 0 || err != nil {
+				t.Errorf("%s at the end: %d, %v; want 0, nil", name, n, err)
+			}
+		}
+	}
+	for name, write := range writers {
+		for _, bufs := range [][][]byte{{[]byte("x")}, {[]byte("x"), []byte("y")}} {
+			a, b := pair(t, true)
+			mustClose(t, b)
+			if n, err := write(a, bufs); n != 0 || !isSyscall(err, syscall.EPIPE) {
+				t.Errorf("%s of %d buffers to nobody: %d, %v; want EPIPE", name, len(bufs), n, err)
+			}
+		}
+	}
+}
+
+func TestBadDescriptor(t *testing.T) {
+	// A number that cannot be open, so that no other test's file is hit.
+	const fd = -1
+	for _, tt := range []struct {
+		name string
+		call func() (int, error)
+	}{
+		{"read", func() (int, error) { return Read(fd, make([]byte, 1)) }},
+		{"recvmsg", func() (int, error) { n, _, _, err := Recv(fd, make([]byte, 1)); return n, err }},
+		{"write", func() (int, error) { return Write(fd, [][]byte{{1}}) }},
+		{writevCall, func() (int, error) { return Write(fd, [][]byte{{1}, {2}}) }},
+		{"sendmsg", func() (int, error) { return Send(fd, [][]byte{{1}}, -1) }},
+		{"fcntl", func() (int, error) { return Dup(fd) }},
+	} {
+		_, err := tt.call()
+		if !isSyscall(err, syscall.EBADF) || !strings.HasPrefix(err.Error(), tt.name+": ") {
+			t.Errorf("%s of -1: %v", tt.name, err)
+		}
+	}
+}
+
+func TestPairAndDup(t *testing.T) {
+	noLeak(t)
+	for _, nonblock := range []bool{false, true} {
+		a, b := pair(t, nonblock)
+		c, err := Dup(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		closeLater(t, c)
+		if c < 3 || c == a {
+			t.Errorf("dup of %d is %d", a, c)
+		}
+		for _, fd := range []int{a, b, c} {
+			if !cloexec(t, fd) {
+				t.Errorf("descriptor %d survives exec", fd)
+			}
+			if got := nonblocking(t, fd); got != nonblock {
+				t.Errorf("descriptor %d: non-blocking %v, want %v", fd, got, nonblock)
+			}
+		}
+		if _, err := Write(c, [][]byte{[]byte("via dup")}); err != nil {
+			t.Fatal(err)
+		}
+		p := make([]byte, 16)
+		if n, err := Read(b, p); err != nil || string(p[:n]) != "via dup" {
+			t.Errorf("read %q, %v", p[:n], err)
+		}
+	}
+}
+
+// isSyscall reports whether err is exactly one *os.SyscallError around errno.
+func isSyscall(err error, errno syscall.Errno) bool {
+	var s *os.SyscallError
+	return errors.As(err, &s) && err == error(s) && s.Err == error(errno)
+}
+
+func cloexec(t testing.TB, fd int) bool {
+	t.Helper()
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return flags&unix.FD_CLOEXEC != 0
+}
+
+func nonblocking(t testing.TB, fd int) bool {
+	t.Helper()
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return flags&unix.O_NONBLOCK != 0
+}
