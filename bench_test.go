@@ -1,0 +1,227 @@
+package imsg_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+
+	"example.org/imsg"
+	"example.org/imsg/imsgtest"
+	"example.org/imsg/internal/unixmsg"
+	"golang.org/x/sys/unix"
+)
+
+var benchSizes = []int{0, 64, 1024, 16368}
+
+// batchOf is how many messages of n bytes are sent with one flush.
+func batchOf(n int) int { return max(1, 64<<10/(n+imsg.HeaderSize)) }
+
+// A benchmark's other process is this binary again, on descriptor 3.
+const benchRole = "IMSG_BENCH_ROLE"
+
+func init() {
+	if role := os.Getenv(benchRole); role != "" {
+		if err := benchPeer(role); err != nil {
+			fmt.Fprintln(os.Stderr, "benchmark's peer:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+}
+
+// benchPeer receives until the channel is closed; as "echo" it answers each
+// message, and it closes files.
+func benchPeer(role string) error {
+	ctx := context.Background()
+	c, err := imsg.NewConn(3, &imsg.Config{AllowFDPass: true})
+	if err != nil {
+		return err
+	}
+	for m, err := range c.All(ctx) {
+		if err != nil {
+			return err
+		}
+		if role == "echo" || m.Type() == typeSync {
+			if err := c.Send(ctx, m.Header(), nil, m.Bytes()); err != nil {
+				return err
+			}
+		}
+		m.Close()
+	}
+	return nil
+}
+
+const (
+	typeData = 1
+	typeSync = 2 // the peer answers
+)
+
+// startPeer starts the other process and returns our side's descriptor.
+func startPeer(b *testing.B, role string) int {
+	ours, theirs, err := unixmsg.Pair(true)
+	if err != nil {
+		b.Fatal(err)
+	}
+	f := os.NewFile(uintptr(theirs), "peer")
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), benchRole+"="+role)
+	cmd.Stderr = os.Stderr
+	cmd.ExtraFiles = []*os.File{f}
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	f.Close()
+	b.Cleanup(func() {
+		if err := cmd.Wait(); err != nil {
+			b.Error(err)
+		}
+	})
+	return ours
+}
+
+func startPeerConn(b *testing.B, role string) *imsg.Conn {
+	c, err := imsg.NewConn(startPeer(b, role), &imsg.Config{AllowFDPass: true})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { c.Close() })
+	return c
+}
+
+func check(b *testing.B, err error) {
+	if err != nil {
+		b.Helper()
+		b.Fatal(err)
+	}
+}
+
+// sync waits until the peer has received everything.
+func syncPeer(b *testing.B, c *imsg.Conn) {
+	ctx := context.Background()
+	check(b, c.Send(ctx, imsg.Header{Type: typeSync}, nil))
+	m, err := c.Receive(ctx)
+	check(b, err)
+	m.Close()
+}
+
+// Messages to another process, 64 KiB a flush.
+func BenchmarkConnStream(b *testing.B) {
+	for _, n := range benchSizes {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			ctx, c, p := context.Background(), startPeerConn(b, "sink"), make([]byte, n)
+			syncPeer(b, c)
+			b.SetBytes(int64(n + imsg.HeaderSize))
+			b.ReportAllocs()
+			batch, i := batchOf(n), 0
+			for b.Loop() {
+				check(b, c.Queue(imsg.Header{Type: typeData}, nil, p))
+				if i++; i%batch == 0 {
+					check(b, c.Flush(ctx))
+				}
+			}
+			syncPeer(b, c)
+		})
+	}
+}
+
+// The same through the event-loop API.
+func BenchmarkBufStream(b *testing.B) {
+	for _, n := range benchSizes {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			fd := startPeer(b, "sink")
+			b.Cleanup(func() { unix.Close(fd) })
+			buf, p := imsg.NewBuf(fd, nil), make([]byte, n)
+			b.SetBytes(int64(n + imsg.HeaderSize))
+			b.ReportAllocs()
+			batch, i := batchOf(n), 0
+			for b.Loop() {
+				check(b, buf.Compose(imsg.Header{Type: typeData}, nil, p))
+				if i++; i%batch == 0 {
+					check(b, buf.Flush())
+				}
+			}
+			check(b, buf.Compose(imsg.Header{Type: typeSync}, nil))
+			check(b, buf.Flush())
+			for got := false; !got; {
+				check(b, unixmsg.Poll(fd, false, -1))
+				check(b, buf.ReadSocket())
+				for m := range buf.All() {
+					got = true
+					m.Close()
+				}
+			}
+		})
+	}
+}
+
+// One flush for each message, to another process.
+func BenchmarkSend(b *testing.B) {
+	for _, n := range []int{64, 16368} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			ctx, c, p := context.Background(), startPeerConn(b, "sink"), make([]byte, n)
+			b.ReportAllocs()
+			for b.Loop() {
+				check(b, c.Send(ctx, imsg.Header{Type: typeData}, nil, p))
+			}
+			syncPeer(b, c)
+		})
+	}
+}
+
+// There and back between two processes.
+func BenchmarkPingPong(b *testing.B) {
+	ctx, c, p := context.Background(), startPeerConn(b, "echo"), make([]byte, 64)
+	b.ReportAllocs()
+	for b.Loop() {
+		check(b, c.Send(ctx, imsg.Header{Type: typeData}, nil, p))
+		m, err := c.Receive(ctx)
+		check(b, err)
+		m.Close()
+	}
+}
+
+// A descriptor passed to another process, which closes it.
+func BenchmarkPassFile(b *testing.B) {
+	f, err := os.Open(os.DevNull)
+	check(b, err)
+	defer f.Close()
+	ctx, c := context.Background(), startPeerConn(b, "sink")
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		check(b, c.Send(ctx, imsg.Header{Type: typeData}, f))
+		if i++; i%128 == 0 {
+			syncPeer(b, c) // files in flight are limited
+		}
+	}
+	syncPeer(b, c)
+}
+
+// Both directions of one process's own work, without the other process: what
+// a message costs to encode, write, read, cut and close.
+func BenchmarkRoundTrip(b *testing.B) {
+	for _, n := range benchSizes {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			x, y := imsgtest.Sockets(b)
+			out, in, p := imsg.NewBuf(x.FD, nil), imsg.NewBuf(y.FD, nil), make([]byte, n)
+			b.SetBytes(int64(n + imsg.HeaderSize))
+			b.ReportAllocs()
+			batch, i := batchOf(n), 0
+			for b.Loop() {
+				check(b, out.Compose(imsg.Header{Type: typeData}, nil, p))
+				if i++; i%batch != 0 {
+					continue
+				}
+				for out.QueueLen() > 0 {
+					check(b, out.WriteSocket())
+					check(b, in.ReadSocket())
+					for m := range in.All() {
+						m.Close()
+					}
+				}
+			}
+		})
+	}
+}
