@@ -70,7 +70,7 @@ func (in *input) next() (Message, bool) {
 	if !ok {
 		return Message{}, false
 	}
-	m := newMessage(f)
+	m := Message{f}
 	in.count.Messages++
 	if trace := in.c.cfg.Trace; trace != nil {
 		trace(Event{Received, m.Header(), ibuf.NewView(m.Bytes()), m.HasFile(), f.FileLost()})

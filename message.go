@@ -17,12 +17,6 @@ import (
 // up to 256 KiB from being used again. It corresponds to struct imsg.
 type Message struct{ f ibuf.Frame }
 
-// newMessage makes a Message of a frame that begins with a header.
-func newMessage(f ibuf.Frame) Message {
-	f.View().Skip(HeaderSize)
-	return Message{f}
-}
-
 // Header returns type, id and pid. The pid is what the peer wrote, not what
 // the kernel knows about it.
 func (m Message) Header() Header {
@@ -136,11 +130,10 @@ func Pop(q *ibuf.Queue) (m Message, ok bool, err error) {
 	if b == nil {
 		return Message{}, false, nil
 	}
-	b.Rewind()
-	if b.Len() < HeaderSize {
-		err = opError("pop", 0, lengthError(HeaderSize, b.Len()))
+	f, err := ibuf.NewFrame(b, HeaderSize)
+	if err != nil {
 		b.Close()
-		return Message{}, false, err
+		return Message{}, false, opError("pop", 0, err)
 	}
-	return newMessage(ibuf.NewFrame(b)), true, nil
+	return Message{f}, true, nil
 }

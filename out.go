@@ -50,11 +50,21 @@ func (o *output) composeBuffer(h Header, b *ibuf.Buffer) error {
 // wire is the dialect to write.
 func (o *output) wire() Dialect { return Dialect(o.c.dialect.Load()) }
 
+// check reports whether a message may be queued. The first line lets most
+// messages pass.
 func (o *output) check(h Header, file bool, n int) error {
+	cfg := &o.c.cfg
+	if !file && HeaderSize+n <= int(o.c.limit.Load()) && o.q.Size()+HeaderSize+n <= cfg.MaxQueueBytes && cfg.MaxQueueMessages <= 0 {
+		return nil
+	}
+	return o.checkAll(cfg, h, file, n)
+}
+
+func (o *output) checkAll(cfg *Config, h Header, file bool, n int) error {
 	if err := o.c.fits(h, n); err != nil {
 		return err
 	}
-	cfg, files := &o.c.cfg, 0
+	files := 0
 	if file {
 		files = 1
 		if !cfg.AllowFDPass {

@@ -42,6 +42,10 @@ func (c *Conn) Receive(ctx context.Context) (Message, error) {
 		return Message{}, opError("receive", 0, err)
 	}
 	r.mu.Lock()
+	if m, ok := r.in.next(); ok { // without the cost of a defer
+		r.mu.Unlock()
+		return m, nil
+	}
 	defer r.mu.Unlock()
 	for {
 		if m, ok := r.in.next(); ok {

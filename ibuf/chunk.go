@@ -37,17 +37,20 @@ type slot struct {
 	fd   int      // -1 for none
 	file *os.File // or the file itself, where the message was a Buffer before
 	lost bool     // the header promised a file that did not come
-	gen  atomic.Uint32
+	gen  uint32
 }
 
 // add returns the next free slot.
 func (c *chunk) add() *slot {
 	if c.n == len(c.slots)*slotBlock {
-		c.slots = append(c.slots, new([slotBlock]slot))
+		b := new([slotBlock]slot)
+		for i := range b {
+			b[i].c = c
+		}
+		c.slots = append(c.slots, b)
 	}
 	s := &c.slots[c.n/slotBlock][c.n%slotBlock]
 	c.n++
-	s.c = c
 	return s
 }
 

@@ -1,6 +1,7 @@
 package ibuf
 
 import (
+	"fmt"
 	"os"
 	"syscall"
 )
@@ -19,28 +20,32 @@ type Frame struct {
 	gen uint32
 }
 
-// NewFrame makes a received message of a whole one, with its header, that was
-// queued as a Buffer. It takes the buffer over.
-func NewFrame(b *Buffer) Frame {
-	b.Rewind()
-	c := &chunk{buf: b.buf, home: new(Framer)}
+// NewFrame makes a received message of a whole one that was queued as a
+// Buffer, with a header of hdrSize bytes; ErrShort if it has fewer. It takes
+// the buffer over if the error is nil.
+func NewFrame(b *Buffer, hdrSize int) (Frame, error) {
+	if len(b.buf) < hdrSize {
+		return Frame{}, fmt.Errorf("ibuf: message of %d bytes with a header of %d: %w", len(b.buf), hdrSize, ErrShort)
+	}
+	c := &chunk{home: new(Framer)}
 	c.live.Store(1)
 	s := c.add()
-	s.view = b.View()
+	s.view.buf, s.view.pos = b.buf, hdrSize
 	s.fd, s.file = -1, b.TakeFile()
-	return Frame{s, 0}
+	return Frame{s, s.gen}, nil
 }
 
 // open returns the message, or nil if it was closed.
 func (f Frame) open() *slot {
-	if f.s == nil || f.s.gen.Load() != f.gen {
+	if f.s == nil || f.s.gen != f.gen {
 		return nil
 	}
 	return f.s
 }
 
 // View returns the view that reads through the message: its position is
-// shared by all copies of f. It begins at the header. After Close it is empty.
+// shared by all copies of f. It begins behind the header; Rewind goes to the
+// header. After Close it is empty.
 func (f Frame) View() *View {
 	if s := f.open(); s != nil {
 		return &s.view
@@ -118,26 +123,26 @@ func dupClose(file *os.File) int {
 	return fd
 }
 
-// Buffer turns the message into a full Buffer that aliases its memory and owns
-// its file. Close the Buffer instead of f. It is nil after Close.
+// Buffer turns the message into a full Buffer, header included, that aliases
+// its memory and owns its file. Close the Buffer instead of f. It is nil after
+// Close.
 func (f Frame) Buffer() *Buffer {
 	s := f.open()
 	if s == nil {
 		return nil
 	}
-	b := newReceived(s.view.buf, f.TakeFile(), func() { f.Close() })
-	b.pos = s.view.pos
-	return b
+	return newReceived(s.view.buf, f.TakeFile(), func() { f.Close() })
 }
 
 // Close gives the message up: its bytes are cleared (secrets travel here) and
 // a file that was not taken is closed. Closing twice does nothing. It
 // corresponds to imsg_free.
 func (f Frame) Close() error {
-	s := f.s
-	if s == nil || !s.gen.CompareAndSwap(f.gen, f.gen+1) {
+	s := f.open()
+	if s == nil {
 		return nil
 	}
+	s.gen++
 	clear(s.view.buf)
 	var err error
 	if s.fd >= 0 {

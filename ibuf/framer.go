@@ -201,7 +201,7 @@ func (f *Framer) cut(c *chunk) error {
 		}
 		s := c.add()
 		end := c.r + f.need
-		s.view.buf, s.view.pos = c.buf[c.r:end:end], 0
+		s.view.buf, s.view.pos = c.buf[c.r:end:end], f.HeaderSize
 		s.fd, s.lost = f.fd, f.mark && f.fd < 0
 		c.r = end
 		f.ready += f.need
@@ -274,7 +274,7 @@ func (f *Framer) Next() (Frame, bool) {
 		return Frame{}, false
 	}
 	f.ready -= len(s.view.buf)
-	return Frame{s, s.gen.Load()}, true
+	return Frame{s, s.gen}, true
 }
 
 // Pending returns the number of bytes that have arrived but were not handed

@@ -48,12 +48,7 @@ type outChunk struct{ buf []byte }
 // if not nil, goes along: owned says that the queue closes it when it was sent
 // or dropped, otherwise it must stay open until then. fd is its descriptor.
 func (o *Output) Append(n int, file *os.File, owned bool) []byte {
-	p := o.grow(n, file != nil)
-	if file != nil {
-		s := &o.segs[len(o.segs)-1]
-		s.file, s.owned = file, owned
-		o.files++
-	}
+	p := o.grow(n, file, owned)
 	o.finish(n)
 	return p
 }
@@ -63,13 +58,7 @@ func (o *Output) Append(n int, file *os.File, owned bool) []byte {
 // goes with the message's first byte. It corresponds to imsg_compose_ibuf's
 // two calls of ibuf_close.
 func (o *Output) AppendBuffer(n int, b *Buffer) []byte {
-	file := b.TakeFile()
-	p := o.grow(n, file != nil)
-	if file != nil {
-		s := &o.segs[len(o.segs)-1]
-		s.file, s.owned = file, true
-		o.files++
-	}
+	p := o.grow(n, b.TakeFile(), true)
 	body := b.Bytes()
 	o.segs = append(o.segs, segment{p: body, at: o.end + uint64(n), buf: b})
 	o.finish(n + len(body))
@@ -97,7 +86,7 @@ func (o *Output) finish(n int) {
 
 // grow returns n bytes at the end of the chunk, as a part of the last segment
 // where that is possible and no file begins here.
-func (o *Output) grow(n int, file bool) []byte {
+func (o *Output) grow(n int, file *os.File, owned bool) []byte {
 	c := o.cur
 	if c == nil || cap(c.buf)-len(c.buf) < n {
 		c = o.room(n)
@@ -105,13 +94,16 @@ func (o *Output) grow(n int, file bool) []byte {
 	beg := len(c.buf)
 	c.buf = c.buf[:beg+n]
 	p := c.buf[beg : beg+n : beg+n]
-	if last := len(o.segs) - 1; last >= o.head && !file {
+	if last := len(o.segs) - 1; last >= o.head && file == nil {
 		if s := &o.segs[last]; s.chunk == c && !s.retired {
-			s.p = c.buf[beg-len(s.p) : beg+n : cap(c.buf)]
+			s.p = c.buf[beg-len(s.p) : beg+n]
 			return p
 		}
 	}
-	o.segs = append(o.segs, segment{p: p, at: o.end, chunk: c})
+	if file != nil {
+		o.files++
+	}
+	o.segs = append(o.segs, segment{p: p, at: o.end, chunk: c, file: file, owned: owned})
 	return p
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -20,61 +19,59 @@ import (
 	"example.org/imsg"
 )
 
-const (
-	demoLimit   = 10 * time.Second // for the whole demo
-	workerGrace = 2 * time.Second  // for the worker to end by itself
-	burst       = 300              // messages
-)
-
-// The demo's messages. The payload of all of them is text.
+// The demo's messages. Every payload is text.
 const (
 	msgDropped = iota + 1 // worker: has dropped its rights
-	msgKept               // worker: could not
+	msgKept               // worker: has not, and why
 	msgRead               // parent: read this path and report
 	msgCannot             // worker: cannot open it by itself, and why
-	msgCan                // worker: could have opened it by itself
+	msgCan                // worker: could
 	msgOpen               // worker: asks for this path
-	msgFile               // parent: here it is; with a descriptor
+	msgFile               // parent: here it is; with the descriptor
 	msgDenied             // parent: no, and why
-	msgResult             // worker: what was read
+	msgResult             // worker: what it has read
 	msgBlock              // parent: as large as a message can be
 	msgJob                // parent: a number to be squared
 	msgDone               // worker: the square
 )
 
-var demoNames = map[uint32]string{
-	msgDropped: "DROPPED", msgKept: "KEPT", msgRead: "READ", msgCannot: "CANNOT", msgCan: "CAN", msgOpen: "OPEN",
-	msgFile: "FILE", msgDenied: "DENIED", msgResult: "RESULT", msgBlock: "BLOCK", msgJob: "JOB", msgDone: "DONE",
-}
+var demoNames = []string{"0", "DROPPED", "KEPT", "READ", "CANNOT", "CAN", "OPEN", "FILE", "DENIED", "RESULT", "BLOCK", "JOB", "DONE"}
 
-const resultDenied = "denied: went on without it"
+const (
+	roleVar      = "IMSG_DEMO_WORKER" // makes "imsg demo" the worker; its value is the worker's root directory
+	burst        = 300                // messages
+	secret       = "only the parent may open this file\n"
+	resultDenied = "denied: went on without it"
+	demoLimit    = 10 * time.Second // for everything
+	workerGrace  = 2 * time.Second  // for the worker to end by itself
+)
 
 var demoCommand = &command{
 	name:  "demo",
 	short: "show a privilege-separated pair of processes at work",
-	long: `Demo starts a second process of itself, the worker, over a socket pair, and
-shows every message between the two as the parent sees it. The worker has no
-access to files, if demo runs as root: it asks the parent, which opens what a
-policy allows and passes the descriptor. A request that the policy refuses, a
-message of the maximum size and a burst of small messages follow, and a summary.
+	long: `usage: imsg demo
 
-Bytes include the header of each message, 16 bytes.`,
+Demo starts a second process of itself, the worker, over a socket pair, and
+shows every message between the two as the parent sees it. If it runs as root,
+the worker gives up all access to files: it asks the parent, which opens what a
+policy allows and passes the descriptor. A request that the policy refuses, a
+message of the maximum size, a burst of small messages and a summary follow.
+Bytes include the 16 bytes of each message's header.`,
 	run: runDemo,
 }
 
 // A demo is the parent.
 type demo struct {
-	out    *printer
-	dir    string // of the files, removed at the end
-	root   string // the worker's root directory, empty
-	policy map[string]bool
-	conn   *imsg.Conn
-	cmd    *exec.Cmd
-
+	out     *printer
+	dir     string // holds everything below; removed at the end
+	root    string // the worker's root directory, empty
+	allowed string // the worker may have this file
+	refused string // but not this one
+	cmd     *exec.Cmd
+	conn    *imsg.Conn
 	dropped bool
-	// For the summary:
-	worker, burst string
-	stats         imsg.Stats
+	worker  string // what it says about its rights
+	burst   string // what the burst took
 }
 
 func runDemo(c *command, args []string) error {
@@ -82,45 +79,44 @@ func runDemo(c *command, args []string) error {
 		os.Unsetenv(roleVar)
 		return runWorker(root)
 	}
-	if _, err := c.parse(c.flags(), args, 0, 0); err != nil {
-		return err
+	if fs := c.flags(); fs.Parse(args) != nil {
+		return errUsage
+	} else if fs.NArg() > 0 {
+		fs.Usage()
+		return errUsage
 	}
-	// However it ends, the worker is waited for and the files are removed.
+	// A signal or a closed pipe must not keep us from cleaning up.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
 	ctx, cancel := context.WithTimeoutCause(ctx, demoLimit, fmt.Errorf("not done within %v", demoLimit))
 	defer cancel()
-	d := &demo{out: &printer{
-		w: os.Stdout, start: time.Now(), sent: "parent -> worker", received: "worker -> parent", names: demoNames,
-	}}
-	err := d.run(ctx)
-	return errors.Join(err, d.endWorker(), d.removeFiles()) // nothing to do if all went well
+	d := &demo{out: &printer{w: os.Stdout, start: time.Now(), names: demoNames, ways: [2]string{"parent -> worker", "worker -> parent"}}}
+	return errors.Join(d.run(ctx), d.endWorker(), d.removeFiles())
 }
 
-// run makes the steps, and tells which one failed.
+// run makes the steps and tells which one failed.
 func (d *demo) run(ctx context.Context) error {
 	steps := []struct {
 		name string
-		do   func(ctx context.Context) error
+		do   func(context.Context) error
 	}{
-		{"make the files", d.makeFiles},
+		{"make files", d.makeFiles},
 		{"start the worker", d.startWorker},
 		{"drop the worker's rights", d.confined},
-		{"pass a descriptor", d.pass},
-		{"refuse a request", d.refuse},
+		{"pass a descriptor", func(ctx context.Context) error { return d.request(ctx, 1, d.allowed, describe([]byte(secret))) }},
+		{"refuse a request", func(ctx context.Context) error { return d.request(ctx, 2, d.refused, resultDenied) }},
 		{"send the largest message", d.largest},
 		{"send a burst", d.sendBurst},
-		{"end the worker", func(context.Context) error { return d.endWorker() }},
-		{"remove the files", func(context.Context) error { return d.removeFiles() }},
 		{"sum up", d.summary},
 	}
 	d.out.heading()
 	for i, s := range steps {
 		err := s.do(ctx)
+		if err != nil && ctx.Err() != nil {
+			err = context.Cause(ctx) // says more
+		}
 		if err == nil {
 			err = d.out.print()
-		} else if ctx.Err() != nil {
-			err = context.Cause(ctx)
 		}
 		if err != nil {
 			return fmt.Errorf("step %d, %s: %w", i+1, s.name, err)
@@ -129,33 +125,28 @@ func (d *demo) run(ctx context.Context) error {
 	return nil
 }
 
-const secret = "only the parent may open this file\n"
-
 func (d *demo) makeFiles(context.Context) (err error) {
 	if d.dir, err = os.MkdirTemp("", "imsg-demo-"); err != nil {
 		return err
 	}
-	d.root = filepath.Join(d.dir, "root")
-	if err := os.Mkdir(d.root, 0o755); err != nil {
-		return err
-	}
-	d.policy = map[string]bool{d.path("notes"): true}
-	for _, name := range []string{"notes", "key"} {
-		if err := os.WriteFile(d.path(name), []byte(secret), 0o600); err != nil {
+	d.root, d.allowed, d.refused = filepath.Join(d.dir, "root"), filepath.Join(d.dir, "notes"), filepath.Join(d.dir, "key")
+	for _, path := range []string{d.allowed, d.refused} {
+		if err := os.WriteFile(path, []byte(secret), 0o600); err != nil {
 			return err
 		}
 	}
-	return nil
+	return os.Mkdir(d.root, 0o755)
 }
 
-func (d *demo) path(name string) string { return filepath.Join(d.dir, name) }
-
-// startWorker starts the worker with one side of a new channel. Nothing else
-// is inherited: no descriptor, and of the environment only the role.
+// startWorker starts the worker with one side of a new channel. It inherits
+// no other descriptor, and of the environment only its role.
 func (d *demo) startWorker(context.Context) error {
-	exe, err := self()
+	exe, err := os.Executable()
 	if err != nil {
 		return err
+	}
+	if runtime.GOOS == "linux" {
+		exe = "/proc/self/exe" // this very program, even if its file was replaced
 	}
 	ours, theirs, err := imsg.Pair(&imsg.Config{AllowFDPass: true, Trace: d.out.trace})
 	if err != nil {
@@ -168,26 +159,12 @@ func (d *demo) startWorker(context.Context) error {
 		return err
 	}
 	defer f.Close()
-	cmd := &exec.Cmd{
-		Path:       exe,
-		Args:       []string{"imsg", "demo"},
-		Env:        []string{roleVar + "=" + d.root},
-		Stderr:     os.Stderr,
-		ExtraFiles: []*os.File{f}, // becomes workerFD
-	}
+	cmd := &exec.Cmd{Path: exe, Args: []string{"imsg", "demo"}, Env: []string{roleVar + "=" + d.root}, Stderr: os.Stderr, ExtraFiles: []*os.File{f}}
 	if err := cmd.Start(); err != nil {
 		return err
 	}
 	d.cmd = cmd
 	return nil
-}
-
-// self returns what to execute for another process of this program.
-func self() (string, error) {
-	if runtime.GOOS == "linux" {
-		return "/proc/self/exe", nil // this very file, even if it was replaced
-	}
-	return os.Executable()
 }
 
 func (d *demo) confined(ctx context.Context) error {
@@ -196,77 +173,52 @@ func (d *demo) confined(ctx context.Context) error {
 	return err
 }
 
-func (d *demo) pass(ctx context.Context) error {
-	result, err := d.request(ctx, 1, d.path("notes"))
-	if want := describe(len(secret), sha256.Sum256([]byte(secret))); err == nil && result != want {
-		err = fmt.Errorf("the worker read %q instead of %q", result, want)
-	}
-	return err
-}
-
-func (d *demo) refuse(ctx context.Context) error {
-	result, err := d.request(ctx, 2, d.path("key"))
-	if err == nil && result != resultDenied {
-		err = fmt.Errorf("the worker was to be denied, and reports %q", result)
-	}
-	return err
-}
-
-// request lets the worker read a file and serves what it needs for that.
-func (d *demo) request(ctx context.Context, id uint32, path string) (result string, err error) {
+// request lets the worker read a file, gives it what it asks for if the policy
+// allows that, and compares what it reports.
+func (d *demo) request(ctx context.Context, id uint32, path, want string) error {
 	if err := d.send(ctx, msgRead, id, nil, path); err != nil {
-		return "", err
+		return err
 	}
-	typ, _, err := d.expect(ctx, id, msgCannot, msgCan)
+	if typ, _, err := d.expect(ctx, id, msgCannot, msgCan); err != nil {
+		return err
+	} else if typ == msgCan && d.dropped {
+		return errors.New("the worker has dropped its rights and can open the file all the same")
+	}
+	_, asked, err := d.expect(ctx, id, msgOpen)
 	if err != nil {
-		return "", err
+		return err
 	}
-	if typ == msgCan && d.dropped {
-		return "", errors.New("the worker has dropped its rights and can open the file all the same")
+	if err := d.serve(ctx, id, asked); err != nil {
+		return err
 	}
-	_, wanted, err := d.expect(ctx, id, msgOpen)
-	if err != nil {
-		return "", err
-	}
-	if err := d.serve(ctx, id, wanted); err != nil {
-		return "", err
-	}
-	_, result, err = d.expect(ctx, id, msgResult)
-	return result, err
+	return d.result(ctx, id, msgResult, want)
 }
 
-// serve answers a request for a file. The worker is not trusted: only the
-// policy decides, on the very path that is opened then.
+// serve answers a request. The worker is not trusted: the policy, a list of
+// one path, decides.
 func (d *demo) serve(ctx context.Context, id uint32, path string) error {
-	if !d.policy[path] {
-		return d.send(ctx, msgDenied, id, nil, "not in the policy: "+filepath.Base(path))
+	if path != d.allowed {
+		return d.send(ctx, msgDenied, id, nil, "not allowed: "+filepath.Base(path))
 	}
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
 	if err != nil {
-		return d.send(ctx, msgDenied, id, nil, reason(err))
+		return err
 	}
 	defer f.Close() // Send only borrows it
+	d.out.sending(filepath.Base(path))
 	return d.send(ctx, msgFile, id, f, path)
 }
 
 func (d *demo) largest(ctx context.Context) error {
-	const size = imsg.DefaultMaxSize - imsg.HeaderSize
-	text := "the largest message, and one byte more is an error "
-	text += strings.Repeat(".", size-len(text))
-	if err := d.conn.Send(ctx, imsg.Header{Type: msgBlock, ID: 3}, nil, []byte(text), []byte(".")); !errors.Is(err, imsg.ErrTooLarge) {
-		return fmt.Errorf("a payload of %d bytes was sent: %w", size+1, errors.Join(err, imsg.ErrTooLarge))
-	}
+	text := "as large as a message can be "
+	text += strings.Repeat(".", imsg.DefaultMaxSize-imsg.HeaderSize-len(text))
 	if err := d.send(ctx, msgBlock, 3, nil, text); err != nil {
 		return err
 	}
-	_, result, err := d.expect(ctx, 3, msgResult)
-	if want := describe(size, sha256.Sum256([]byte(text))); err == nil && result != want {
-		err = fmt.Errorf("the worker got %q instead of %q", result, want)
-	}
-	return err
+	return d.result(ctx, 3, msgResult, describe([]byte(text)))
 }
 
-// sendBurst queues many small messages, which leave together, and so do the
+// sendBurst queues many small messages, which leave together. So do the
 // answers.
 func (d *demo) sendBurst(ctx context.Context) error {
 	before := d.conn.Stats()
@@ -279,38 +231,58 @@ func (d *demo) sendBurst(ctx context.Context) error {
 		return err
 	}
 	for i := 1; i <= burst; i++ {
-		_, got, err := d.expect(ctx, uint32(i), msgDone)
-		if err != nil {
+		if err := d.result(ctx, uint32(i), msgDone, strconv.Itoa(i*i)); err != nil {
 			return err
 		}
-		if want := strconv.Itoa(i * i); got != want {
-			return fmt.Errorf("the worker's answer to %d is %q instead of %s", i, got, want)
-		}
 	}
-	d.stats = d.conn.Stats()
-	d.burst = fmt.Sprintf("%d messages sent with system calls: %d, their answers received with: %d", burst,
-		d.stats.Sent.Calls-before.Sent.Calls, d.stats.Received.Calls-before.Received.Calls)
-	return d.credentials()
+	after := d.conn.Stats()
+	d.burst = fmt.Sprintf("%d messages there and back: %d system calls to send them, %d to receive the answers",
+		burst, after.Sent.Calls-before.Sent.Calls, after.Received.Calls-before.Received.Calls)
+	return nil
 }
 
-// send sends one message and shows it.
-func (d *demo) send(ctx context.Context, typ, id uint32, f *os.File, text string) error {
-	if f != nil {
-		d.out.sending(filepath.Base(f.Name()))
+func (d *demo) summary(context.Context) error {
+	stats := d.conn.Stats()
+	peer, perr := d.conn.PeerCred()
+	us, pid := os.Getpid(), d.cmd.Process.Pid
+	if err := d.endWorker(); err != nil {
+		return err
 	}
+	if err := d.removeFiles(); err != nil {
+		return err
+	}
+	p := d.out
+	p.release()
+	p.printf("\n%-16s  %8s  %8s  %5s  %12s\n", "", "messages", "bytes", "files", "system calls")
+	for i, c := range []imsg.Counters{stats.Sent, stats.Received} {
+		p.printf("%-16s  %8d  %8d  %5d  %12d\n", p.ways[i], c.Messages, c.Bytes, c.Files, c.Calls)
+	}
+	p.printf("\nburst    %s\n", d.burst)
+	if perr != nil {
+		p.printf("peer     %v\n", perr)
+	} else {
+		p.printf("peer     pid %d, uid %d, gid %d: who made the pair, which is the parent (pid %d), not the worker (pid %d)\n",
+			peer.PID, peer.UID, peer.GID, us, pid)
+	}
+	p.printf("worker   %s\ntime     %.1f ms\nok\n", d.worker, time.Since(p.start).Seconds()*1000)
+	return nil
+}
+
+// send sends one message and shows it. f may be nil.
+func (d *demo) send(ctx context.Context, typ, id uint32, f *os.File, text string) error {
 	if err := d.conn.Send(ctx, imsg.Header{Type: typ, ID: id}, f, []byte(text)); err != nil {
 		return err
 	}
 	return d.out.print()
 }
 
-// expect receives one message, shows it, and makes sure that it is one that is
-// due now.
+// expect receives one message, shows it, and makes sure that it is due now.
 func (d *demo) expect(ctx context.Context, id uint32, types ...uint32) (typ uint32, text string, err error) {
 	m, err := d.conn.Receive(ctx)
 	if err == io.EOF {
-		return 0, "", errors.New("the worker has closed the channel")
-	} else if err != nil {
+		err = errors.New("the worker has closed the channel")
+	}
+	if err != nil {
 		return 0, "", err
 	}
 	defer m.Close()
@@ -318,13 +290,22 @@ func (d *demo) expect(ctx context.Context, id uint32, types ...uint32) (typ uint
 		return 0, "", err
 	}
 	if m.ID() != id || !slices.Contains(types, m.Type()) {
-		return 0, "", fmt.Errorf("%s with id %d expected, type %d with id %d received", demoNames[types[0]], id, m.Type(), m.ID())
+		return 0, "", fmt.Errorf("type %d with id %d received, %v with id %d expected", m.Type(), m.ID(), types, id)
 	}
 	return m.Type(), string(m.Bytes()), nil
 }
 
-// endWorker closes the channel, which is the sign for the worker to end, and
-// waits for it.
+// result receives a message that must say want.
+func (d *demo) result(ctx context.Context, id, typ uint32, want string) error {
+	_, got, err := d.expect(ctx, id, typ)
+	if err == nil && got != want {
+		err = fmt.Errorf("the worker's answer is %q, not %q", got, want)
+	}
+	return err
+}
+
+// endWorker closes the channel, which tells the worker to end, and waits for
+// it. Called again it does nothing.
 func (d *demo) endWorker() error {
 	if d.conn != nil {
 		d.conn.Close()
@@ -337,11 +318,12 @@ func (d *demo) endWorker() error {
 	d.cmd = nil
 	defer time.AfterFunc(workerGrace, func() { cmd.Process.Kill() }).Stop()
 	if err := cmd.Wait(); err != nil {
-		return fmt.Errorf("the worker, pid %d, ended with %w", cmd.Process.Pid, err)
+		return fmt.Errorf("worker with pid %d: %w", cmd.Process.Pid, err)
 	}
 	return nil
 }
 
+// removeFiles removes what makeFiles has made. Called again it does nothing.
 func (d *demo) removeFiles() error {
 	dir := d.dir
 	d.dir = ""

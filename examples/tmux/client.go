@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -114,13 +116,9 @@ func (c *client) flags() (flags uint64) {
 	if c.control {
 		flags |= flagControl
 	}
-	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
-		if s := strings.ToUpper(os.Getenv(name)); s != "" {
-			if strings.Contains(s, "UTF-8") || strings.Contains(s, "UTF8") {
-				flags |= flagUTF8
-			}
-			break
-		}
+	locale := strings.ToUpper(cmp.Or(os.Getenv("LC_ALL"), os.Getenv("LC_CTYPE"), os.Getenv("LANG")))
+	if strings.Contains(locale, "UTF-8") || strings.Contains(locale, "UTF8") {
+		flags |= flagUTF8
 	}
 	return flags
 }
@@ -173,7 +171,9 @@ func (c *client) handle(ctx context.Context, m imsg.Message, status *int) (done 
 		return false, c.read(ctx, v[0], v[1], path)
 	case msgWriteOpen:
 		w, err := c.create(v[1], int(v[2]), path)
-		c.streams[v[0]] = w
+		if err == nil {
+			c.streams[v[0]] = w
+		}
 		return false, c.send(ctx, msgWriteReady, v[0], errno(err))
 	case msgWrite:
 		if w := c.streams[v[0]]; w != nil {
@@ -191,40 +191,27 @@ func (c *client) handle(ctx context.Context, m imsg.Message, status *int) (done 
 // create opens what the server wants to write to.
 func (c *client) create(fd int32, flags int, path string) (io.Writer, error) {
 	switch fd {
-	case -1:
-		f, err := os.OpenFile(path, flags|os.O_WRONLY|os.O_CREATE, 0o644)
-		if err != nil {
-			return nil, err
-		}
-		return f, nil
 	case 1:
 		return c.out, nil
 	case 2:
 		return os.Stderr, nil
 	}
-	return nil, syscall.EBADF
+	return os.OpenFile(path, flags|os.O_WRONLY|os.O_CREATE, 0o644)
 }
 
 // read sends a file, or standard input up to its end, in messages of the
 // largest size there is.
 func (c *client) read(ctx context.Context, stream, fd int32, path string) (err error) {
-	f := os.Stdin
+	var p []byte
 	if fd == -1 {
-		if f, err = os.Open(path); err == nil {
-			defer f.Close()
-		}
+		p, err = os.ReadFile(path)
+	} else {
+		p, err = io.ReadAll(os.Stdin)
 	}
-	p := make([]byte, maxPayload-4)
-	for err == nil {
-		var n int
-		if n, err = io.ReadFull(f, p); n > 0 {
-			if err := c.send(ctx, msgRead, stream, p[:n]); err != nil {
-				return err
-			}
+	for part := range slices.Chunk(p, maxPayload-4) {
+		if err := c.send(ctx, msgRead, stream, part); err != nil {
+			return err
 		}
-	}
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		err = nil
 	}
 	return c.send(ctx, msgReadDone, stream, errno(err))
 }
@@ -232,11 +219,8 @@ func (c *client) read(ctx context.Context, stream, fd int32, path string) (err e
 // errno is how an error travels.
 func errno(err error) int32 {
 	var e syscall.Errno
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &e):
-		return int32(e)
+	if err != nil && !errors.As(err, &e) {
+		e = syscall.EIO
 	}
-	return int32(syscall.EIO)
+	return int32(e)
 }

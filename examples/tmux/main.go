@@ -16,6 +16,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -37,8 +38,7 @@ func main() {
 	timeout := flag.Duration("timeout", 0, "give up after this `time`; 0: never")
 	flag.Parse()
 	if flag.NArg() == 0 {
-		fmt.Fprintln(os.Stderr, "usage: tmux [flag ...] command [argument ...]")
-		flag.PrintDefaults()
+		flag.Usage()
 		os.Exit(1)
 	}
 	ctx := context.Background()
@@ -57,28 +57,22 @@ func main() {
 
 // run finds the dialect out, runs the command and returns its exit status.
 func run(ctx context.Context, socket, dialect string, control bool, args []string) (int, error) {
-	c := &client{out: os.Stdout, control: control}
-	cfg := &imsg.Config{AllowFDPass: control}
-	var err error
-	switch dialect {
-	case "current":
-	case "legacy":
-		cfg.Dialect = imsg.Legacy
-	case "auto":
-		if control {
-			cfg.Dialect, err = ask(ctx, socket)
-		}
-	default:
-		err = fmt.Errorf("unknown dialect %q", dialect)
+	d, ok := map[string]imsg.Dialect{"auto": imsg.Auto, "current": imsg.Current, "legacy": imsg.Legacy}[dialect]
+	if !ok {
+		return 0, fmt.Errorf("unknown dialect %q", dialect)
 	}
-	if err != nil {
-		return 0, err
+	if d == imsg.Auto && control {
+		var err error
+		if d, err = ask(ctx, socket); err != nil {
+			return 0, err
+		}
 	}
 	if control { // the server makes them non-blocking for all who share them
 		defer syscall.SetNonblock(syscall.Stdin, false)
 		defer syscall.SetNonblock(syscall.Stdout, false)
 	}
-	return c.run(ctx, socket, cfg, args)
+	c := &client{out: os.Stdout, control: control}
+	return c.run(ctx, socket, &imsg.Config{Dialect: d, AllowFDPass: control}, args)
 }
 
 // ask finds a server's dialect out.
@@ -116,10 +110,7 @@ func defaultSocket() string {
 	if s, _, _ := strings.Cut(os.Getenv("TMUX"), ","); s != "" {
 		return s
 	}
-	dir := os.Getenv("TMUX_TMPDIR")
-	if dir == "" {
-		dir = "/tmp"
-	}
+	dir := cmp.Or(os.Getenv("TMUX_TMPDIR"), "/tmp")
 	return filepath.Join(dir, fmt.Sprintf("tmux-%d", os.Getuid()), "default")
 }
 
