@@ -91,7 +91,11 @@ func runDemo(c *command, args []string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, demoLimit, fmt.Errorf("not done within %v", demoLimit))
 	defer cancel()
 	d := &demo{out: &printer{w: os.Stdout, start: time.Now(), names: demoNames, ways: [2]string{"parent -> worker", "worker -> parent"}}}
-	return errors.Join(d.run(ctx), d.endWorker(), d.removeFiles())
+	err := d.run(ctx)
+	if werr := d.endWorker(); werr != nil {
+		err = fmt.Errorf("%w (%w)", err, werr) // perhaps the reason
+	}
+	return errors.Join(err, d.removeFiles())
 }
 
 // run makes the steps and tells which one failed.
@@ -236,7 +240,7 @@ func (d *demo) sendBurst(ctx context.Context) error {
 		}
 	}
 	after := d.conn.Stats()
-	d.burst = fmt.Sprintf("%d messages there and back: %d system calls to send them, %d to receive the answers",
+	d.burst = fmt.Sprintf("%d messages and as many answers; system calls: %d to send, %d to receive",
 		burst, after.Sent.Calls-before.Sent.Calls, after.Received.Calls-before.Received.Calls)
 	return nil
 }
@@ -290,7 +294,7 @@ func (d *demo) expect(ctx context.Context, id uint32, types ...uint32) (typ uint
 		return 0, "", err
 	}
 	if m.ID() != id || !slices.Contains(types, m.Type()) {
-		return 0, "", fmt.Errorf("type %d with id %d received, %v with id %d expected", m.Type(), m.ID(), types, id)
+		return 0, "", fmt.Errorf("%s with id %d received, %s with id %d expected", d.out.name(m.Type()), m.ID(), d.out.name(types[0]), id)
 	}
 	return m.Type(), string(m.Bytes()), nil
 }

@@ -103,12 +103,16 @@ func (p *printer) release() {
 }
 
 func (p *printer) row(r row) {
-	name := strconv.FormatUint(uint64(r.h.Type), 10)
-	if uint64(r.h.Type) < uint64(len(p.names)) {
-		name = p.names[r.h.Type]
-	}
 	ms := fmt.Sprintf("%.3f", r.at.Seconds()*1000)
-	p.printf(layout, ms, p.ways[r.dir], name, r.h.ID, r.h.PID, r.n, r.file, r.text)
+	p.printf(layout, ms, p.ways[r.dir], p.name(r.h.Type), r.h.ID, r.h.PID, r.n, r.file, r.text)
+}
+
+// name returns the name of a message type, or its number.
+func (p *printer) name(typ uint32) string {
+	if uint64(typ) < uint64(len(p.names)) {
+		return p.names[typ]
+	}
+	return strconv.FormatUint(uint64(typ), 10)
 }
 
 func (p *printer) printf(format string, args ...any) {

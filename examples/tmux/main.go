@@ -87,15 +87,15 @@ func ask(ctx context.Context, socket string) (imsg.Dialect, error) {
 	return dialectOf(strings.TrimSpace(out.String()))
 }
 
-// dialectOf tells which dialect a version of tmux speaks, for example "3.5a"
-// or "openbsd-7.7". A snapshot, "next-3.6", may speak either.
+// dialectOf tells which dialect a version of tmux speaks, for example "3.5a",
+// "next-3.8" or "openbsd-7.7". The snapshots before 3.6 may speak either.
 func dialectOf(version string) (imsg.Dialect, error) {
-	first, v := 3*100+6, version
+	first, v := 3*100+6, strings.TrimPrefix(version, "next-")
 	if s, ok := strings.CutPrefix(version, "openbsd-"); ok {
 		first, v = 7*100+7, s
 	}
 	var major, minor int
-	if n, _ := fmt.Sscanf(v, "%d.%d", &major, &minor); n != 2 {
+	if n, _ := fmt.Sscanf(v, "%d.%d", &major, &minor); n != 2 || version == "next-3.6" {
 		return 0, fmt.Errorf("tmux %q speaks an unknown dialect: use -dialect", version)
 	}
 	if major*100+minor < first {

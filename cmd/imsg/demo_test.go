@@ -1,0 +1,267 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"example.org/imsg"
+	"example.org/imsg/imsgtest"
+)
+
+// runVar makes the test binary the command.
+const runVar = "IMSG_TEST_RUN"
+
+// How the worker misbehaves, if TMPDIR has one of these names in it.
+const (
+	workerFails = "worker-fails"
+	workerHangs = "worker-hangs"
+)
+
+func TestMain(m *testing.M) {
+	root, isWorker := os.LookupEnv(roleVar)
+	switch {
+	case isWorker && strings.Contains(root, workerFails):
+		os.Exit(3)
+	case isWorker && strings.Contains(root, workerHangs):
+		r, _, _ := os.Pipe()
+		fmt.Fprintf(os.Stderr, "%d\n", os.Getpid())
+		r.Read(make([]byte, 1)) // for ever: the channel is not even looked at
+	case isWorker || os.Getenv(runVar) != "":
+		main()
+	}
+	imsgtest.Main(m)
+}
+
+// command returns the command line "imsg args", to be run with a TMPDIR of its
+// own, which is the second result, below one with the given name.
+func imsgCommand(t *testing.T, name string, args ...string) (cmd *exec.Cmd, tmp string) {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmp = filepath.Join(t.TempDir(), name)
+	if err := os.Mkdir(tmp, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	cmd = exec.CommandContext(ctx, exe, args...)
+	cmd.Env = append(os.Environ(), runVar+"=1", "TMPDIR="+tmp)
+	return cmd, tmp
+}
+
+// execute runs cmd, which must exit with status.
+func execute(t *testing.T, cmd *exec.Cmd, status int) (stdout, stderr string) {
+	t.Helper()
+	var errout, out bytes.Buffer
+	cmd.Stderr = &errout
+	if cmd.Stdout == nil {
+		cmd.Stdout = &out
+	}
+	if err := cmd.Run(); err != nil && !errors.As(err, new(*exec.ExitError)) {
+		t.Fatal(err)
+	}
+	if got := cmd.ProcessState.ExitCode(); got != status {
+		t.Fatalf("exit status %d, want %d\n%s%s", got, status, out.String(), errout.String())
+	}
+	return out.String(), errout.String()
+}
+
+// empty fails if anything is left in dir.
+func empty(t *testing.T, dir string) {
+	t.Helper()
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left in TMPDIR: %v, %v", left, err)
+	}
+}
+
+// gone fails if the process still exists.
+func gone(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, 0); err != syscall.ESRCH {
+		t.Errorf("process %d is left: %v", pid, err)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{nil, "usage: imsg command"},
+		{[]string{"help"}, "usage: imsg command"},
+		{[]string{"-h"}, "usage: imsg command"},
+		{[]string{"--help"}, "  demo  "},
+		{[]string{"frob"}, "unknown command \"frob\"\nusage: imsg command"},
+		{[]string{"demo", "-h"}, "usage: imsg demo"},
+		{[]string{"demo", "-frob"}, "flag provided but not defined: -frob\nusage: imsg demo"},
+		{[]string{"demo", "frob"}, "usage: imsg demo"},
+	} {
+		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
+			cmd, _ := imsgCommand(t, "tmp", tt.args...)
+			stdout, stderr := execute(t, cmd, 2)
+			if stdout != "" || !strings.Contains(stderr, tt.want) {
+				t.Errorf("stdout %q, stderr %q; nothing and %q wanted", stdout, stderr, tt.want)
+			}
+		})
+	}
+}
+
+// story is the demo's rows: direction, type, id, file and the beginning of the
+// text. A first word in parentheses stands for the two kinds of worker.
+func story(root bool) []string {
+	rights, open := `KEPT 0 - "runs with the same rights, uid `, `CAN %d - "opened it by name as well"`
+	if root {
+		rights, open = `DROPPED 0 - "uid 65534, gid 65534, in an empty root directory"`, `CANNOT %d - "open by name: `
+	}
+	const p, w = "parent -> worker ", "worker -> parent "
+	return []string{
+		w + rights,
+		p + `READ 1 - "/`,
+		w + fmt.Sprintf(open, 1),
+		w + `OPEN 1 - "/`,
+		p + `FILE 1 notes "/`,
+		w + `RESULT 1 - "35 bytes, sha256 `,
+		p + `READ 2 - "/`,
+		w + fmt.Sprintf(open, 2),
+		w + `OPEN 2 - "/`,
+		p + `DENIED 2 - "not allowed: key"`,
+		w + `RESULT 2 - "denied: `,
+		p + `BLOCK 3 - "as large as `,
+		w + `RESULT 3 - "16368 bytes, sha256 `,
+		p + `JOB 1 - "1"`,
+		p + `... 298 more`,
+		p + `JOB 300 - "300"`,
+		w + `DONE 1 - "1"`,
+		w + `... 298 more`,
+		w + `DONE 300 - "90000"`,
+	}
+}
+
+var (
+	rowRE  = regexp.MustCompile(`^ *(\d+\.\d{3})  (\w+ -> \w+)  (\w+) +(\d+) +(\d+) +(\d+)  (\S+) +(".*"(?:\.\.\.)?)$`)
+	moreRE = regexp.MustCompile(`^ +(\w+ -> \w+)  (\.\.\. \d+ more)$`)
+	sumRE  = regexp.MustCompile(`(?m)^(parent -> worker|worker -> parent) +(\d+) +(\d+) +(\d+) +(\d+)$`)
+)
+
+// checkDemo checks what a demo has printed that went well.
+func checkDemo(t *testing.T, out string, root bool) {
+	t.Helper()
+	rows, summary, _ := strings.Cut(out, "\n\n")
+	lines := strings.Split(rows, "\n")[1:]
+	want := story(root)
+	if len(lines) != len(want) {
+		t.Fatalf("%d rows, want %d:\n%s", len(lines), len(want), out)
+	}
+	last, sizes := 0.0, []string(nil)
+	for i, line := range lines {
+		got := ""
+		if m := rowRE.FindStringSubmatch(line); m != nil {
+			got = strings.Join([]string{m[2], m[3], m[4], m[7], m[8]}, " ")
+			at, _ := strconv.ParseFloat(m[1], 64)
+			if at < last {
+				t.Errorf("row goes back in time: %s", line)
+			}
+			last = at
+			sizes = append(sizes, m[6])
+			if m[2] == "worker -> parent" {
+				pid, _ := strconv.Atoi(m[5])
+				gone(t, pid)
+			}
+		} else if m := moreRE.FindStringSubmatch(line); m != nil {
+			got = m[1] + " " + m[2]
+		}
+		if !strings.HasPrefix(got, want[i]) {
+			t.Errorf("row %d is\n%s\nnot\n%s", i+1, line, want[i])
+		}
+	}
+	if !slices.Contains(sizes, strconv.Itoa(imsg.DefaultMaxSize)) {
+		t.Errorf("no message has the maximum size: %v", sizes)
+	}
+	sums := sumRE.FindAllStringSubmatch(summary, -1)
+	if len(sums) != 2 {
+		t.Fatalf("%d lines of counters, want 2:\n%s", len(sums), summary)
+	}
+	for i, want := range []struct{ messages, files int }{{305, 1}, {308, 0}} {
+		var n [4]int // messages, bytes, files, calls
+		for j := range n {
+			n[j], _ = strconv.Atoi(sums[i][2+j])
+		}
+		if n[0] != want.messages || n[1] < n[0]*imsg.HeaderSize || n[2] != want.files || n[3] == 0 || n[3] >= burst {
+			t.Errorf("%d messages with %d files and far fewer calls wanted: %s", want.messages, want.files, sums[i][0])
+		}
+	}
+	if !strings.Contains(summary, "system calls: 1 to send") || !strings.HasSuffix(summary, "\nok\n") {
+		t.Errorf("summary:\n%s", summary)
+	}
+}
+
+func TestDemo(t *testing.T) {
+	cmd, tmp := imsgCommand(t, "tmp", "demo")
+	stdout, stderr := execute(t, cmd, 0)
+	if stderr != "" {
+		t.Errorf("stderr: %s", stderr)
+	}
+	// Root need not be allowed to change its user: the worker then says so.
+	root := os.Geteuid() == 0
+	if _, why, kept := strings.Cut(stdout, "could not drop its rights: "); kept {
+		why, _, _ = strings.Cut(why, "\n")
+		t.Skip("root without the rights of root: ", why)
+	}
+	checkDemo(t, stdout, root)
+	empty(t, tmp)
+}
+
+func TestDemoAsOrdinaryUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("not root: TestDemo was an ordinary user's")
+	}
+	// A directory that this user can get at, with the program in it.
+	tmp, err := os.MkdirTemp("", "imsg-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(tmp) })
+	cmd, _ := imsgCommand(t, "tmp", "demo")
+	if err := errors.Join(copyFile(filepath.Join(tmp, "imsg"), cmd.Path), os.Mkdir(filepath.Join(tmp, "tmp"), 0o755),
+		os.Chown(filepath.Join(tmp, "tmp"), nobody, nobody), os.Chmod(tmp, 0o755)); err != nil {
+		t.Skip("no directory for an ordinary user: ", err)
+	}
+	cmd.Path, cmd.Dir = filepath.Join(tmp, "imsg"), tmp
+	tmp = filepath.Join(tmp, "tmp")
+	cmd.Env = []string{runVar + "=1", "TMPDIR=" + tmp}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	if err := cmd.Start(); errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EINVAL) {
+		t.Skip("cannot run a program as an ordinary user: ", err)
+	} else if err == nil {
+		cmd.Process.Kill()
+		cmd.Wait()
+	}
+	again := exec.CommandContext(t.Context(), cmd.Path, "demo")
+	again.Dir, again.Env, again.SysProcAttr = cmd.Dir, cmd.Env, cmd.SysProcAttr
+	stdout, _ := execute(t, again, 0)
+	checkDemo(t, stdout, false)
+	empty(t, tmp)
+}
+
+func copyFile(to, from string) error {
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, data, 0o755)
+}

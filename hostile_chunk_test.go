@@ -1,0 +1,126 @@
+package imsg_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"testing"
+
+	"example.org/imsg"
+	"example.org/imsg/imsgtest"
+)
+
+// TestManyReadsBeforeGet reads, in pieces of every size, small and large
+// messages of which few are taken until all have arrived: each once, in order.
+func TestManyReadsBeforeGet(t *testing.T) {
+	for seed := range uint64(40) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			noLeak(t)
+			rnd := rand.New(rand.NewPCG(seed, 1))
+			peer, s := imsgtest.Sockets(t)
+			b := imsg.NewBuf(s.FD, nil)
+			t.Cleanup(b.Clear)
+			if err := b.SetMaxSize(1 << 20); err != nil {
+				t.Fatal(err)
+			}
+			var stream []byte
+			var sizes []int
+			for len(stream) < 600_000 {
+				n := rnd.IntN(2000)
+				if rnd.IntN(4) == 0 {
+					n = rnd.IntN(200_000)
+				}
+				stream = append(stream, frame(imsg.Current, uint32(len(sizes)+1), n, false)...)
+				sizes = append(sizes, n)
+			}
+			taken := 0
+			take := func(n int) {
+				for ; n > 0; n-- {
+					m, ok := b.Get()
+					if !ok {
+						return
+					}
+					checkFrame(t, m, uint32(taken+1), sizes[taken])
+					m.Close()
+					taken++
+				}
+			}
+			piece := 500 + rnd.IntN(3000)
+			if seed%4 == 0 {
+				piece = 20_000
+			}
+			for total := uint64(0); len(stream) > 0; {
+				n := min(len(stream), 1+rnd.IntN(piece))
+				peer.Write(stream[:n])
+				stream = stream[n:]
+				for total += uint64(n); b.Stats().Received.Bytes < total; {
+					if err := b.ReadSocket(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if rnd.IntN(32) == 0 {
+					take(rnd.IntN(3))
+				}
+			}
+			take(len(sizes))
+			if taken != len(sizes) {
+				t.Fatalf("%d messages of %d", taken, len(sizes))
+			}
+		})
+	}
+}
+
+// TestOneMessageKept keeps the first message and forgets all others without
+// closing them: "slower, never wrong" must not mean that memory grows.
+func TestOneMessageKept(t *testing.T) {
+	noLeak(t)
+	a, b := imsgtest.Pair(t, nil)
+	ctx := deadlineCtx(t)
+	payload := make([]byte, 16000)
+	receive := func() imsg.Message {
+		if err := a.Send(ctx, imsg.Header{Type: 1}, nil, payload); err != nil {
+			t.Fatal(err)
+		}
+		m, err := b.Receive(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	heap := func() int {
+		var s runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&s)
+		return int(s.HeapAlloc)
+	}
+	kept := receive()
+	before := heap()
+	for range 4000 {
+		receive()
+	}
+	if grown := heap() - before; grown > 8<<20 {
+		t.Errorf("one message of %d bytes kept %d bytes of memory of 4000 forgotten ones", kept.Len(), grown)
+	}
+	kept.Close()
+}
+
+// TestMessageAboveMaxPending receives one message that is larger than
+// MaxPendingBytes: nobody can take it before it is whole.
+func TestMessageAboveMaxPending(t *testing.T) {
+	noLeak(t)
+	peer, s := imsgtest.Sockets(t)
+	b := imsg.NewBuf(s.FD, &imsg.Config{MaxPendingBytes: 1000})
+	t.Cleanup(b.Clear)
+	peer.Write(frame(imsg.Current, 1, 9000, false))
+	for range 10 {
+		if err := b.ReadSocket(); err != nil {
+			t.Fatalf("nothing to take, but: %v", err)
+		}
+		if m, ok := b.Get(); ok {
+			checkFrame(t, m, 1, 9000)
+			m.Close()
+			return
+		}
+	}
+	t.Fatal("no message")
+}
