@@ -192,7 +192,7 @@ func BenchmarkPassFile(b *testing.B) {
 	i := 0
 	for b.Loop() {
 		check(b, c.Send(ctx, imsg.Header{Type: typeData}, f))
-		if i++; i%128 == 0 {
+		if i++; i%1024 == 0 {
 			syncPeer(b, c) // files in flight are limited
 		}
 	}
