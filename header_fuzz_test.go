@@ -1,0 +1,95 @@
+package imsg
+
+import (
+	"encoding/binary"
+	"errors"
+	"testing"
+)
+
+// FuzzHeader gives any 16 bytes to every dialect's reader. A length is
+// accepted within its limits only, an accepted header encodes to the same
+// bytes again, and the two dialects never collide for Auto.
+func FuzzHeader(f *testing.F) {
+	for _, file := range []bool{false, true} {
+		for _, d := range []Dialect{Current, Legacy} {
+			for _, n := range []int{0, 15, 16, 20, 16384, 16385, 32768, 65535} {
+				var p [HeaderSize]byte
+				d.Encode(p[:], binary.NativeEndian, Header{1, 2, 3}, n, file)
+				f.Add(p[:], uint16(0))
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, p []byte, payload uint16) {
+		if len(p) < HeaderSize {
+			return
+		}
+		p = p[:HeaderSize]
+		for _, d := range []Dialect{Current, Legacy, Auto} {
+			var c codec
+			c.init(&Config{Dialect: d})
+			if err := c.SetMaxSize(int(payload) % (legacyLimit - HeaderSize + 1)); err != nil {
+				t.Fatal(err)
+			}
+			limit := int(c.limit.Load())
+			var in input
+			in.init(&c)
+			n, file, err := in.header(p)
+			if err != nil {
+				var he *HeaderError
+				if !errors.As(err, &he) || he.Limit != limit || he.Len >= HeaderSize && he.Len <= limit {
+					t.Fatalf("%v: %x: %v, limit %d", d, p, err, limit)
+				}
+				continue
+			}
+			if n < HeaderSize || n > limit {
+				t.Fatalf("%v: %x: length %d accepted, limit %d", d, p, n, limit)
+			}
+			spoken := c.Dialect()
+			if d != Auto && spoken != d {
+				t.Fatalf("%v became %v", d, spoken)
+			}
+			if spoken == Auto {
+				spoken = Current // undecided: both must be able to say it
+				var q [HeaderSize]byte
+				Legacy.put(q[:], fields(p), n, file)
+				if file || string(q[:]) != string(p) {
+					t.Fatalf("%x is undecided, but legacy for it is %x", p, q)
+				}
+			}
+			if spoken == Legacy && d == Legacy && Legacy.flags(p) > legacyMark {
+				continue // flags nobody knows are ignored
+			}
+			for _, order := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
+				var q, r [HeaderSize]byte
+				spoken.Encode(q[:], order, fields(p), n, file)
+				h, n2, file2 := spoken.Decode(q[:], order)
+				if h != fields(p) || n2 != n || file2 != file {
+					t.Fatalf("%v %v: %+v %d %v became %+v %d %v", spoken, order, fields(p), n, file, h, n2, file2)
+				}
+				spoken.Encode(r[:], binary.NativeEndian, h, n2, file2)
+				if string(r[:]) != string(p) {
+					t.Fatalf("%v: %x became %x", spoken, p, r)
+				}
+			}
+		}
+	})
+}
+
+// Every header that a well-behaved writer can produce is guessed right, for
+// every limit that Auto allows.
+func TestGuess(t *testing.T) {
+	for _, limit := range []int{HeaderSize, DefaultMaxSize, 32768, legacyLimit} {
+		for n := HeaderSize; n <= limit; n++ {
+			for _, file := range []bool{false, true} {
+				for _, d := range []Dialect{Current, Legacy} {
+					var p [HeaderSize]byte
+					d.put(p[:], Header{}, n, file)
+					got, gn, gfile := guess(p[:], limit)
+					if gn != n || gfile != file || got != d && (got != Auto || file) {
+						t.Fatalf("%v, length %d, file %v, limit %d: guessed %v %d %v", d, n, file, limit, got, gn, gfile)
+					}
+				}
+			}
+		}
+	}
+}

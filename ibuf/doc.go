@@ -1,0 +1,35 @@
+// Package ibuf has the buffers that imsg messages are made of, queues of them,
+// and the framing of a byte stream into messages. It is OpenBSD's ibuf_add(3)
+// in Go. It never hears of an imsg header: whoever uses it brings a header
+// function, so it serves other protocols with a length in their header too.
+//
+//	   Buffer   written at its end, read from its start, may carry a file
+//	   View     the reading half, on anybody's bytes
+//	   Queue    Buffers in a row
+//
+//	Buffer --Push--> MsgBuf --WriteStream, WriteMsg--> socket
+//	Buffer <--Get--- MsgBuf <--ReadStream, ReadMsg---- socket
+//
+// MsgBuf is made of two pure parts, which the event-loop and goroutine
+// channels of package imsg drive by themselves: a [Framer] takes bytes and at
+// most one descriptor at a time and gives whole messages, an [Output] takes
+// messages and tells what the next write should carry.
+//
+// # Ownership
+//
+// Input slices are copied. Bytes, Slice, View and Reserve alias the buffer's
+// memory and are valid until it is closed or appended to. A Buffer owns its
+// file; a queue owns the Buffers in it. Closing clears memory, as secrets may
+// travel here.
+//
+// # Errors
+//
+// [ErrTooLarge], [ErrShort], [ErrNoNUL] and [ErrInvalid]; each also matches,
+// with errors.Is, the errno that C reports. A method that fails has changed
+// nothing.
+//
+// # Concurrency
+//
+// Nothing here may be used by several goroutines at a time, except that the
+// messages a Framer returned are independent of it and of each other.
+package ibuf
