@@ -36,17 +36,18 @@ func TestMain(m *testing.M) {
 	case isWorker && strings.Contains(root, workerFails):
 		os.Exit(3)
 	case isWorker && strings.Contains(root, workerHangs):
-		r, _, _ := os.Pipe()
+		r, w, _ := os.Pipe()
 		fmt.Fprintf(os.Stderr, "%d\n", os.Getpid())
 		r.Read(make([]byte, 1)) // for ever: the channel is not even looked at
+		w.Close()
 	case isWorker || os.Getenv(runVar) != "":
 		main()
 	}
 	imsgtest.Main(m)
 }
 
-// command returns the command line "imsg args", to be run with a TMPDIR of its
-// own, which is the second result, below one with the given name.
+// imsgCommand returns the command line "imsg args". Its TMPDIR, which is also
+// returned, is new and has the given name.
 func imsgCommand(t *testing.T, name string, args ...string) (cmd *exec.Cmd, tmp string) {
 	t.Helper()
 	exe, err := os.Executable()
@@ -72,7 +73,11 @@ func execute(t *testing.T, cmd *exec.Cmd, status int) (stdout, stderr string) {
 	if cmd.Stdout == nil {
 		cmd.Stdout = &out
 	}
-	if err := cmd.Run(); err != nil && !errors.As(err, new(*exec.ExitError)) {
+	err := cmd.Run()
+	if cmd.SysProcAttr != nil && (errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EINVAL)) {
+		t.Skip("cannot run a program as another user: ", err)
+	}
+	if err != nil && !errors.As(err, new(*exec.ExitError)) {
 		t.Fatal(err)
 	}
 	if got := cmd.ProcessState.ExitCode(); got != status {
@@ -122,7 +127,7 @@ func TestUsage(t *testing.T) {
 }
 
 // story is the demo's rows: direction, type, id, file and the beginning of the
-// text. A first word in parentheses stands for the two kinds of worker.
+// text.
 func story(root bool) []string {
 	rights, open := `KEPT 0 - "runs with the same rights, uid `, `CAN %d - "opened it by name as well"`
 	if root {
@@ -231,29 +236,20 @@ func TestDemoAsOrdinaryUser(t *testing.T) {
 		t.Skip("not root: TestDemo was an ordinary user's")
 	}
 	// A directory that this user can get at, with the program in it.
-	tmp, err := os.MkdirTemp("", "imsg-test-")
+	dir, err := os.MkdirTemp("", "imsg-test-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(tmp) })
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	exe, tmp := filepath.Join(dir, "imsg"), filepath.Join(dir, "tmp")
 	cmd, _ := imsgCommand(t, "tmp", "demo")
-	if err := errors.Join(copyFile(filepath.Join(tmp, "imsg"), cmd.Path), os.Mkdir(filepath.Join(tmp, "tmp"), 0o755),
-		os.Chown(filepath.Join(tmp, "tmp"), nobody, nobody), os.Chmod(tmp, 0o755)); err != nil {
+	if err := errors.Join(copyFile(exe, cmd.Path), os.Mkdir(tmp, 0o755), os.Chown(tmp, nobody, nobody),
+		os.Chmod(exe, 0o755), os.Chmod(dir, 0o755)); err != nil {
 		t.Skip("no directory for an ordinary user: ", err)
 	}
-	cmd.Path, cmd.Dir = filepath.Join(tmp, "imsg"), tmp
-	tmp = filepath.Join(tmp, "tmp")
-	cmd.Env = []string{runVar + "=1", "TMPDIR=" + tmp}
+	cmd.Path, cmd.Dir, cmd.Env = exe, dir, []string{runVar + "=1", "TMPDIR=" + tmp}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-	if err := cmd.Start(); errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EINVAL) {
-		t.Skip("cannot run a program as an ordinary user: ", err)
-	} else if err == nil {
-		cmd.Process.Kill()
-		cmd.Wait()
-	}
-	again := exec.CommandContext(t.Context(), cmd.Path, "demo")
-	again.Dir, again.Env, again.SysProcAttr = cmd.Dir, cmd.Env, cmd.SysProcAttr
-	stdout, _ := execute(t, again, 0)
+	stdout, _ := execute(t, cmd, 0)
 	checkDemo(t, stdout, false)
 	empty(t, tmp)
 }
@@ -264,4 +260,159 @@ func copyFile(to, from string) error {
 		return err
 	}
 	return os.WriteFile(to, data, 0o755)
+}
+
+func TestDemoFails(t *testing.T) {
+	t.Run("no directory for the files", func(t *testing.T) {
+		cmd, tmp := imsgCommand(t, "tmp", "demo")
+		cmd.Env = append(cmd.Env, "TMPDIR="+filepath.Join(tmp, "missing"))
+		_, stderr := execute(t, cmd, 1)
+		wantLine(t, stderr, `^imsg: demo: step 1, make files: .*no such file or directory$`)
+		empty(t, tmp)
+	})
+	t.Run("worker fails", func(t *testing.T) {
+		cmd, tmp := imsgCommand(t, workerFails, "demo")
+		_, stderr := execute(t, cmd, 1)
+		wantLine(t, stderr, `^imsg: demo: step 3, drop the worker's rights: .* \(worker with pid \d+: exit status 3\)$`)
+		empty(t, tmp)
+	})
+	t.Run("nobody reads", func(t *testing.T) {
+		cmd, tmp := imsgCommand(t, "tmp", "demo")
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		r.Close()
+		cmd.Stdout = w
+		_, stderr := execute(t, cmd, 1)
+		wantLine(t, stderr, `^imsg: demo: step \d, [a-z' ]+: .*(broken pipe|signal).*$`)
+		empty(t, tmp)
+	})
+}
+
+// TestDemoInterrupted ends a demo whose worker does not do anything, not even
+// end when the channel is closed.
+func TestDemoInterrupted(t *testing.T) {
+	if testing.Short() {
+		t.Skipf("takes %v", workerGrace)
+	}
+	cmd, tmp := imsgCommand(t, workerHangs, "demo")
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := 0
+	if _, err := fmt.Fscanln(stderr, &pid); err != nil {
+		t.Error(err)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	rest, err := io.ReadAll(stderr)
+	if err != nil {
+		t.Error(err)
+	}
+	cmd.Wait()
+	if status := cmd.ProcessState.ExitCode(); status != 1 {
+		t.Errorf("exit status %d, want 1", status)
+	}
+	wantLine(t, string(rest), `^imsg: demo: step 3, .*terminated signal received \(worker with pid \d+: signal: killed\)$`)
+	gone(t, pid)
+	empty(t, tmp)
+}
+
+// wantLine fails if s is not one line that matches re.
+func wantLine(t *testing.T, s, re string) {
+	t.Helper()
+	if s, ok := strings.CutSuffix(s, "\n"); !ok || strings.Contains(s, "\n") || !regexp.MustCompile(re).MatchString(s) {
+		t.Errorf("%q does not match %s", s, re)
+	}
+}
+
+func TestWorkerWithoutChannel(t *testing.T) {
+	file, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for _, tt := range []struct {
+		name  string
+		files []*os.File
+		want  string
+	}{
+		{"no descriptor", nil, `^imsg: demo: worker: descriptor 3 must be the channel's socket: `},
+		{"not a socket", []*os.File{file}, `^imsg: demo: worker: descriptor 3 must be the channel's socket: .*socket`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cmd, tmp := imsgCommand(t, "tmp", "demo")
+			cmd.Env = append(cmd.Env, roleVar+"="+tmp)
+			cmd.ExtraFiles = tt.files
+			stdout, stderr := execute(t, cmd, 1)
+			wantLine(t, stderr, tt.want)
+			if stdout != "" {
+				t.Errorf("stdout: %s", stdout)
+			}
+		})
+	}
+}
+
+// TestWorkerEndsWithChannel starts a worker as a parent does, and lets it see
+// nothing but the end of the channel, or what it does not expect.
+func TestWorkerEndsWithChannel(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		typ    uint32 // to be sent, if not 0
+		status int
+		want   string
+	}{
+		{"closed", 0, 0, ``},
+		{"unknown type", 99, 1, `^imsg: demo: worker: message of type 99 was not expected$`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			a, b := imsgtest.Pair(t, nil)
+			f, err := b.File()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			b.Close()
+			cmd, tmp := imsgCommand(t, "tmp", "demo")
+			cmd.Env = append(cmd.Env, roleVar+"="+tmp)
+			cmd.ExtraFiles = []*os.File{f}
+			if tt.typ == 0 { // half closed, so that what the worker says still arrives
+				closeWrite(t, a)
+			} else if err := a.Send(t.Context(), imsg.Header{Type: tt.typ}, nil); err != nil {
+				t.Fatal(err)
+			}
+			_, stderr := execute(t, cmd, tt.status)
+			if stderr != "" || tt.want != "" {
+				wantLine(t, stderr, tt.want)
+			}
+			m, err := a.Receive(t.Context())
+			if err != nil || m.Type() != msgDropped && m.Type() != msgKept {
+				t.Errorf("first message has type %d, %v", m.Type(), err)
+			}
+			m.Close()
+		})
+	}
+}
+
+func closeWrite(t *testing.T, c *imsg.Conn) {
+	t.Helper()
+	f, err := c.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	raw, err := f.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cerr := raw.Control(func(fd uintptr) { err = syscall.Shutdown(int(fd), syscall.SHUT_WR) }); cerr != nil || err != nil {
+		t.Fatal(cerr, err)
+	}
 }
