@@ -79,9 +79,9 @@ type Event struct {
 
 // Counters count one direction of a channel.
 type Counters struct {
-	Messages uint64 // written whole, or taken
-	Bytes    uint64 // headers included
-	Files    uint64
+	Messages uint64 // sent whole, or taken
+	Bytes    uint64 // sent or received, headers included
+	Files    uint64 // sent, or on messages that were taken
 	Calls    uint64 // system calls that moved bytes
 }
 

@@ -50,10 +50,9 @@ func (in *input) header(hdr []byte) (n int, file bool, err error) {
 
 // fed passes on what one system call delivered.
 func (in *input) fed(n, fd int, lost bool) error {
-	in.count.Calls++
-	in.count.Bytes += uint64(n)
-	if fd >= 0 {
-		in.count.Files++
+	if n > 0 {
+		in.count.Calls++
+		in.count.Bytes += uint64(n)
 	}
 	if err := in.framer.Fed(n, fd, lost); err != nil {
 		return err
@@ -72,6 +71,9 @@ func (in *input) next() (Message, bool) {
 	}
 	m := Message{f}
 	in.count.Messages++
+	if f.HasFile() {
+		in.count.Files++
+	}
 	if trace := in.c.cfg.Trace; trace != nil {
 		trace(Event{Received, m.Header(), ibuf.NewView(m.Bytes()), m.HasFile(), f.FileLost()})
 	}
