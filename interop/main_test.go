@@ -5,9 +5,11 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -152,6 +154,12 @@ func expectEnd(t *testing.T, ctx context.Context, c *imsg.Conn) {
 	} else if !hungUp(err) {
 		t.Errorf("error %v, want the end", err)
 	}
+}
+
+// hungUp reports whether err is how a peer that closed its side is noticed.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // encode puts fields one behind the other: numbers in host byte order, strings

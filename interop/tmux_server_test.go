@@ -1,0 +1,149 @@
+package interop
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"example.org/imsg"
+)
+
+// A tmuxServer is a real server with one session, "peer", of one window.
+type tmuxServer struct {
+	argv    []string // the program
+	version string
+	dialect imsg.Dialect
+	dir     string
+	socket  string
+}
+
+// tmuxServers calls test with a server of each version of tmux there is: the
+// system's, and a current one.
+func tmuxServers(t *testing.T, test func(t *testing.T, s *tmuxServer)) {
+	t.Run("installed", func(t *testing.T) {
+		path, err := exec.LookPath("tmux")
+		if err != nil {
+			missing(t, "tmux is not installed")
+		}
+		test(t, startTmux(t, path))
+	})
+	t.Run("current", func(t *testing.T) {
+		const env = "IMSG_TMUX_CURRENT"
+		argv := []string{os.Getenv(env)}
+		if info, err := os.Stat(argv[0]); err != nil || info.IsDir() {
+			argv = unpacked(t, env, "usr/bin/tmux")
+		}
+		s := startTmux(t, argv...)
+		if s.dialect != imsg.Current {
+			t.Fatalf("%s is tmux %s, want 3.6 or later", env, s.version)
+		}
+		test(t, s)
+	})
+}
+
+// startTmux starts a server that shares nothing with others: it has its own
+// directory, no configuration and no environment. It is gone when the test ends.
+func startTmux(t *testing.T, argv ...string) *tmuxServer {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "imsg") // t.TempDir's can be too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	s := &tmuxServer{argv: argv, dir: dir, socket: filepath.Join(dir, "s")}
+	ctx := bounded(t)
+	r := s.run(t, ctx, "", slices.Concat(argv, []string{"-V"})...)
+	var major, minor int
+	if _, err := fmt.Sscanf(r.stdout, "tmux %d.%d", &major, &minor); err != nil {
+		t.Fatalf("%v -V: %v", argv, r)
+	}
+	s.version = strings.TrimSpace(strings.TrimPrefix(r.stdout, "tmux "))
+	if major < 3 || major == 3 && minor < 6 {
+		s.dialect = imsg.Legacy
+	}
+	s.start(t, ctx)
+	// A window with a name of its own: another would be renamed at any time.
+	r = s.tmux(t, ctx, "", "new-session", "-d", "-s", "peer", "-n", "win", "-x", "80", "-y", "24", "cat")
+	if r.status != 0 {
+		t.Fatalf("new-session: %v", r)
+	}
+	t.Logf("tmux %s, %v", s.version, s.dialect)
+	return s
+}
+
+// start starts the server as our child, not as a daemon, and waits until it
+// listens.
+func (s *tmuxServer) start(t *testing.T, ctx context.Context) {
+	t.Helper()
+	server := s.command(ctx, slices.Concat(s.argv, []string{"-D", "-f", os.DevNull, "-S", s.socket})...)
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		r := s.tmux(t, context.Background(), "", "kill-server")
+		if r.status != 0 {
+			server.Process.Kill()
+		}
+		if err := server.Wait(); err != nil {
+			t.Errorf("server: %v; kill-server: %v", err, r)
+		}
+	})
+	for {
+		c, err := net.Dial("unix", s.socket)
+		if err == nil {
+			c.Close()
+			return
+		}
+		if ctx.Err() != nil {
+			t.Fatal(err)
+		}
+		runtime.Gosched()
+	}
+}
+
+// A result is what a program left behind.
+type result struct {
+	stdout, stderr string
+	status         int
+}
+
+func (r result) String() string {
+	return fmt.Sprintf("%.500q, errors %.500q, status %d", r.stdout, r.stderr, r.status)
+}
+
+// tmux runs the real client.
+func (s *tmuxServer) tmux(t *testing.T, ctx context.Context, stdin string, args ...string) result {
+	t.Helper()
+	return s.run(t, ctx, stdin, slices.Concat(s.argv, []string{"-S", s.socket}, args)...)
+}
+
+// command is a program with the server's directory and environment, and no
+// other.
+func (s *tmuxServer) command(ctx context.Context, argv ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Dir = s.dir
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + s.dir, "PWD=" + s.dir, "SHELL=/bin/sh", "LANG=C.UTF-8", "TERM=xterm"}
+	return cmd
+}
+
+// run runs a program to its end.
+func (s *tmuxServer) run(t *testing.T, ctx context.Context, stdin string, argv ...string) result {
+	t.Helper()
+	cmd := s.command(ctx, argv...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
+	err := cmd.Run()
+	if e := (*exec.ExitError)(nil); err != nil && !errors.As(err, &e) {
+		t.Fatal(err)
+	}
+	return result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+}
