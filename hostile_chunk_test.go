@@ -124,3 +124,41 @@ func TestMessageAboveMaxPending(t *testing.T) {
 	}
 	t.Fatal("no message")
 }
+
+// TestLargeMessageBehindUntaken receives a large message in pieces, and a small
+// one, while an older one waits to be taken.
+func TestLargeMessageBehindUntaken(t *testing.T) {
+	for _, piece := range []int{2900, 7000, 50_000} {
+		t.Run(fmt.Sprint(piece), func(t *testing.T) {
+			noLeak(t)
+			peer, s := imsgtest.Sockets(t)
+			b := imsg.NewBuf(s.FD, nil)
+			t.Cleanup(b.Clear)
+			if err := b.SetMaxSize(1 << 20); err != nil {
+				t.Fatal(err)
+			}
+			sizes := []int{100, 1_000_000, 50, 60}
+			total := uint64(0)
+			for i, n := range sizes {
+				for p := frame(imsg.Current, uint32(i+1), n, false); len(p) > 0; {
+					k := min(piece, len(p))
+					peer.Write(p[:k])
+					p = p[k:]
+					for total += uint64(k); b.Stats().Received.Bytes < total; {
+						if err := b.ReadSocket(); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+			}
+			for i, n := range sizes {
+				m, ok := b.Get()
+				if !ok {
+					t.Fatalf("no message %d", i+1)
+				}
+				checkFrame(t, m, uint32(i+1), n)
+				m.Close()
+			}
+		})
+	}
+}

@@ -17,7 +17,7 @@ import (
 )
 
 // bound is how long anything may take before a test gives up on it.
-const bound = 30 * time.Second
+const bound = 10 * time.Second
 
 var dialects = []imsg.Dialect{imsg.Current, imsg.Legacy, imsg.Auto}
 
@@ -88,12 +88,15 @@ func bufSide(t testing.TB, b *imsg.Buf, fd int) *side {
 				if m, ok := b.Get(); ok {
 					return m, nil
 				}
-				waitFD(t, fd, unix.POLLIN)
+				had := b.Stats().Received.Bytes
 				if err := b.ReadSocket(); err != nil {
 					if m, ok := b.Get(); ok {
 						return m, nil
 					}
 					return imsg.Message{}, err
+				}
+				if b.Stats().Received.Bytes == had {
+					waitFD(t, fd, unix.POLLIN)
 				}
 			}
 		},
