@@ -25,7 +25,7 @@ type chunk struct {
 	n     int          // slots in use, in order of arrival
 	taken int          // slots handed out, taken <= n
 	live  atomic.Int32 // messages not closed, and one more while a Framer fills the chunk
-	next  *chunk       // the chunk that was filled after this one
+	next  *chunk       // the next one with messages not handed out
 	home  *Framer
 }
 
@@ -54,11 +54,8 @@ func (c *chunk) add() *slot {
 	return s
 }
 
-// take returns the oldest slot that was not handed out yet, or nil.
+// take returns the oldest slot that was not handed out yet. There must be one.
 func (c *chunk) take() *slot {
-	if c.taken == c.n {
-		return nil
-	}
 	s := &c.slots[c.taken/slotBlock][c.taken%slotBlock]
 	c.taken++
 	return s
@@ -105,7 +102,7 @@ func (f *Framer) chunk(size int) *chunk {
 	if c == nil || len(c.buf) < size {
 		c = &chunk{buf: make([]byte, size), home: f}
 	}
-	c.n, c.taken, c.r, c.w, c.next = 0, 0, 0, 0, nil
+	c.n, c.taken, c.r, c.w = 0, 0, 0, 0
 	c.live.Store(1)
 	return c
 }

@@ -36,10 +36,11 @@ type Framer struct {
 	// CloseFile closes a descriptor that nobody claimed; nil means close(2).
 	CloseFile func(fd int)
 
-	cur, head *chunk // being filled; the oldest one with messages not handed out
-	shelf     shelf
-	want      int // size of the next chunk
-	ready     int // bytes of the messages not handed out
+	cur        *chunk // being filled
+	head, tail *chunk // those with messages not handed out, oldest first
+	shelf      shelf
+	want       int // size of the next chunk
+	pending    int // bytes of complete messages not handed out
 
 	off  uint64 // stream offset of cur.buf[cur.r]
 	need int    // size of the message that begins there, 0 before its header is whole
@@ -70,7 +71,7 @@ func (f *Framer) Space() []byte {
 		if f.want == 0 {
 			f.want = smallChunk
 		}
-		f.fill(f.chunk(f.want))
+		f.cur = f.chunk(f.want)
 		return f.cur.buf
 	}
 	tail := c.w - c.r
@@ -91,36 +92,13 @@ func (f *Framer) Space() []byte {
 		f.want *= growFactor // more is held than the chunk has room for
 		size = max(size, f.want)
 	}
-	f.advance()
 	n := f.chunk(size)
 	n.w = copy(n.buf, c.buf[c.r:c.w])
 	clear(c.buf[c.r:c.w])
 	c.w = c.r
-	f.fill(n)
+	f.cur = n
+	c.release()
 	return n.buf[n.w:]
-}
-
-// fill makes c the chunk that is being filled.
-func (f *Framer) fill(c *chunk) {
-	old := f.cur
-	f.cur = c
-	if f.head == nil {
-		f.head = c
-	}
-	if old != nil {
-		old.next = c
-		if f.head == old && old.taken == old.n {
-			f.head = c
-		}
-		old.release()
-	}
-}
-
-// advance moves head past chunks whose messages were all handed out.
-func (f *Framer) advance() {
-	for f.head != nil && f.head != f.cur && f.head.taken == f.head.n {
-		f.head = f.head.next
-	}
 }
 
 // Fed tells the Framer that n bytes arrived in the memory Space returned, with
@@ -144,11 +122,27 @@ func (f *Framer) Fed(n, fd int, lost bool) error {
 	}
 	before := c.n
 	f.err = f.cut(c)
-	c.live.Add(int32(c.n - before))
+	f.ready(c, before)
 	if f.err != nil {
 		f.dropFiles(len(f.files))
 	}
 	return f.err
+}
+
+// ready puts c, which had n messages before, in the row from which Next takes.
+func (f *Framer) ready(c *chunk, n int) {
+	if c.n == n {
+		return
+	}
+	c.live.Add(int32(c.n - n))
+	switch {
+	case c.taken < n: // it is there already
+	case f.head == nil:
+		f.head, f.tail = c, c
+	default:
+		f.tail.next = c
+		f.tail = c
+	}
 }
 
 // arrived notes the descriptor that came with the next n bytes.
@@ -204,7 +198,7 @@ func (f *Framer) cut(c *chunk) error {
 		s.view.buf, s.view.pos = c.buf[c.r:end:end], f.HeaderSize
 		s.fd, s.lost = f.fd, f.mark && f.fd < 0
 		c.r = end
-		f.ready += f.need
+		f.pending += f.need
 		f.off += uint64(f.need)
 		f.need, f.fd = 0, -1
 	}
@@ -265,27 +259,24 @@ func (f *Framer) closeFile(fd int) {
 // Next returns the oldest message that is complete. The caller must close it.
 // It corresponds to msgbuf_get.
 func (f *Framer) Next() (Frame, bool) {
-	f.advance()
-	if f.head == nil {
+	c := f.head
+	if c == nil {
 		return Frame{}, false
 	}
-	s := f.head.take()
-	if s == nil {
-		return Frame{}, false
+	s := c.take()
+	if c.taken == c.n {
+		// Unlinked, so that a message that is kept keeps its own chunk only.
+		if f.head, c.next = c.next, nil; f.head == nil {
+			f.tail = nil
+		}
 	}
-	f.ready -= len(s.view.buf)
+	f.pending -= len(s.view.buf)
 	return Frame{s, s.gen}, true
 }
 
-// Pending returns the number of bytes that have arrived but were not handed
-// out: whole messages and the beginning of one.
-func (f *Framer) Pending() int {
-	n := f.ready
-	if f.cur != nil {
-		n += f.cur.w - f.cur.r
-	}
-	return n
-}
+// Pending returns the number of bytes of complete messages that were not
+// handed out.
+func (f *Framer) Pending() int { return f.pending }
 
 // EOF returns what the end of the stream means here: io.EOF between messages,
 // io.ErrUnexpectedEOF inside one, and the error that ended the stream before.
@@ -306,12 +297,9 @@ func (f *Framer) Idle() {
 	if c == nil || len(c.buf) <= smallChunk || c.w > c.r || c.live.Load() != 1 {
 		return
 	}
-	if f.advance(); f.head != c {
-		return
-	}
 	c.compact()
 	f.shelf.rest(c)
-	f.cur, f.head = nil, nil
+	f.cur = nil
 	f.want = smallChunk
 }
 
