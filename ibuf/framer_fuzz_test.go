@@ -40,16 +40,55 @@ func modelStream(stream []byte, files []heldFile) (msgs []wantMsg, bad bool) {
 	return msgs, false
 }
 
+// modelArrived notes the file that came with n bytes at stream offset beg; full
+// says that the read had no room for more.
+func modelArrived(files []heldFile, n, fd int, lost bool, beg uint64, full bool) []heldFile {
+	end := beg + uint64(n)
+	if full {
+		end = openEnd
+	}
+	if last := len(files) - 1; last >= 0 && files[last].end == openEnd {
+		files[last].end = end
+		if lost {
+			files[last].end = beg
+		}
+	}
+	if fd >= 0 || lost {
+		files = append(files, heldFile{fd, beg, end})
+	}
+	return files
+}
+
+// fuzzStream returns a message for each byte of msgs, from 3 bytes to 16 KiB,
+// followed by raw bytes that need not be messages.
+func fuzzStream(msgs, raw []byte) (p []byte) {
+	for i, b := range msgs[:min(len(msgs), 100)] {
+		p = append(p, testMsg(testHeader+int(b>>1)*int(b>>1), b&1 != 0, byte(i))...)
+	}
+	return append(p, raw...)
+}
+
+// fuzzPiece is how many bytes one read delivers: few or many.
+func fuzzPiece(s byte) int {
+	n := int(s & 0x1f)
+	if n >= 8 {
+		n = (n - 7) * (n - 7) * 40
+	}
+	return n
+}
+
 // FuzzFramer feeds a stream in the pieces that the script says, with files,
-// and compares with a model that sees the stream whole. Every descriptor must
-// end up on one message or be closed, once.
+// and compares with a model that sees the stream whole. Messages are taken and
+// closed late or at once. Every descriptor must end up on one message or be
+// closed, once.
 func FuzzFramer(f *testing.F) {
-	f.Add([]byte{0, 3, 1, 0, 5, 0, 9, 9}, []byte{0x83, 2, 3}, uint8(0))
-	f.Add(testMsg(300, true, 7), []byte{0x81, 1, 100, 120, 78}, uint8(0))
-	f.Add(append(testMsg(5, false, 1), testMsg(9, true, 2)...), []byte{0x81, 1, 1, 1, 1, 1, 1}, uint8(4))
-	f.Add([]byte{0, 0, 0}, []byte{0x83}, uint8(0))
-	f.Add([]byte{255, 255, 1, 0}, []byte{0x81, 0xff}, uint8(1))
-	f.Fuzz(func(t *testing.T, stream, script []byte, hold uint8) {
+	f.Add([]byte{1, 4, 1}, []byte{9, 9}, []byte{0x83, 2, 3, 0x81, 31}, uint8(0))
+	f.Add([]byte{255, 3, 254, 0, 1, 200}, []byte{}, []byte{0x9f, 0x5f, 0xff, 31, 0x5f, 1, 31, 31}, uint8(0))
+	f.Add([]byte{20, 254, 14, 15}, []byte{}, []byte{0x60 | 30, 0x40 | 20, 0x40 | 20, 0x40 | 20, 0x40 | 20, 0x40 | 25, 31}, uint8(4))
+	f.Add([]byte{}, []byte{0, 0, 0}, []byte{0x83}, uint8(0))
+	f.Add([]byte{}, []byte{255, 255, 1, 0}, []byte{0x81, 0xff}, uint8(1))
+	f.Fuzz(func(t *testing.T, msgs, raw, script []byte, hold uint8) {
+		stream := fuzzStream(msgs, raw)
 		fr, closed := newTestFramer(int(hold % 20))
 		var files []heldFile
 		var got []wantMsg
@@ -57,40 +96,47 @@ func FuzzFramer(f *testing.F) {
 		taken := make(map[int]int)
 		fedTo, nextFD := 0, 100
 		var ferr error
-		for _, s := range script {
-			n, fd, lost := min(int(s&0x1f), len(stream)-fedTo), -1, false
-			if n == 0 {
-				continue
-			}
-			if s&0x80 != 0 {
-				fd = nextFD
-				nextFD++
-			} else if s&0x40 != 0 {
-				lost = true
-			}
-			if fd >= 0 || lost {
-				files = append(files, heldFile{fd, uint64(fedTo), uint64(fedTo + n)})
-			}
-			if ferr = fr.Fed(copy(fr.Space(), stream[fedTo:fedTo+n]), fd, lost); ferr != nil {
-				break
-			}
-			fedTo += n
+		take := func(hold bool) {
 			for m, ok := fr.Next(); ok; m, ok = fr.Next() {
 				w := wantMsg{p: bytes.Clone(m.Bytes()), lost: m.FileLost(), fd: m.TakeFD()}
 				if w.fd >= 0 {
 					taken[w.fd]++
 				}
 				got = append(got, w)
-				if s&0x20 != 0 {
+				if hold {
 					open = append(open, m)
 				} else {
 					m.Close()
 				}
 			}
-			if s&0x20 == 0 && s&1 != 0 {
+		}
+		for _, s := range script {
+			n, fd, lost := min(fuzzPiece(s), len(stream)-fedTo), -1, false
+			p := fr.Space()
+			if n = copy(p, stream[fedTo:fedTo+n]); n == 0 {
+				continue
+			}
+			if s&0x80 != 0 {
+				fd = nextFD
+				nextFD++
+			} else if s&0x60 == 0x60 {
+				lost = true
+			}
+			full := n == len(p)
+			files = modelArrived(files, n, fd, lost, uint64(fedTo), full)
+			if ferr = fr.Fed(n, fd, lost); ferr != nil {
+				break
+			}
+			fedTo += n
+			if s&0x40 != 0 {
+				continue // take later
+			}
+			take(s&0x20 != 0)
+			if s&1 != 0 {
 				fr.Idle()
 			}
 		}
+		take(false)
 		if ferr == nil && fr.HoldFiles == 0 {
 			want, bad := modelStream(stream[:fedTo], files)
 			if bad {
@@ -98,7 +144,13 @@ func FuzzFramer(f *testing.F) {
 			}
 			compareMsgs(t, got, want)
 		}
+		i := 0
 		for _, m := range open {
+			for !bytes.Equal(m.Bytes(), got[i].p) { // both in order
+				if i++; i == len(got) {
+					t.Fatal("a message has changed while it was held")
+				}
+			}
 			m.Close()
 		}
 		fr.Clear()
