@@ -1,0 +1,40 @@
+package imsg
+
+import (
+	"fmt"
+	"testing"
+)
+
+// BenchmarkDecode cuts a stream that is in memory already into messages, and
+// closes them: no system call.
+func BenchmarkDecode(b *testing.B) {
+	for _, n := range []int{0, 64, 1024, 16368} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			var c codec
+			c.init(nil)
+			var in input
+			in.init(&c)
+			stream := make([]byte, 0, 64<<10)
+			count := cap(stream) / (HeaderSize + n)
+			for range count {
+				p := stream[len(stream) : len(stream)+HeaderSize+n]
+				Current.put(p, Header{Type: 1}, len(p), false)
+				stream = stream[:len(stream)+len(p)]
+			}
+			b.SetBytes(int64(HeaderSize + n))
+			b.ReportAllocs()
+			for i := 0; i < b.N; i += count {
+				for p := stream; len(p) > 0; {
+					k := copy(in.framer.Space(), p)
+					if err := in.fed(k, -1, false); err != nil {
+						b.Fatal(err)
+					}
+					p = p[k:]
+				}
+				for m, ok := in.next(); ok; m, ok = in.next() {
+					m.Close()
+				}
+			}
+		})
+	}
+}
