@@ -134,13 +134,21 @@ func (c *Conn) SetDeadline(t time.Time) error {
 // SetReadDeadline ends every Receive that waits, or will wait, at t with
 // os.ErrDeadlineExceeded; the zero time means never.
 func (c *Conn) SetReadDeadline(t time.Time) error {
-	return opError("set deadline", 0, c.r.deadline.change(t))
+	return c.setDeadline(&c.r.deadline, t)
 }
 
 // SetWriteDeadline ends every Send and Flush that waits, or will wait, at t
 // with os.ErrDeadlineExceeded; the zero time means never.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
-	return opError("set deadline", 0, c.w.deadline.change(t))
+	return c.setDeadline(&c.w.deadline, t)
+}
+
+func (c *Conn) setDeadline(d *deadline, t time.Time) error {
+	err := d.change(t)
+	if c.closed.Load() {
+		err = net.ErrClosed
+	}
+	return opError("set deadline", 0, err)
 }
 
 // Stats returns what the channel has moved since it was made.

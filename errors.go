@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 
 	"example.org/imsg/ibuf"
@@ -61,9 +60,6 @@ func opError(op string, typ uint32, err error) error {
 	}
 	if e := (*OpError)(nil); errors.As(err, &e) {
 		return err
-	}
-	if errors.Is(err, os.ErrClosed) {
-		err = net.ErrClosed
 	}
 	return &OpError{op, typ, err}
 }

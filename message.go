@@ -109,17 +109,12 @@ func (m Message) Close() error { return m.f.Close() }
 // does not hold on to its neighbours' memory; m is closed. A closed message is
 // ibuf.ErrInvalid. It corresponds to imsg_ibufq_push.
 func Push(q *ibuf.Queue, m Message) error {
-	p := m.f.Bytes()
-	if len(p) < HeaderSize {
+	b := m.f.Detach()
+	if b == nil {
 		return opError("push", 0, ibuf.ErrInvalid)
 	}
-	b := ibuf.New(len(p))
-	if err := b.Add(p); err != nil {
-		return opError("push", m.Type(), err)
-	}
-	b.SetFile(m.TakeFile())
 	q.Push(b)
-	return m.Close()
+	return nil
 }
 
 // Pop moves the oldest message of q, which begins with a header, to the

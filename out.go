@@ -22,7 +22,7 @@ func (o *output) compose(h Header, f *os.File, owned bool, data [][]byte) error 
 	for _, p := range data {
 		n += len(p)
 	}
-	if err := o.check(h, f != nil, n); err != nil {
+	if err := o.check(h, f, n); err != nil {
 		return err
 	}
 	p := o.q.Append(HeaderSize+n, f, owned)
@@ -38,12 +38,13 @@ func (o *output) compose(h Header, f *os.File, owned bool, data [][]byte) error 
 // composeBuffer queues one message whose payload is what is unread of b. The
 // queue owns b and its file if the error is nil.
 func (o *output) composeBuffer(h Header, b *ibuf.Buffer) error {
-	n, file := b.Len(), b.HasFile()
-	if err := o.check(h, file, n); err != nil {
+	n, f := b.Len(), b.TakeFile()
+	b.SetFile(f)
+	if err := o.check(h, f, n); err != nil {
 		return err
 	}
-	o.wire().put(o.q.AppendBuffer(HeaderSize, b), h, HeaderSize+n, file)
-	o.queued(h, b.Bytes(), file)
+	o.wire().put(o.q.AppendBuffer(HeaderSize, b), h, HeaderSize+n, f != nil)
+	o.queued(h, b.Bytes(), f != nil)
 	return nil
 }
 
@@ -52,23 +53,26 @@ func (o *output) wire() Dialect { return Dialect(o.c.dialect.Load()) }
 
 // check reports whether a message may be queued. The first line lets most
 // messages pass.
-func (o *output) check(h Header, file bool, n int) error {
+func (o *output) check(h Header, f *os.File, n int) error {
 	cfg := &o.c.cfg
-	if !file && HeaderSize+n <= int(o.c.limit.Load()) && o.q.Size()+HeaderSize+n <= cfg.MaxQueueBytes && cfg.MaxQueueMessages <= 0 {
+	if f == nil && HeaderSize+n <= int(o.c.limit.Load()) && o.q.Size()+HeaderSize+n <= cfg.MaxQueueBytes && cfg.MaxQueueMessages <= 0 {
 		return nil
 	}
-	return o.checkAll(cfg, h, file, n)
+	return o.checkAll(cfg, h, f, n)
 }
 
-func (o *output) checkAll(cfg *Config, h Header, file bool, n int) error {
+func (o *output) checkAll(cfg *Config, h Header, f *os.File, n int) error {
 	if err := o.c.fits(h, n); err != nil {
 		return err
 	}
 	files := 0
-	if file {
+	if f != nil {
 		files = 1
 		if !cfg.AllowFDPass {
 			return opError("compose", h.Type, ErrNoFDPass)
+		}
+		if err := control(f, func(uintptr) {}); err != nil {
+			return opError("compose", h.Type, err)
 		}
 	}
 	if o.q.Len() == 0 {
@@ -101,8 +105,10 @@ func (o *output) queued(h Header, payload []byte, file bool) {
 
 // wrote accounts for what one system call took.
 func (o *output) wrote(n int) {
-	o.count.Calls++
-	o.count.Bytes += uint64(n)
+	if n > 0 {
+		o.count.Calls++
+		o.count.Bytes += uint64(n)
+	}
 	o.q.Wrote(n)
 }
 

@@ -32,15 +32,24 @@ func transmit(fd int, bufs [][]byte, file *os.File, files bool) (n int, err erro
 	case file == nil:
 		return unixmsg.Send(fd, bufs, -1)
 	}
-	rc, err := file.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	cerr := rc.Control(func(f uintptr) { n, err = unixmsg.Send(fd, bufs, int(f)) })
+	cerr := control(file, func(f uintptr) { n, err = unixmsg.Send(fd, bufs, int(f)) })
 	if cerr != nil {
 		return 0, cerr
 	}
 	return n, err
+}
+
+// control calls f with file's descriptor, which stays open meanwhile and keeps
+// its blocking mode. The error is os.ErrClosed.
+func control(file *os.File, f func(fd uintptr)) error {
+	rc, err := file.SyscallConn()
+	if err == nil {
+		err = rc.Control(f)
+	}
+	if err != nil {
+		return os.ErrClosed // the only reason, under more than one name
+	}
+	return nil
 }
 
 // later reports whether err goes away by itself, without a sign from the

@@ -31,7 +31,7 @@ func NewFrame(b *Buffer, hdrSize int) (Frame, error) {
 	c.live.Store(1)
 	s := c.add()
 	s.view.buf, s.view.pos = b.buf, hdrSize
-	s.fd, s.file = -1, b.TakeFile()
+	s.fd, s.file, s.lost = -1, b.TakeFile(), b.lost
 	return Frame{s, s.gen}, nil
 }
 
@@ -132,6 +132,21 @@ func (f Frame) Buffer() *Buffer {
 		return nil
 	}
 	return newReceived(s.view.buf, f.TakeFile(), func() { f.Close() })
+}
+
+// Detach turns the message into a full Buffer that has a copy of its bytes,
+// header included, and owns its file; NewFrame is the way back. f is closed. It
+// is nil after Close.
+func (f Frame) Detach() *Buffer {
+	s := f.open()
+	if s == nil {
+		return nil
+	}
+	b := New(len(s.view.buf))
+	b.buf = append(b.buf, s.view.buf...)
+	b.file, b.lost = f.TakeFile(), s.lost
+	f.Close()
+	return b
 }
 
 // Close gives the message up: its bytes are cleared (secrets travel here) and
