@@ -260,7 +260,7 @@ func waitBlocked(t testing.TB, n int, function string) {
 			return
 		}
 		if time.Now().After(end) {
-			t.Fatalf("%d goroutines wait in %s, want %d", got, function, n)
+			t.Fatalf("%d goroutines wait in %s, want %d:\n%s", got, function, n, buf[:runtime.Stack(buf, true)])
 		}
 		runtime.Gosched()
 	}

@@ -30,14 +30,16 @@ type chunk struct {
 }
 
 // A slot is what the Framer knows about one message. Its address is stable
-// and it is used again with its chunk; gen tells one use from the next.
+// and it is used again with its chunk; gen tells one use from the next. It is
+// atomic for those who hold a closed message while another goroutine has the
+// next one: they look at nothing else.
 type slot struct {
 	view View // the whole message; its position is the caller's
 	c    *chunk
 	fd   int      // -1 for none
 	file *os.File // or the file itself, where the message was a Buffer before
 	lost bool     // the header promised a file that did not come
-	gen  uint32
+	gen  atomic.Uint32
 }
 
 // add returns the next free slot.

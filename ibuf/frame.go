@@ -32,12 +32,12 @@ func NewFrame(b *Buffer, hdrSize int) (Frame, error) {
 	s := c.add()
 	s.view.buf, s.view.pos = b.buf, hdrSize
 	s.fd, s.file, s.lost = -1, b.TakeFile(), b.lost
-	return Frame{s, s.gen}, nil
+	return Frame{s, s.gen.Load()}, nil
 }
 
 // open returns the message, or nil if it was closed.
 func (f Frame) open() *slot {
-	if f.s == nil || f.s.gen != f.gen {
+	if f.s == nil || f.s.gen.Load() != f.gen {
 		return nil
 	}
 	return f.s
@@ -153,11 +153,10 @@ func (f Frame) Detach() *Buffer {
 // a file that was not taken is closed. Closing twice does nothing. It
 // corresponds to imsg_free.
 func (f Frame) Close() error {
-	s := f.open()
-	if s == nil {
+	s := f.s
+	if s == nil || !s.gen.CompareAndSwap(f.gen, f.gen+1) {
 		return nil
 	}
-	s.gen++
 	clear(s.view.buf)
 	var err error
 	if s.fd >= 0 {

@@ -271,7 +271,7 @@ func (f *Framer) Next() (Frame, bool) {
 		}
 	}
 	f.pending -= len(s.view.buf)
-	return Frame{s, s.gen}, true
+	return Frame{s, s.gen.Load()}, true
 }
 
 // Pending returns the number of bytes of complete messages that were not

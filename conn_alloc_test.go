@@ -1,0 +1,148 @@
+package imsg_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"example.org/imsg"
+	"example.org/imsg/imsgtest"
+)
+
+// noAllocs fails the test if f allocates in the steady state.
+func noAllocs(t *testing.T, what string, f func() error) {
+	t.Helper()
+	var err error
+	once := func() {
+		if e := f(); e != nil && err == nil {
+			err = e
+		}
+	}
+	for range 100 {
+		once() // until everything has its size
+	}
+	if n := testing.AllocsPerRun(200, once); n != 0 || err != nil {
+		t.Errorf("%s: %v allocations, %v", what, n, err)
+	}
+}
+
+// take receives n messages.
+func take(c *imsg.Conn, n int) error {
+	for range n {
+		m, err := c.Receive(context.Background())
+		if err != nil {
+			return err
+		}
+		m.Close()
+	}
+	return nil
+}
+
+func TestNoAllocs(t *testing.T) {
+	if raceOn {
+		t.Skip("the race detector allocates")
+	}
+	noLeak(t)
+	bg := context.Background()
+	cancellable, cancel := context.WithCancel(bg)
+	defer cancel()
+	for _, files := range []bool{false, true} {
+		for _, size := range []int{0, 64, 4000, 16368} {
+			name := fmt.Sprintf("%d bytes, file passing %v", size, files)
+			cfg := &imsg.Config{AllowFDPass: files}
+			p := make([]byte, size)
+			h := imsg.Header{Type: 1}
+			a, b, err := imsg.Pair(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			noAllocs(t, "Send, Receive, Close of "+name, func() error {
+				if err := a.Send(bg, h, nil, p); err != nil {
+					return err
+				}
+				return take(b, 1)
+			})
+			noAllocs(t, "the same with a context that can end, of "+name, func() error {
+				if err := a.Send(cancellable, h, nil, p); err != nil {
+					return err
+				}
+				m, err := b.Receive(cancellable)
+				m.Close()
+				return err
+			})
+			noAllocs(t, "Queue and Flush of 6 times "+name, func() error {
+				for range 6 {
+					if err := a.Queue(h, nil, p); err != nil {
+						return err
+					}
+				}
+				if err := a.Flush(bg); err != nil {
+					return err
+				}
+				return take(b, 6)
+			})
+			a.Close()
+			b.Close()
+
+			sa, sb := imsgtest.Sockets(t)
+			out, in := imsg.NewBuf(sa.FD, cfg), imsg.NewBuf(sb.FD, cfg)
+			for _, n := range []int{1, 6} {
+				noAllocs(t, fmt.Sprintf("Buf, %d times %s", n, name), func() error {
+					for range n {
+						if err := out.Compose(h, nil, p); err != nil {
+							return err
+						}
+					}
+					if err := out.WriteSocket(); err != nil {
+						return err
+					}
+					for got := 0; got < n; {
+						if err := in.ReadSocket(); err != nil {
+							return err
+						}
+						for m := range in.All() {
+							m.Close()
+							got++
+						}
+					}
+					return in.ReadSocket() // nothing more: let go of big buffers
+				})
+			}
+		}
+	}
+}
+
+// TestNoAllocsPingPong counts both goroutines, which sleep between messages.
+func TestNoAllocsPingPong(t *testing.T) {
+	if raceOn {
+		t.Skip("the race detector allocates")
+	}
+	noLeak(t)
+	for _, size := range []int{64, 16368} {
+		a, b := imsgtest.Pair(t, nil)
+		p := make([]byte, size)
+		done := make(chan error, 1)
+		bg := context.Background()
+		go func() {
+			for {
+				m, err := b.Receive(bg)
+				if err == nil {
+					err = b.Send(bg, imsg.Header{Type: 2}, nil, m.Bytes())
+				}
+				if err != nil {
+					done <- err
+					return
+				}
+				m.Close()
+			}
+		}()
+		noAllocs(t, fmt.Sprintf("ping-pong of %d bytes", size), func() error {
+			if err := a.Send(bg, imsg.Header{Type: 1}, nil, p); err != nil {
+				return err
+			}
+			return take(a, 1)
+		})
+		a.Close()
+		<-done
+	}
+}

@@ -1,0 +1,5 @@
+//go:build race
+
+package imsg_test
+
+const raceOn = true
