@@ -162,8 +162,7 @@ func TestQueueLen(t *testing.T) {
 	}
 }
 
-// fill sends until the socket takes no more and returns how many messages the
-// peer will get of it.
+// fill queues p and writes until the socket takes no more.
 func fill(t *testing.T, b *imsg.Buf, p []byte) {
 	t.Helper()
 	for b.QueueLen() == 0 {

@@ -32,10 +32,13 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-// leaks describes what is open or running beyond before. Both may take a
-// moment to go away after the last test, so it looks more than once.
+// settle is how long goroutines may take to end after the last test: they have
+// been told to, but nobody waits for them.
+const settle = 2 * time.Second
+
+// leaks describes what is open or running beyond before.
 func leaks(before map[int]string) string {
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(settle)
 	for {
 		s := ""
 		for fd, name := range OpenFDs() {
@@ -47,7 +50,7 @@ func leaks(before map[int]string) string {
 		if s == "" || time.Now().After(deadline) {
 			return s
 		}
-		runtime.Gosched()
+		time.Sleep(time.Millisecond)
 	}
 }
 
