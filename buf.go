@@ -196,9 +196,9 @@ func (b *Buf) write() error {
 }
 
 // Clear discards everything that is queued to be sent and everything that was
-// received and not taken, with its files. A message that was sent in part
-// stays torn, so do this at a channel's end. The descriptor stays open. It
-// corresponds to imsgbuf_clear.
+// received and not taken, with its files. A message that was sent or received
+// in part stays torn, so do this at a channel's end. The descriptor stays open.
+// It corresponds to imsgbuf_clear.
 func (b *Buf) Clear() {
 	b.in.framer.Clear()
 	b.out.drop()

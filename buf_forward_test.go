@@ -1,6 +1,7 @@
 package imsg_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -57,6 +58,26 @@ func TestForwardTwice(t *testing.T) {
 	}
 	if n != 2 {
 		t.Errorf("%d messages forwarded, want 2", n)
+	}
+}
+
+// TestForwardPID forwards messages whose pid a sender would never write.
+func TestForwardPID(t *testing.T) {
+	noLeak(t)
+	a, b := bufs(t, imsg.Config{})
+	for _, pid := range []int32{0, -1} {
+		raw := make([]byte, imsg.HeaderSize)
+		imsg.Current.Encode(raw, binary.NativeEndian, imsg.Header{Type: 1, PID: pid}, len(raw), false)
+		_, ms := one(t, raw)
+		if err := a.Forward(ms[0]); err != nil {
+			t.Fatal(err)
+		}
+		m := pass(t, a, b)
+		if m.PID() != pid {
+			t.Errorf("pid %d became %d", pid, m.PID())
+		}
+		m.Close()
+		ms[0].Close()
 	}
 }
 

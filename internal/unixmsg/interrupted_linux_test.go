@@ -1,0 +1,93 @@
+package unixmsg
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A call that a signal interrupts is made again. The kernel restarts most of
+// them by itself, because Go asks for that; but not on a socket that has a
+// timeout, so a long one is set here.
+func TestInterrupted(t *testing.T) {
+	for name, read := range readers {
+		a, b := pair(t, false)
+		long := unix.Timeval{Sec: 60}
+		if err := unix.SetsockoptTimeval(b, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &long); err != nil {
+			t.Fatal(err)
+		}
+		tid, done := make(chan int), make(chan error)
+		go func() {
+			runtime.LockOSThread()
+			tid <- unix.Gettid()
+			_, err := read(b, make([]byte, 1))
+			done <- err
+		}()
+		interrupt(t, name, <-tid, done, func() { unix.Write(a, []byte{1}) })
+	}
+	for name, write := range writers {
+		a, b := pair(t, false)
+		long := unix.Timeval{Sec: 60}
+		if err := unix.SetsockoptTimeval(a, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &long); err != nil {
+			t.Fatal(err)
+		}
+		p := make([]byte, 1<<16)
+		for {
+			if _, err := unix.SendmsgN(a, p, nil, nil, unix.MSG_DONTWAIT); err == unix.EAGAIN {
+				break
+			} else if err != nil {
+				t.Fatal(err)
+			}
+		}
+		tid, done := make(chan int), make(chan error)
+		go func() {
+			runtime.LockOSThread()
+			tid <- unix.Gettid()
+			_, err := write(a, [][]byte{{1}})
+			done <- err
+		}()
+		interrupt(t, name, <-tid, done, func() { unix.Read(b, make([]byte, 1<<20)) })
+	}
+}
+
+// interrupt sends signals to a thread until one has found it in the system
+// call, lets the call come to its end, and checks that it knows of none. The
+// signal is the one that Go itself preempts threads with.
+func interrupt(t *testing.T, name string, tid int, done chan error, finish func()) {
+	t.Helper()
+	for n, end := 0, time.Now().Add(10*time.Second); n < 100; {
+		select {
+		case err := <-done:
+			t.Fatalf("%s: returned %v because of a signal", name, err)
+		default:
+		}
+		if sleeping(t, tid) {
+			n++
+		} else if time.Now().After(end) {
+			t.Fatalf("%s: the thread does not sleep in a system call", name)
+		}
+		if err := unix.Tgkill(unix.Getpid(), tid, unix.SIGURG); err != nil {
+			t.Fatal(err)
+		}
+	}
+	finish()
+	if err := <-done; err != nil {
+		t.Errorf("%s: %v", name, err)
+	}
+}
+
+// sleeping reports whether a thread waits in the kernel.
+func sleeping(t *testing.T, tid int) bool {
+	t.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/stat", tid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := stat[bytes.LastIndexByte(stat, ')')+2]
+	return state == 'S'
+}
