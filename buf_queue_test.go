@@ -33,7 +33,7 @@ func eachQueue(t *testing.T, cfg imsg.Config, fn func(t *testing.T, q queuer, qu
 		t.Run(kind, func(t *testing.T) {
 			noLeak(t)
 			sa, sb := imsgtest.Sockets(t)
-			peer, err := imsg.NewConn(sb.Take(), &imsg.Config{AllowFDPass: true})
+			peer, err := imsg.NewConn(sb.Take(), &imsg.Config{AllowFDPass: true, Dialect: cfg.Dialect})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -186,7 +186,7 @@ func TestRefused(t *testing.T) {
 				if err := q.SetMaxSize(tt.max); err != nil {
 					t.Fatal(err)
 				}
-				if err := peer.SetMaxSize(1 << 20); err != nil {
+				if err := peer.SetMaxSize(tt.max); err != nil {
 					t.Fatal(err)
 				}
 				var f *os.File

@@ -19,7 +19,17 @@ import (
 func smallPair(t testing.TB) (a, b *imsg.Conn) {
 	t.Helper()
 	a, b = imsgtest.Pair(t, nil)
-	for _, c := range []*imsg.Conn{a, b} {
+	shrink(t, a, b)
+	if err := errors.Join(a.SetMaxSize(2<<20), b.SetMaxSize(2<<20)); err != nil {
+		t.Fatal(err)
+	}
+	return a, b
+}
+
+// shrink makes socket buffers as small as they get.
+func shrink(t testing.TB, cs ...*imsg.Conn) {
+	t.Helper()
+	for _, c := range cs {
 		f, err := c.File()
 		if err != nil {
 			t.Fatal(err)
@@ -34,11 +44,10 @@ func smallPair(t testing.TB) (a, b *imsg.Conn) {
 				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4096))
 		})
 		f.Close()
-		if err := errors.Join(err, c.SetMaxSize(2<<20)); err != nil {
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	return a, b
 }
 
 // TestCancelLargeSend gives up in the middle of a message: its rest goes out

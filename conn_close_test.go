@@ -200,25 +200,3 @@ func TestCloseRaces(t *testing.T) {
 		f.Close()
 	}
 }
-
-// TestSendClosedFile is the sender's mistake: it must not cost the others
-// their channel.
-func TestSendClosedFile(t *testing.T) {
-	noLeak(t)
-	a, b := imsgtest.Pair(t, nil)
-	ctx := deadlineCtx(t)
-	f := devNull(t)
-	f.Close()
-	if err := a.Queue(imsg.Header{Type: 1}, nil, pattern(1, 3)); err != nil {
-		t.Fatal(err)
-	}
-	if err := a.Send(ctx, imsg.Header{Type: 2}, f, []byte("x")); err == nil {
-		t.Error("Send of a closed file: no error")
-	} else if errors.Is(err, net.ErrClosed) {
-		t.Errorf("Send of a closed file: %v, as if the channel were closed", err)
-	}
-	if err := a.Send(ctx, imsg.Header{Type: 3}, nil, pattern(3, 3)); err != nil {
-		t.Fatalf("the next message: %v", err)
-	}
-	receiveAll(t, b, 1, 3)
-}

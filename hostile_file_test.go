@@ -8,6 +8,7 @@ import (
 
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
+	"golang.org/x/sys/unix"
 )
 
 // mustNext takes the next message, which must be what frame made.
@@ -177,6 +178,9 @@ func TestSeveralFilesInOneControlMessage(t *testing.T) {
 	for _, n := range []int{2, 3, 8} {
 		for _, mark := range []bool{true, false} {
 			t.Run(fmt.Sprint(n, mark), func(t *testing.T) {
+				if n > 2 {
+					needTruncation(t)
+				}
 				eachDialect(t, []imsg.Dialect{imsg.Current, imsg.Legacy}, imsg.Config{AllowFDPass: true}, func(t *testing.T, d imsg.Dialect, peer *imsgtest.Socket, s *side) {
 					var probes []*probe
 					var fds []int
@@ -212,6 +216,38 @@ func TestSeveralFilesInOneControlMessage(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// needTruncation skips the test where files that do not fit a control message
+// are left open, so that nobody can close them: in qemu's user mode, for one.
+func needTruncation(t *testing.T) {
+	t.Helper()
+	a, b := imsgtest.Sockets(t)
+	p := newProbe(t)
+	before := imsgtest.OpenFDs()
+	a.Write([]byte{0}, p.fd(), p.fd(), p.fd(), p.fd())
+	oob := make([]byte, unix.CmsgSpace(4))
+	_, n, _, _, err := unix.Recvmsg(b.FD, make([]byte, 1), oob, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	msgs, _ := unix.ParseSocketControlMessage(oob[:n])
+	for _, m := range msgs {
+		fds, _ := unix.ParseUnixRights(&m)
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+	}
+	left := 0
+	for fd := range imsgtest.OpenFDs() {
+		if _, ok := before[fd]; !ok {
+			unix.Close(fd)
+			left++
+		}
+	}
+	if left > 0 {
+		t.Skip("files that did not fit a control message are left open here")
 	}
 }
 

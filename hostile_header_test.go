@@ -68,6 +68,9 @@ func TestBadLength(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			if tt.name == "auto 1 GiB" && !littleEndian() {
+				t.Skip("a legacy header of 16384 bytes here")
+			}
 			bothSides(t, imsg.Config{Dialect: tt.d, AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *side) {
 				if tt.max != 0 {
 					if err := s.set(max(tt.max, 0)); err != nil {

@@ -27,12 +27,10 @@ func NewFrame(b *Buffer, hdrSize int) (Frame, error) {
 	if len(b.buf) < hdrSize {
 		return Frame{}, fmt.Errorf("ibuf: message of %d bytes with a header of %d: %w", len(b.buf), hdrSize, ErrShort)
 	}
-	c := &chunk{home: new(Framer)}
-	c.live.Store(1)
-	s := c.add()
+	s := &slot{c: new(chunk)}
 	s.view.buf, s.view.pos = b.buf, hdrSize
 	s.fd, s.file, s.lost = -1, b.TakeFile(), b.lost
-	return Frame{s, s.gen.Load()}, nil
+	return Frame{s, 0}, nil
 }
 
 // open returns the message, or nil if it was closed.
@@ -160,13 +158,12 @@ func (f Frame) Close() error {
 	clear(s.view.buf)
 	var err error
 	if s.fd >= 0 {
-		s.c.home.closeFile(s.fd)
+		s.c.closeFile(s.fd)
 		s.fd = -1
 	}
 	if s.file != nil {
 		err = s.file.Close()
 		s.file = nil
 	}
-	s.c.release()
 	return err
 }

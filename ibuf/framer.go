@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"syscall"
+	"weak"
 )
 
 // A HeaderFunc looks at a message's header, which it must not keep, and tells
@@ -36,11 +37,12 @@ type Framer struct {
 	// CloseFile closes a descriptor that nobody claimed; nil means close(2).
 	CloseFile func(fd int)
 
-	cur        *chunk // being filled
-	head, tail *chunk // those with messages not handed out, oldest first
-	shelf      shelf
-	want       int // size of the next chunk
-	pending    int // bytes of complete messages not handed out
+	cur        *chunk              // being filled
+	head, tail *chunk              // those with messages not handed out, oldest first
+	old        *chunk              // filled before cur, with messages that were not closed then
+	idle       weak.Pointer[chunk] // what cur was before the stream became idle
+	want       int                 // size of the next chunk
+	pending    int                 // bytes of complete messages not handed out
 
 	off  uint64 // stream offset of cur.buf[cur.r]
 	need int    // size of the message that begins there, 0 before its header is whole
@@ -81,7 +83,7 @@ func (f *Framer) Space() []byte {
 		size = max(size, min(f.need, 2*tail))
 	}
 	room := len(c.buf) - c.w
-	if c.live.Load() == 1 { // every message in it is closed
+	if c.free() {
 		if len(c.buf) >= size {
 			c.compact()
 			return c.buf[c.w:]
@@ -96,9 +98,22 @@ func (f *Framer) Space() []byte {
 	n.w = copy(n.buf, c.buf[c.r:c.w])
 	clear(c.buf[c.r:c.w])
 	c.w = c.r
-	f.cur = n
-	c.release()
+	f.cur, f.old = n, c
 	return n.buf[n.w:]
+}
+
+// chunk returns an empty chunk of at least size bytes.
+func (f *Framer) chunk(size int) *chunk {
+	c := f.idle.Value()
+	f.idle = weak.Pointer[chunk]{}
+	if c == nil && f.old != nil && f.old.free() {
+		c = f.old
+	}
+	if c == nil || len(c.buf) < size {
+		c = &chunk{buf: make([]byte, size), closeFile: f.closeFile}
+	}
+	c.compact()
+	return c
 }
 
 // Fed tells the Framer that n bytes arrived in the memory Space returned, with
@@ -109,8 +124,7 @@ func (f *Framer) Space() []byte {
 func (f *Framer) Fed(n, fd int, lost bool) error {
 	f.arrived(n, fd, lost)
 	if f.err != nil {
-		f.dropFiles(len(f.files))
-		return f.err
+		return f.end(f.err)
 	}
 	if n == 0 {
 		return nil
@@ -121,12 +135,20 @@ func (f *Framer) Fed(n, fd int, lost bool) error {
 		f.want *= growFactor
 	}
 	before := c.n
-	f.err = f.cut(c)
+	err := f.cut(c)
 	f.ready(c, before)
-	if f.err != nil {
+	return f.end(err)
+}
+
+// end ends the stream if err is not nil: no message can claim a file any more.
+func (f *Framer) end(err error) error {
+	if err != nil {
+		f.err = err
 		f.dropFiles(len(f.files))
+		f.closeFile(f.fdInFlight())
+		f.fd = -1
 	}
-	return f.err
+	return err
 }
 
 // ready puts c, which had n messages before, in the row from which Next takes.
@@ -134,7 +156,6 @@ func (f *Framer) ready(c *chunk, n int) {
 	if c.n == n {
 		return
 	}
-	c.live.Add(int32(c.n - n))
 	switch {
 	case c.taken < n: // it is there already
 	case f.head == nil:
@@ -271,35 +292,35 @@ func (f *Framer) Next() (Frame, bool) {
 		}
 	}
 	f.pending -= len(s.view.buf)
-	return Frame{s, s.gen.Load()}, true
+	return Frame{s, s.open}, true
 }
 
 // Pending returns the number of bytes of complete messages that were not
 // handed out.
 func (f *Framer) Pending() int { return f.pending }
 
-// EOF returns what the end of the stream means here: io.EOF between messages,
-// io.ErrUnexpectedEOF inside one, and the error that ended the stream before.
+// EOF ends the stream and returns what that means here: io.EOF between
+// messages, io.ErrUnexpectedEOF inside one, and the error that has ended the
+// stream before. Files that no message has claimed are closed.
 func (f *Framer) EOF() error {
 	switch {
 	case f.err != nil:
 		return f.err
 	case f.need > 0 || f.cur != nil && f.cur.w > f.cur.r:
-		return io.ErrUnexpectedEOF
+		return f.end(io.ErrUnexpectedEOF)
 	}
-	return io.EOF
+	return f.end(io.EOF)
 }
 
 // Idle says that the stream has nothing more for now. A Framer that holds
 // nothing lets go of its big buffer: the garbage collector may have it.
 func (f *Framer) Idle() {
+	f.old = nil
 	c := f.cur
-	if c == nil || len(c.buf) <= smallChunk || c.w > c.r || c.live.Load() != 1 {
+	if c == nil || len(c.buf) <= smallChunk || c.w > c.r || !c.free() {
 		return
 	}
-	c.compact()
-	f.shelf.rest(c)
-	f.cur = nil
+	f.cur, f.idle = nil, weak.Make(c)
 	f.want = smallChunk
 }
 

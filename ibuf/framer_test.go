@@ -171,7 +171,7 @@ func TestFramerIdleKeepsNoBigBuffer(t *testing.T) {
 		for range 3 {
 			runtime.GC()
 		}
-		if f.cur != nil || f.shelf.weak.Value() != nil || f.shelf.free.Load() != nil {
+		if f.cur != nil || f.old != nil || f.idle.Value() != nil {
 			t.Error("an idle framer holds a buffer")
 		}
 		if n := len(f.Space()); n > smallChunk {

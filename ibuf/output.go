@@ -40,8 +40,19 @@ type segment struct {
 	retired bool      // nothing else will be: chunk is free when p is written
 }
 
-// outChunk is memory for encoded messages; len(buf) of it is in use.
-type outChunk struct{ buf []byte }
+// outChunk is memory for encoded messages; len(buf) of it is in use. While the
+// queue is idle it keeps the queue's lists too.
+type outChunk struct {
+	buf  []byte
+	segs []segment
+	ends []uint64
+}
+
+// Lists of more elements than these count as big.
+const (
+	smallSegs = 64
+	smallEnds = 512
+)
 
 // Append adds a message of n bytes and returns its memory, to be filled before
 // any other call but Gather's and Wrote's of what was queued before. The file,
@@ -122,13 +133,17 @@ func (o *Output) room(n int) *outChunk {
 	size = max(size, n)
 	c := o.spare
 	o.spare = nil
-	if c == nil {
-		c = o.idle.Value()
+	if idle := o.idle.Value(); idle != nil && c == nil {
+		c = idle
+		if o.Len() == 0 {
+			o.segs, o.ends = c.segs, c.ends
+		}
 	}
 	o.idle = weak.Pointer[outChunk]{}
 	if c == nil || cap(c.buf) < size {
-		c = &outChunk{make([]byte, 0, size)}
+		c = &outChunk{buf: make([]byte, 0, size)}
 	}
+	c.segs, c.ends = nil, nil
 	c.buf = c.buf[:0]
 	o.cur = c
 	return c
@@ -218,17 +233,20 @@ func (o *Output) dropFile(s *segment) {
 	o.files--
 }
 
-// rest makes the chunk of an empty queue ready for its next use. A big one is
-// kept weakly: an idle channel holds no big buffer.
+// rest makes the memory of an empty queue ready for its next use. If it is big
+// it is kept weakly: an idle channel holds no big buffer.
 func (o *Output) rest() {
-	c := o.cur
-	if c == nil {
-		return
+	c, big := o.cur, cap(o.segs) > smallSegs || cap(o.ends) > smallEnds
+	if c != nil {
+		c.buf = c.buf[:0]
+		if big || cap(c.buf) > smallChunk {
+			c.segs, c.ends = o.segs, o.ends
+			o.idle = weak.Make(c)
+			o.cur, big = nil, true
+		}
 	}
-	c.buf = c.buf[:0]
-	if cap(c.buf) > smallChunk {
-		o.idle = weak.Make(c)
-		o.cur, o.spare = nil, nil
+	if big {
+		o.segs, o.ends, o.spare = nil, nil, nil
 	}
 }
 

@@ -1,0 +1,145 @@
+package imsg_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"example.org/imsg"
+	"example.org/imsg/imsgtest"
+)
+
+// TestChaos mixes everything that senders can do, with contexts, deadlines and
+// limits that end it at any moment. What the calls promised must be what the
+// receiver sees: nil is once, an error is at most once, all in order and whole.
+func TestChaos(t *testing.T) {
+	const senders, each = 6, 120
+	for seed := range uint64(4) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			noLeak(t)
+			cfg := &imsg.Config{MaxQueueBytes: 30_000, MaxQueueFiles: 3, MaxQueueMessages: 20}
+			a, b := imsgtest.Pair(t, cfg)
+			shrink(t, a, b)
+			f := devNull(t)
+			defer f.Close()
+			var promised [senders][each]bool
+			var wg sync.WaitGroup
+			var over atomic.Bool
+			for s := range senders {
+				wg.Go(func() {
+					rnd := rand.New(rand.NewPCG(seed, uint64(s)))
+					for i := range each {
+						promised[s][i] = chaos(t, a, rnd, f, imsg.Header{Type: uint32(s + 1), ID: uint32(i)})
+					}
+				})
+			}
+			deadlines := make(chan struct{})
+			go func() { // and somebody plays with the deadline
+				defer close(deadlines)
+				for n := 0; !over.Load(); n++ {
+					a.SetWriteDeadline(time.Now().Add(time.Duration(n%300) * time.Microsecond))
+					a.SetWriteDeadline(time.Time{})
+				}
+			}()
+			var got [senders][each]int
+			read := make(chan error, 1)
+			go func() { read <- chaosReceive(b, func(s, i int) { got[s][i]++ }) }()
+			wg.Wait()
+			over.Store(true)
+			<-deadlines
+			a.SetWriteDeadline(time.Time{})
+			if err := a.Send(deadlineCtx(t), imsg.Header{Type: 99}, nil); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-read; err != nil {
+				t.Fatal(err)
+			}
+			whole, failed := uint64(1), 0
+			for s := range senders {
+				for i := range each {
+					if promised[s][i] && got[s][i] != 1 || got[s][i] > 1 {
+						t.Errorf("sender %d message %d: promised %v, received %d times", s, i, promised[s][i], got[s][i])
+					}
+					if !promised[s][i] {
+						failed++
+					}
+					whole += uint64(got[s][i])
+				}
+			}
+			sent, received := a.Stats().Sent, b.Stats().Received
+			if a.QueueLen() != 0 || sent.Messages != whole || received.Messages != whole || sent.Bytes != received.Bytes || sent.Files != received.Files {
+				t.Errorf("%d queued, sent %+v, received %+v, %d messages", a.QueueLen(), sent, received, whole)
+			}
+			t.Logf("%d of %d failed", failed, senders*each)
+		})
+	}
+}
+
+// chaos sends one message somehow and reports whether it was promised to arrive.
+func chaos(t *testing.T, c *imsg.Conn, rnd *rand.Rand, f *os.File, h imsg.Header) bool {
+	size := rnd.IntN(3000)
+	if rnd.IntN(10) == 0 {
+		size = rnd.IntN(16369)
+	}
+	p := pattern(h.Type+h.ID, size)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(rnd.IntN(4000))*time.Microsecond)
+	defer cancel()
+	var owned *os.File
+	if rnd.IntN(3) == 0 {
+		owned = devNull(t)
+	}
+	var err error
+	switch rnd.IntN(3) {
+	case 0:
+		if owned.Close(); rnd.IntN(2) == 0 {
+			f = nil
+		}
+		err = c.Send(ctx, h, f, p)
+	case 1:
+		if err = c.Queue(h, owned, p); err != nil {
+			owned.Close()
+		} else if rnd.IntN(3) == 0 {
+			c.Flush(ctx)
+		}
+	case 2:
+		var bd *imsg.Builder
+		if bd, err = c.Create(h, 0); err == nil {
+			bd.Add(p)
+			bd.SetFile(owned)
+			if err = bd.Commit(); err != nil {
+				bd.Discard()
+			}
+		}
+	}
+	if errors.Is(err, imsg.ErrQueueFull) {
+		c.Flush(ctx)
+	} else if err != nil && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("sender %d message %d: %v", h.Type, h.ID, err)
+	}
+	return err == nil
+}
+
+// chaosReceive receives up to the message of type 99 and tells got about each.
+func chaosReceive(c *imsg.Conn, got func(s, i int)) error {
+	last := map[uint32]int{}
+	for {
+		m, err := c.Receive(context.Background())
+		if err != nil || m.Type() == 99 {
+			m.Close()
+			return err
+		}
+		i := int(m.ID()) + 1
+		if string(m.Bytes()) != string(pattern(m.Type()+m.ID(), m.Len())) || i <= last[m.Type()] || m.FileErr() != nil {
+			return fmt.Errorf("sender %d message %d of %d bytes is torn or out of order, or %v", m.Type(), m.ID(), m.Len(), m.FileErr())
+		}
+		last[m.Type()] = i
+		got(int(m.Type())-1, i-1)
+		m.Close()
+	}
+}
