@@ -46,3 +46,55 @@ func TestStaleHandle(t *testing.T) {
 	close(turn)
 	<-done
 }
+
+// TestCloseElsewhere closes messages on another goroutine than the one that
+// receives: a message that is being closed must not touch the next one in its
+// memory, neither its bytes nor its file.
+func TestCloseElsewhere(t *testing.T) {
+	noLeak(t)
+	a, b := imsgtest.Pair(t, nil)
+	ctx := deadlineCtx(t)
+	f := devNull(t)
+	defer f.Close()
+	const n, size = 4000, 16_000
+	go func() {
+		p := pattern(1, size)
+		for i := range n {
+			file := f
+			if i%4 > 0 {
+				file = nil
+			}
+			if err := a.Send(ctx, imsg.Header{Type: 1}, file, p); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	closing := make(chan imsg.Message)
+	done := make(chan struct{})
+	go func() {
+		for m := range closing {
+			m.Close()
+		}
+		close(done)
+	}()
+	want := string(pattern(1, size))
+	for i := range n {
+		m, err := b.Receive(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(m.Bytes()) != want || m.HasFile() != (i%4 == 0) {
+			t.Fatalf("message %d: %d bytes, or others than sent; file %v", i, m.Len(), m.HasFile())
+		}
+		if file := m.TakeFile(); file != nil {
+			if _, err := file.Stat(); err != nil {
+				t.Fatalf("message %d: its file: %v", i, err)
+			}
+			file.Close()
+		}
+		closing <- m
+	}
+	close(closing)
+	<-done
+}

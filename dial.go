@@ -3,6 +3,7 @@ package imsg
 import (
 	"context"
 	"net"
+	"os"
 	"syscall"
 
 	"example.org/imsg/internal/unixmsg"
@@ -16,15 +17,10 @@ func Dial(ctx context.Context, path string, cfg *Config) (*Conn, error) {
 	if err != nil {
 		return nil, opError("dial", 0, err)
 	}
-	return takeConn(nc, cfg)
-}
-
-// takeConn turns a connection of package net into a Conn and closes it.
-func takeConn(nc net.Conn, cfg *Config) (*Conn, error) {
 	defer nc.Close()
 	raw, err := nc.(syscall.Conn).SyscallConn()
 	if err != nil {
-		return nil, opError("open", 0, err)
+		return nil, opError("dial", 0, err)
 	}
 	refuseFiles(raw, cfg)
 	return dupConn(raw, cfg)
@@ -43,8 +39,10 @@ func refuseFiles(raw syscall.RawConn, cfg *Config) {
 // goroutines at a time.
 type Listener struct {
 	l        *net.UnixListener
+	file     *os.File // the same socket: net does not let us accept by ourselves
+	raw      syscall.RawConn
 	cfg      Config
-	turn     chan struct{} // who holds its place may wait in accept(2)
+	turn     chan struct{} // who holds its place may wait for a connection
 	deadline deadline
 }
 
@@ -56,27 +54,39 @@ func Listen(path string, cfg *Config) (*Listener, error) {
 	if err != nil {
 		return nil, opError("listen", 0, err)
 	}
-	return NewListener(l, cfg)
+	n, err := NewListener(l, cfg)
+	if err != nil {
+		l.Close()
+	}
+	return n, err
 }
 
 // NewListener makes a Listener of l, for example one that was inherited or
-// whose permissions were set before. It owns l from here on.
+// whose permissions were set before. It owns l from here on if the error is
+// nil, and needs a second descriptor.
 func NewListener(l *net.UnixListener, cfg *Config) (*Listener, error) {
 	raw, err := l.SyscallConn()
 	if err != nil {
 		return nil, opError("listen", 0, err)
 	}
 	refuseFiles(raw, cfg) // connections inherit it
-	return &Listener{
-		l:        l,
-		cfg:      cfg.withDefaults(),
-		turn:     make(chan struct{}, 1),
-		deadline: deadline{set: l.SetDeadline},
-	}, nil
+	fd, err := dup(raw)
+	if err != nil {
+		return nil, opError("listen", 0, err)
+	}
+	n := &Listener{l: l, file: os.NewFile(uintptr(fd), "imsg"), cfg: cfg.withDefaults(), turn: make(chan struct{}, 1)}
+	n.deadline.set = n.file.SetReadDeadline
+	if n.raw, err = n.file.SyscallConn(); err != nil {
+		n.file.Close()
+		return nil, opError("listen", 0, err)
+	}
+	return n, nil
 }
 
 // Accept waits for the next connection. The error is ctx.Err(), net.ErrClosed
-// after Close, or accept(2)'s, wrapped in *OpError.
+// after Close, or accept(2)'s, wrapped in *OpError. A client that finds this
+// process's descriptor table full (EMFILE) is not turned away: accept again
+// when there is room.
 func (l *Listener) Accept(ctx context.Context) (*Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, opError("accept", 0, err)
@@ -90,14 +100,25 @@ func (l *Listener) Accept(ctx context.Context) (*Conn, error) {
 	token := l.deadline.arm()
 	defer l.deadline.disarm()
 	defer context.AfterFunc(ctx, func() { l.deadline.interrupt(token) })()
-	nc, err := l.l.AcceptUnix()
-	if err != nil {
-		if cerr := ctx.Err(); cerr != nil {
-			err = cerr
+	var fd int
+	var err error
+	rerr := l.raw.Read(func(s uintptr) bool {
+		fd, err = unixmsg.Accept(int(s))
+		return err != syscall.EAGAIN
+	})
+	if rerr != nil {
+		if err = ctx.Err(); err == nil {
+			err = net.ErrClosed // no other deadline is ever set
 		}
+	}
+	if err != nil {
 		return nil, opError("accept", 0, err)
 	}
-	return takeConn(nc, &l.cfg)
+	c, err := NewConn(fd, &l.cfg)
+	if err != nil {
+		syscall.Close(fd)
+	}
+	return c, err
 }
 
 // Addr returns the socket's address.
@@ -105,4 +126,8 @@ func (l *Listener) Addr() net.Addr { return l.l.Addr() }
 
 // Close stops listening and removes the socket's file, if Listen made it.
 // Everyone who waits in Accept is woken with net.ErrClosed.
-func (l *Listener) Close() error { return opError("close", 0, l.l.Close()) }
+func (l *Listener) Close() error {
+	err := l.l.Close()
+	l.file.Close()
+	return opError("close", 0, err)
+}

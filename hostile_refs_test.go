@@ -48,7 +48,7 @@ func TestTooManyRefsEnds(t *testing.T) {
 				t.Skipf("no limit on files in flight here: %d sent", a.Stats().Sent.Messages)
 			}
 			waitBlocked(t, 1, "(*sender).pause")
-			go func() { errs <- a.Send(context.Background(), imsg.Header{Type: 2}, nil, pattern(2, 3)) }()
+			go func() { errs <- a.Send(context.Background(), imsg.Header{Type: 2}, f, pattern(2, 3)) }()
 			waitBlocked(t, 2, "(*Conn).Send")
 			tt.end(a)
 			for range 2 {

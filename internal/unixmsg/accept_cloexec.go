@@ -1,0 +1,10 @@
+//go:build dragonfly || freebsd || linux
+
+package unixmsg
+
+import "golang.org/x/sys/unix"
+
+func accept(fd int) (int, error) {
+	n, _, err := unix.Accept4(fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+	return n, err
+}
