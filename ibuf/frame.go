@@ -151,8 +151,8 @@ func (f Frame) Detach() *Buffer {
 // a file that was not taken is closed. Closing twice does nothing. It
 // corresponds to imsg_free.
 func (f Frame) Close() error {
-	s := f.s
-	if s == nil || !s.gen.CompareAndSwap(f.gen, f.gen+1) {
+	s := f.open()
+	if s == nil {
 		return nil
 	}
 	clear(s.view.buf)
@@ -165,5 +165,6 @@ func (f Frame) Close() error {
 		err = s.file.Close()
 		s.file = nil
 	}
+	s.gen.Store(f.gen + 1) // the last thing: the memory is the Framer's again
 	return err
 }
