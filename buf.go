@@ -95,7 +95,8 @@ func (b *Buf) All() iter.Seq[Message] {
 // behind the other. A file f, if not nil, belongs to the queue when Compose
 // has returned nil: it is closed after it was sent, or by Clear. On an error
 // nothing was queued and f is still the caller's: ErrTooLarge, ErrQueueFull,
-// ErrNoFDPass, os.ErrClosed for a file that is. It corresponds to imsg_compose and imsg_composev.
+// ErrNoFDPass, os.ErrClosed for a file that is. It corresponds to imsg_compose
+// and imsg_composev.
 func (b *Buf) Compose(h Header, f *os.File, data ...[]byte) error {
 	if b.werr != nil {
 		return b.werr

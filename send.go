@@ -41,11 +41,12 @@ func (w *sender) init(c *Conn) {
 // until Send returns, and stays the caller's. When the queue is full, Send
 // waits for room.
 //
-// The error is an *OpError: ErrTooLarge, ErrNoFDPass and os.ErrClosed (the
-// file is) concern this message only; net.ErrClosed and a system call's (EPIPE;
-// EPERM from a peer that refuses files) end this direction of the channel; os.ErrDeadlineExceeded and ctx.Err() mean that waiting has ended: if
-// no byte of the message was written it is taken out of the queue again, and
-// otherwise the rest of it stays queued and is sent by the next Send or Flush.
+// The error is an *OpError. ErrTooLarge, ErrNoFDPass and os.ErrClosed (the file
+// is) concern this message only. net.ErrClosed and a system call's (EPIPE;
+// EPERM from a peer that refuses files) end this direction of the channel.
+// os.ErrDeadlineExceeded and ctx.Err() mean that waiting has ended: if no byte
+// of the message was written it is taken out of the queue again, and otherwise
+// the rest of it stays queued and is sent by the next Send or Flush.
 func (c *Conn) Send(ctx context.Context, h Header, f *os.File, data ...[]byte) error {
 	if err := ctx.Err(); err != nil {
 		return opError("send", h.Type, err)
