@@ -36,12 +36,20 @@ func inChild(t *testing.T, change func(*exec.Cmd)) bool {
 	}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
+		needExec(t, err)
 		t.Fatalf("%v\n%s", err, out)
 	}
 	if strings.Contains(string(out), "--- SKIP") {
 		t.Skipf("%s", out)
 	}
 	return false
+}
+
+// needExec skips the test if err is that this binary cannot be executed.
+func needExec(t *testing.T, err error) {
+	if errors.Is(err, syscall.ENOEXEC) {
+		t.Skip("the kernel cannot execute this test binary itself (an emulator runs it)")
+	}
 }
 
 // asOrdinaryUser gives a privileged process's child the rights of nobody.

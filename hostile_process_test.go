@@ -39,6 +39,7 @@ func startChild(t *testing.T, stdout bool) (inside bool, c *imsg.Conn, cmd *exec
 		cmd.ExtraFiles = []*os.File{f}
 	}
 	if err := cmd.Start(); err != nil {
+		needExec(t, err)
 		t.Fatal(err)
 	}
 	b.Close()
