@@ -235,3 +235,20 @@ func TestFramerClear(t *testing.T) {
 		t.Errorf("%d bytes pending, %v", f.Pending(), f.EOF())
 	}
 }
+
+// A file belongs to a header that began in the bytes it arrived with: not to
+// one that began before them and promises a file that never came.
+func TestFramerFileOfALaterMessage(t *testing.T) {
+	f, closed := newTestFramer(0)
+	a, b := testMsg(10, true, 'a'), testMsg(12, true, 'b')
+	feed(f, a[:2], -1)
+	feed(f, append(a[2:], b...), 7)
+	first, _ := f.Next()
+	second, _ := f.Next()
+	if first.HasFile() || !first.FileLost() {
+		t.Error("the first message has the second one's file")
+	}
+	if second.FileLost() || second.TakeFD() != 7 || closed[7] != 0 {
+		t.Error("the second message has not its file")
+	}
+}
