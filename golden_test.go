@@ -115,7 +115,7 @@ func TestGoldenCompose(t *testing.T) {
 			}
 			for {
 				n, fd, lost, err := unixmsg.Recv(r.FD, buf)
-				if unixmsg.WouldBlock(err) {
+				if err == syscall.EAGAIN {
 					break
 				}
 				if err != nil || lost {

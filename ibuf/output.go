@@ -57,7 +57,7 @@ const (
 // Append adds a message of n bytes and returns its memory, to be filled before
 // any other call but Gather's and Wrote's of what was queued before. The file,
 // if not nil, goes along: owned says that the queue closes it when it was sent
-// or dropped, otherwise it must stay open until then. fd is its descriptor.
+// or dropped, otherwise it must stay open until then.
 func (o *Output) Append(n int, file *os.File, owned bool) []byte {
 	p := o.grow(n, file, owned)
 	o.finish(n)

@@ -130,7 +130,7 @@ func childTooManyRefs() error {
 			break
 		}
 	}
-	if err == nil || WouldBlock(err) {
+	if err == nil || err == syscall.EAGAIN {
 		return errSkip(fmt.Sprintf("no limit on files in flight: %d sent with RLIMIT_NOFILE %d as user %d, then %v",
 			sent, limit, syscall.Getuid(), err))
 	}

@@ -146,7 +146,7 @@ func allClosed(t testing.TB, r int) bool {
 	switch {
 	case n == 0 && err == nil:
 		return true
-	case WouldBlock(err):
+	case err == syscall.EAGAIN:
 		return false
 	}
 	t.Fatalf("read from the pipe: %d, %v", n, err)

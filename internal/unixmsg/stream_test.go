@@ -137,24 +137,6 @@ func TestWouldBlock(t *testing.T) {
 			t.Errorf("%s to a full socket: %v, want the bare EAGAIN", name, err)
 		}
 	}
-
-	for _, tt := range []struct {
-		err  error
-		want bool
-	}{
-		{nil, false},
-		{syscall.EAGAIN, true},
-		{syscall.EWOULDBLOCK, true},
-		{os.NewSyscallError("sendmsg", syscall.ENOBUFS), true},
-		{fmt.Errorf("send: %w", os.NewSyscallError("sendmsg", syscall.EAGAIN)), true},
-		{os.NewSyscallError("sendmsg", syscall.EPIPE), false},
-		{syscall.ETOOMANYREFS, false},
-		{os.ErrDeadlineExceeded, false},
-	} {
-		if got := WouldBlock(tt.err); got != tt.want {
-			t.Errorf("WouldBlock(%v) = %v", tt.err, got)
-		}
-	}
 }
 
 func TestPeerGone(t *testing.T) {
