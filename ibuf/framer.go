@@ -3,7 +3,6 @@ package ibuf
 import (
 	"fmt"
 	"io"
-	"syscall"
 	"weak"
 )
 
@@ -52,17 +51,6 @@ type Framer struct {
 	files []heldFile
 	err   error
 }
-
-// A heldFile is a descriptor that no message has claimed, or the gap that a
-// lost one leaves (fd -1), and the stream range of the bytes it arrived with.
-// A read that had no room for more tells only where that range begins: what
-// the next one brings may have been sent together with the descriptor.
-type heldFile struct {
-	fd       int
-	beg, end uint64
-}
-
-const openEnd = 1<<64 - 1
 
 // Space returns memory to read the next bytes of the stream into; it is never
 // empty. Pass what arrived to Fed. The memory belongs to the Framer and is
@@ -166,31 +154,6 @@ func (f *Framer) ready(c *chunk, n int) {
 	}
 }
 
-// arrived notes the descriptor that came with the next n bytes.
-func (f *Framer) arrived(n, fd int, lost bool) {
-	if fd < 0 && !lost && len(f.files) == 0 {
-		return
-	}
-	beg, full := f.off, false
-	if c := f.cur; c != nil {
-		beg += uint64(c.w - c.r)
-		full = c.w+n == len(c.buf)
-	}
-	end := beg + uint64(n)
-	if full {
-		end = openEnd
-	}
-	if last := len(f.files) - 1; last >= 0 && f.files[last].end == openEnd {
-		f.files[last].end = end
-		if lost { // its own message may begin here: keep them apart
-			f.files[last].end = beg
-		}
-	}
-	if fd >= 0 || lost {
-		f.files = append(f.files, heldFile{fd, beg, end})
-	}
-}
-
 // cut makes messages of what has arrived.
 func (f *Framer) cut(c *chunk) error {
 	for {
@@ -231,50 +194,6 @@ func (f *Framer) cut(c *chunk) error {
 		return fmt.Errorf("ibuf: %d files that no message claims, limit %d: %w", len(f.files), f.HoldFiles, ErrTooLarge)
 	}
 	return nil
-}
-
-// claim gives the message that begins at f.off, if its header is marked, the
-// oldest descriptor that can be its own.
-func (f *Framer) claim() {
-	f.expire(f.off)
-	if !f.mark || len(f.files) == 0 {
-		return
-	}
-	if h := f.files[0]; f.HoldFiles > 0 || h.beg <= f.off {
-		f.fd = h.fd
-		f.files = f.files[:copy(f.files, f.files[1:])]
-	}
-}
-
-// expire closes the descriptors that no header from stream offset off on can
-// claim: every header that began in the bytes they arrived with is parsed.
-func (f *Framer) expire(off uint64) {
-	if f.HoldFiles > 0 {
-		return
-	}
-	n := 0
-	for n < len(f.files) && f.files[n].end <= off {
-		n++
-	}
-	f.dropFiles(n)
-}
-
-// dropFiles closes the n oldest unclaimed descriptors.
-func (f *Framer) dropFiles(n int) {
-	for _, h := range f.files[:n] {
-		f.closeFile(h.fd)
-	}
-	f.files = f.files[:copy(f.files, f.files[n:])]
-}
-
-func (f *Framer) closeFile(fd int) {
-	switch {
-	case fd < 0:
-	case f.CloseFile != nil:
-		f.CloseFile(fd)
-	default:
-		syscall.Close(fd)
-	}
 }
 
 // Next returns the oldest message that is complete. The caller must close it.
@@ -337,12 +256,4 @@ func (f *Framer) Clear() {
 		c.w = c.r
 	}
 	f.need, f.mark, f.fd = 0, false, -1
-}
-
-// fdInFlight is the descriptor of the message that is still arriving, or -1.
-func (f *Framer) fdInFlight() int {
-	if f.need == 0 {
-		return -1
-	}
-	return f.fd
 }
