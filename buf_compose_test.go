@@ -3,7 +3,6 @@ package imsg_test
 import (
 	"bytes"
 	"errors"
-	"io"
 	"os"
 	"strings"
 	"syscall"
@@ -52,26 +51,6 @@ func compose(t *testing.T, a, b *imsg.Buf, h imsg.Header, f *os.File, data ...[]
 	return pass(t, a, b)
 }
 
-// pipe returns the two ends of a pipe; both are closed when the test ends.
-func pipe(t *testing.T) (r, w *os.File) {
-	t.Helper()
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { r.Close(); w.Close() })
-	return r, w
-}
-
-// closedEverywhere reports whether nobody holds the pipe's writing end: the
-// reading end is then at EOF.
-func closedEverywhere(t *testing.T, r *os.File) {
-	t.Helper()
-	if n, err := r.Read(make([]byte, 1)); n != 0 || err != io.EOF {
-		t.Errorf("somebody holds the file: %d, %v", n, err)
-	}
-}
-
 func TestCompose(t *testing.T) {
 	a, b := bufs(t, imsg.Config{})
 	m := compose(t, a, b, imsg.Header{Type: 9, ID: 8}, nil, []byte("one "), nil, []byte("two"))
@@ -93,7 +72,7 @@ func TestCompose(t *testing.T) {
 	m.Close()
 
 	// A call that fails takes nothing.
-	_, w := pipe(t)
+	w := newProbe(t).w
 	if err := a.Compose(imsg.Header{Type: 4}, w, make([]byte, 16369)); !errors.Is(err, imsg.ErrTooLarge) || !strings.Contains(err.Error(), "type 4: payload of 16369 bytes, limit 16368") {
 		t.Errorf("too large: %v", err)
 	}
@@ -114,11 +93,11 @@ func TestCompose(t *testing.T) {
 
 func TestComposeBuffer(t *testing.T) {
 	a, b := bufs(t, imsg.Config{})
-	r, w := pipe(t)
+	file := newProbe(t)
 	p := ibuf.New(8)
 	p.Add([]byte("skipdata"))
 	p.Skip(4)
-	p.SetFile(w)
+	p.SetFile(file.w)
 	if err := a.ComposeBuffer(imsg.Header{Type: 5}, p); err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +112,9 @@ func TestComposeBuffer(t *testing.T) {
 		t.Error("the buffer was not closed after it was sent")
 	}
 	m.Close()
-	closedEverywhere(t, r)
+	if !file.closed() {
+		t.Error("somebody holds the file")
+	}
 
 	big := ibuf.New(16369)
 	big.AddZero(16369)
@@ -212,12 +193,14 @@ func TestWriteSocket(t *testing.T) {
 
 	x, y := imsgtest.Sockets(t)
 	c := imsg.NewBuf(x.FD, &imsg.Config{AllowFDPass: true})
-	r, w := pipe(t)
-	c.Compose(imsg.Header{}, w, p)
+	file := newProbe(t)
+	c.Compose(imsg.Header{}, file.w, p)
 	y.Close()
 	err := c.WriteSocket()
 	if !errors.Is(err, syscall.EPIPE) || c.WriteSocket() != err || c.Flush() != err || c.Compose(imsg.Header{}, nil) != err {
 		t.Errorf("after the peer has gone: %v", err)
 	}
-	closedEverywhere(t, r)
+	if !file.closed() {
+		t.Error("somebody holds the file")
+	}
 }

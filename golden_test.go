@@ -95,7 +95,7 @@ func TestGoldenCompose(t *testing.T) {
 		for i, m := range g.Messages {
 			var f *os.File
 			if m.FD {
-				f = openNull(t)
+				f = devNull(t)
 			}
 			err := b.Compose(imsg.Header{Type: m.Type, ID: m.ID, PID: m.PID}, f, m.Payload)
 			if (err == nil) != m.OK || err != nil && !errors.Is(err, syscall.Errno(m.Errno)) {
@@ -145,7 +145,7 @@ func TestGoldenRead(t *testing.T) {
 			a, r := imsgtest.Sockets(t)
 			b := imsg.NewBuf(r.FD, &imsg.Config{Dialect: speak, AllowFDPass: true})
 			defer b.Clear()
-			null := openNull(t)
+			null := devNull(t)
 			defer null.Close()
 			var got []string
 			for _, s := range g.Segments {
@@ -238,13 +238,4 @@ func TestHeaderLayout(t *testing.T) {
 			t.Errorf("%v %v: decoded %+v %d %v", tt.d, tt.order, got, n, file)
 		}
 	}
-}
-
-func openNull(t *testing.T) *os.File {
-	t.Helper()
-	f, err := os.Open(os.DevNull)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return f
 }
