@@ -97,7 +97,7 @@ func check(b *testing.B, err error) {
 	}
 }
 
-// sync waits until the peer has received everything.
+// syncPeer waits until the peer has received everything.
 func syncPeer(b *testing.B, c *imsg.Conn) {
 	ctx := context.Background()
 	check(b, c.Send(ctx, imsg.Header{Type: typeSync}, nil))

@@ -4,7 +4,6 @@ import (
 	"io"
 	"iter"
 	"os"
-	"syscall"
 	"time"
 
 	"example.org/imsg/ibuf"
@@ -56,7 +55,7 @@ func (b *Buf) ReadSocket() error {
 		return opError("receive", 0, b.in.full(n))
 	}
 	n, fd, lost, err := receive(b.fd, b.in.framer.Space(), b.cfg.AllowFDPass)
-	if err == syscall.EAGAIN {
+	if again(err) {
 		b.in.framer.Idle()
 		return nil
 	}
@@ -146,7 +145,7 @@ func (b *Buf) WriteSocket() error {
 	case later(err):
 		time.Sleep(time.Millisecond)
 		return nil
-	case err == syscall.EAGAIN:
+	case again(err):
 		return nil
 	}
 	return err
@@ -164,7 +163,7 @@ func (b *Buf) Flush() error {
 		case later(err):
 			time.Sleep(pause)
 			pause = min(2*pause, maxPause)
-		case err == syscall.EAGAIN:
+		case again(err):
 			if err := unixmsg.Poll(b.fd, true, -1); err != nil {
 				return opError("send", 0, err)
 			}
@@ -188,7 +187,7 @@ func (b *Buf) write() error {
 	switch {
 	case err == nil:
 		b.out.wrote(n)
-	case err != syscall.EAGAIN && !later(err):
+	case !again(err) && !later(err):
 		b.out.drop()
 		b.werr = opError("send", 0, err)
 		return b.werr

@@ -5,8 +5,6 @@ import (
 	"net"
 	"os"
 	"sync"
-	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -27,9 +25,11 @@ type half struct {
 
 	// For the goroutine that has the turn:
 	loop   func(func(fd uintptr) bool) error // RawConn.Read or Write
-	closed *atomic.Bool                      // by Conn.Close
 	call   func(fd uintptr) bool             // one system call; false: wait and try again
+	serr   error                             // what the last call said
 	nowait bool                              // call must not ask to wait
+
+	done <-chan struct{} // closed by Conn.Close
 
 	deadline deadline
 }
@@ -75,24 +75,30 @@ func (h *half) wake() {
 	h.wait = h.wait[:0]
 }
 
-// run makes system calls until one has an outcome, which call keeps, or until
-// ctx ends. Only the goroutine that has the turn may call it, without h.mu.
-func (h *half) run(ctx context.Context, blocked func() bool) error {
-	err := h.interruptible(ctx, blocked)
-	if err != nil && h.closed.Load() {
-		return net.ErrClosed
+// run makes system calls until one has an outcome, and returns its error, or
+// until ctx ends. Only the goroutine that has the turn may call it, without
+// h.mu.
+func (h *half) run(ctx context.Context) error {
+	err := h.interruptible(ctx)
+	if err == nil {
+		return h.serr
 	}
-	return err
+	select {
+	case <-h.done:
+		return net.ErrClosed
+	default:
+		return err
+	}
 }
 
-func (h *half) interruptible(ctx context.Context, blocked func() bool) error {
+func (h *half) interruptible(ctx context.Context) error {
 	if ctx.Done() == nil {
 		return h.loop(h.call)
 	}
 	h.nowait = true
 	err := h.loop(h.call)
 	h.nowait = false
-	if err != nil || !blocked() {
+	if err != nil || !again(h.serr) {
 		return err
 	}
 	token := h.deadline.arm()
@@ -169,6 +175,3 @@ func (d *deadline) disarm() {
 		d.set(d.user)
 	}
 }
-
-// again reports whether err is how a socket says "not now".
-func again(err error) bool { return err == syscall.EAGAIN }

@@ -18,10 +18,7 @@ type output struct {
 // compose queues one message. The file belongs to the queue if owned is set.
 // It checks everything before it changes anything.
 func (o *output) compose(h Header, f *os.File, owned bool, data [][]byte) error {
-	n := 0
-	for _, p := range data {
-		n += len(p)
-	}
+	n := size(data)
 	if err := o.check(h, f, n); err != nil {
 		return err
 	}
@@ -33,6 +30,14 @@ func (o *output) compose(h Header, f *os.File, owned bool, data [][]byte) error 
 	}
 	o.queued(h, p[HeaderSize:], f != nil)
 	return nil
+}
+
+// size is the length of a payload in parts.
+func size(data [][]byte) (n int) {
+	for _, p := range data {
+		n += len(p)
+	}
+	return n
 }
 
 // composeBuffer queues one message whose payload is what is unread of b. The

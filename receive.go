@@ -10,21 +10,19 @@ import (
 // A receiver is the receiving half of a Conn.
 type receiver struct {
 	half
-	in    input
-	files bool
+	in input
 
-	// What the last system call had to say; for the one that has the turn.
+	// For the one that has the turn: where the system call puts bytes, and
+	// what it brought.
 	space []byte
 	n, fd int
 	lost  bool
-	serr  error
 	spin  spinner
 }
 
 func (r *receiver) init(c *Conn) {
 	r.in.init(&c.codec)
-	r.files = c.cfg.AllowFDPass
-	r.closed = &c.closed
+	r.done = c.done
 	r.loop, r.call = c.raw.Read, r.recv
 	r.deadline.set = c.file.SetReadDeadline
 }
@@ -73,14 +71,12 @@ func (r *receiver) read(ctx context.Context) error {
 	r.busy = true
 	r.space = r.in.framer.Space()
 	r.mu.Unlock()
-	err := r.run(ctx, func() bool { return again(r.serr) })
+	err := r.run(ctx)
 	r.mu.Lock()
 	r.busy = false
 	defer r.wake()
 	if err == nil {
-		if err = r.serr; err == nil {
-			err = r.in.fed(r.n, r.fd, r.lost)
-		}
+		err = r.in.fed(r.n, r.fd, r.lost)
 	}
 	switch {
 	case r.err != nil: // closed meanwhile
@@ -102,25 +98,29 @@ func (r *receiver) recv(fd uintptr) bool {
 		r.space = r.in.framer.Space()
 		r.mu.Unlock()
 	}
-	for tries := r.spin.tries(); ; tries-- {
-		r.n, r.fd, r.lost, r.serr = receive(int(fd), r.space, r.files)
-		if !again(r.serr) {
-			r.spin.done(true)
-			return true
-		}
+	found := r.try(fd)
+	if !found {
 		if r.nowait {
 			return true
 		}
-		if tries == 0 {
-			break
+		for n := r.spin.tries(); n > 0 && !found; n-- {
+			found = r.try(fd)
 		}
 	}
-	r.spin.done(false)
+	if r.spin.done(found); found {
+		return true
+	}
 	r.mu.Lock()
 	r.space = nil
 	r.in.framer.Idle()
 	r.mu.Unlock()
 	return false
+}
+
+// try makes one system call and reports whether it had an outcome.
+func (r *receiver) try(fd uintptr) bool {
+	r.n, r.fd, r.lost, r.serr = receive(int(fd), r.space, r.in.c.cfg.AllowFDPass)
+	return !again(r.serr)
 }
 
 // close ends the direction. Whoever has the turn discards what has arrived.

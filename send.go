@@ -14,23 +14,19 @@ import (
 // A sender is the sending half of a Conn.
 type sender struct {
 	half
-	out   output
-	files bool
+	out output
 
 	inflight bool      // a system call reads the queue's memory right now
 	landed   sync.Cond // it does not any more
 	broken   uint64    // with err set: up to where the queue was written before
 
-	// For the one that has the turn:
-	bufs [][]byte
-	serr error
+	bufs [][]byte // for the one that has the turn
 }
 
 func (w *sender) init(c *Conn) {
 	w.out.c = &c.codec
-	w.files = c.cfg.AllowFDPass
 	w.landed.L = &w.mu
-	w.closed = &c.closed
+	w.done = c.done
 	w.loop, w.call = c.raw.Write, w.write
 	w.deadline.set = c.file.SetWriteDeadline
 }
@@ -55,23 +51,19 @@ func (c *Conn) Send(ctx context.Context, h Header, f *os.File, data ...[]byte) e
 	w := &c.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if err := w.compose(ctx, c, h, f, data); err != nil {
+	if err := w.compose(ctx, h, f, data); err != nil {
 		return err
 	}
 	end := w.out.q.End()
-	n := HeaderSize
-	for _, p := range data {
-		n += len(p)
-	}
-	err := w.flush(ctx, c, end)
-	if err != nil && w.err == nil && !w.withdraw(end, n, f != nil) && w.sent(end) {
+	err := w.flush(ctx, end)
+	if err != nil && w.err == nil && !w.withdraw(end, HeaderSize+size(data), f != nil) && w.sent(end) {
 		return nil // the last byte went out while we were giving up
 	}
 	return opError("send", h.Type, err)
 }
 
 // compose queues a message with a borrowed file, as soon as there is room.
-func (w *sender) compose(ctx context.Context, c *Conn, h Header, f *os.File, data [][]byte) error {
+func (w *sender) compose(ctx context.Context, h Header, f *os.File, data [][]byte) error {
 	for {
 		if w.err != nil {
 			return w.err
@@ -80,7 +72,7 @@ func (w *sender) compose(ctx context.Context, c *Conn, h Header, f *os.File, dat
 		if err == nil || !errors.Is(err, ErrQueueFull) {
 			return err
 		}
-		if err := w.flush(ctx, c, w.out.q.Done()+1); err != nil {
+		if err := w.flush(ctx, w.out.q.Done()+1); err != nil {
 			return opError("send", h.Type, err)
 		}
 	}
@@ -148,7 +140,7 @@ func (c *Conn) Flush(ctx context.Context) error {
 	if w.err != nil {
 		return w.err
 	}
-	return opError("flush", 0, w.flush(ctx, c, w.out.q.End()))
+	return opError("flush", 0, w.flush(ctx, w.out.q.End()))
 }
 
 // sent reports whether the queue was written up to the stream offset end.
@@ -161,7 +153,7 @@ func (w *sender) sent(end uint64) bool {
 
 // flush writes, or lets another goroutine write, until the queue is written up
 // to the stream offset end. w.mu is held, but not while it waits.
-func (w *sender) flush(ctx context.Context, c *Conn, end uint64) error {
+func (w *sender) flush(ctx context.Context, end uint64) error {
 	pause := time.Millisecond
 	for !w.sent(end) {
 		if w.err != nil {
@@ -175,12 +167,9 @@ func (w *sender) flush(ctx context.Context, c *Conn, end uint64) error {
 		}
 		w.busy = true
 		w.mu.Unlock()
-		err := w.run(ctx, func() bool { return again(w.serr) })
-		if err == nil {
-			err = w.serr
-		}
-		if err != nil && later(err) {
-			err = w.pause(ctx, c, pause)
+		err := w.run(ctx)
+		if later(err) {
+			err = w.pause(ctx, pause)
 			pause = min(2*pause, maxPause)
 		}
 		w.mu.Lock()
@@ -204,7 +193,7 @@ func (w *sender) write(fd uintptr) bool {
 	bufs, file := w.out.q.Gather(w.bufs[:0], maxGather)
 	w.inflight = true
 	w.mu.Unlock()
-	n, err := transmit(int(fd), bufs, file, w.files)
+	n, err := transmit(int(fd), bufs, file, w.out.c.cfg.AllowFDPass)
 	clear(bufs)
 	w.bufs = bufs
 	w.mu.Lock()
@@ -222,7 +211,7 @@ func (w *sender) write(fd uintptr) bool {
 }
 
 // pause waits a while for a condition that no socket event tells of.
-func (w *sender) pause(ctx context.Context, c *Conn, d time.Duration) error {
+func (w *sender) pause(ctx context.Context, d time.Duration) error {
 	d, err := w.deadline.left(d)
 	if err != nil {
 		return err
@@ -231,7 +220,7 @@ func (w *sender) pause(ctx context.Context, c *Conn, d time.Duration) error {
 	defer t.Stop()
 	select {
 	case <-t.C:
-	case <-c.done:
+	case <-w.done:
 	case <-ctx.Done():
 		return ctx.Err()
 	}

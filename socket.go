@@ -52,6 +52,9 @@ func control(file *os.File, f func(fd uintptr)) error {
 	return nil
 }
 
+// again reports whether err is how a socket says "not now"; poll(2) tells when.
+func again(err error) bool { return err == syscall.EAGAIN }
+
 // later reports whether err goes away by itself, without a sign from the
 // socket: too many files in flight, or no memory for now.
 func later(err error) bool {

@@ -17,7 +17,8 @@ const (
 	spinProbe  = 64 // one sleep in so many is preceded by a try without credit
 )
 
-// tries returns how often to try after the first time.
+// tries returns how often to try once more, now that the first try found
+// nothing.
 func (s *spinner) tries() int {
 	if s.credit == 0 {
 		if s.since++; s.since < spinProbe {
@@ -31,7 +32,7 @@ func (s *spinner) tries() int {
 	return spinTries
 }
 
-// done tells whether the tries found something.
+// done tells whether the first try or one of the others found something.
 func (s *spinner) done(won bool) {
 	if won {
 		s.credit = min(s.credit+1, spinCredit)

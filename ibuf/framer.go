@@ -132,9 +132,7 @@ func (f *Framer) Fed(n, fd int, lost bool) error {
 func (f *Framer) end(err error) error {
 	if err != nil {
 		f.err = err
-		f.dropFiles(len(f.files))
-		f.closeFile(f.fdInFlight())
-		f.fd = -1
+		f.dropAll()
 	}
 	return err
 }
@@ -248,12 +246,11 @@ func (f *Framer) Clear() {
 	for m, ok := f.Next(); ok; m, ok = f.Next() {
 		m.Close()
 	}
-	f.dropFiles(len(f.files))
-	f.closeFile(f.fdInFlight())
+	f.dropAll()
 	if c := f.cur; c != nil {
 		clear(c.buf[c.r:c.w])
 		f.off += uint64(c.w - c.r)
 		c.w = c.r
 	}
-	f.need, f.mark, f.fd = 0, false, -1
+	f.need, f.mark = 0, false
 }

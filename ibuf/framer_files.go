@@ -74,6 +74,15 @@ func (f *Framer) dropFiles(n int) {
 	f.files = f.files[:copy(f.files, f.files[n:])]
 }
 
+// dropAll closes every descriptor that is not on a complete message.
+func (f *Framer) dropAll() {
+	f.dropFiles(len(f.files))
+	if f.need > 0 {
+		f.closeFile(f.fd)
+	}
+	f.fd = -1
+}
+
 func (f *Framer) closeFile(fd int) {
 	switch {
 	case fd < 0:
@@ -82,12 +91,4 @@ func (f *Framer) closeFile(fd int) {
 	default:
 		syscall.Close(fd)
 	}
-}
-
-// fdInFlight is the descriptor of the message that is still arriving, or -1.
-func (f *Framer) fdInFlight() int {
-	if f.need == 0 {
-		return -1
-	}
-	return f.fd
 }

@@ -29,7 +29,7 @@ func Pair(t testing.TB, cfg *imsg.Config) (a, b *imsg.Conn) {
 }
 
 // Sockets returns two connected non-blocking stream sockets, which are closed
-// when the test ends unless they were closed before with CloseFD.
+// when the test ends unless they were closed or taken before.
 func Sockets(t testing.TB) (a, b *Socket) {
 	t.Helper()
 	fa, fb, err := unixmsg.Pair(true)
