@@ -63,26 +63,33 @@ const (
 )
 
 // put writes a header in host byte order; n is the size of the whole message.
-func (d Dialect) put(p []byte, h Header, n int, file bool) {
-	_ = p[:HeaderSize]
+func (d Dialect) put(to []byte, h Header, n int, file bool) {
+	p := (*[HeaderSize]byte)(to)
 	ne := binary.NativeEndian
-	ne.PutUint32(p, h.Type)
-	if d == Legacy {
-		ne.PutUint16(p[4:], uint16(n))
-		flags := uint16(0)
-		if file {
-			flags = legacyMark
-		}
-		ne.PutUint16(p[6:], flags)
-	} else {
-		size := uint32(n)
-		if file {
-			size |= currentMark
-		}
-		ne.PutUint32(p[4:], size)
-	}
+	ne.PutUint32(p[0:], h.Type)
 	ne.PutUint32(p[8:], h.ID)
 	ne.PutUint32(p[12:], uint32(h.PID))
+	ne.PutUint32(p[4:], d.word(uint32(n), file))
+}
+
+// word is what the bytes 4 to 7 are as one number.
+func (d Dialect) word(n uint32, file bool) uint32 {
+	if d == Legacy {
+		return legacyWord(n, file)
+	}
+	if file {
+		return n | currentMark
+	}
+	return n
+}
+
+func legacyWord(n uint32, file bool) uint32 {
+	var p [4]byte
+	binary.NativeEndian.PutUint16(p[0:], uint16(n))
+	if file {
+		binary.NativeEndian.PutUint16(p[2:], legacyMark)
+	}
+	return binary.NativeEndian.Uint32(p[:])
 }
 
 // size reads the length of the whole message and the mark for a file.

@@ -33,7 +33,7 @@ func FuzzHeader(f *testing.F) {
 			limit := int(c.limit.Load())
 			var in input
 			in.init(&c)
-			n, file, err := in.header(p)
+			n, file, err := in.framer.Header(p)
 			if err != nil {
 				var he *HeaderError
 				if !errors.As(err, &he) || he.Limit != limit || he.Len >= HeaderSize && he.Len <= limit {

@@ -3,7 +3,6 @@ package imsg_test
 import (
 	"fmt"
 	"math/rand/v2"
-	"runtime"
 	"testing"
 
 	"example.org/imsg"
@@ -86,12 +85,6 @@ func TestOneMessageKept(t *testing.T) {
 			t.Fatal(err)
 		}
 		return m
-	}
-	heap := func() int {
-		var s runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&s)
-		return int(s.HeapAlloc)
 	}
 	kept := receive()
 	before := heap()

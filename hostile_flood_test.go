@@ -73,13 +73,18 @@ func TestFileInFlightWhenTheChannelEnds(t *testing.T) {
 	})
 }
 
-// heap is what is in use after a collection.
-func heap() int {
-	var s runtime.MemStats
-	runtime.GC()
-	runtime.GC() // what was weak
-	runtime.ReadMemStats(&s)
-	return int(s.HeapAlloc)
+// heap collects garbage and returns what is left: what channels keep for a
+// while takes a few runs to go.
+func heap() (least int) {
+	for same := 0; same < 5; same++ {
+		runtime.GC()
+		var s runtime.MemStats
+		runtime.ReadMemStats(&s)
+		if n := int(s.HeapAlloc); least == 0 || n < least-1000 {
+			least, same = n, 0
+		}
+	}
+	return least
 }
 
 // TestAnnouncedSize announces a gigabyte: memory grows with what arrives.
@@ -156,7 +161,8 @@ func TestIdleMemory(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if n := (heap() - before) / channels; n > 64<<10 {
+			const limit = 4 << 10
+			if n := (heap() - before) / channels; n > limit {
 				t.Errorf("an idle channel holds %d bytes", n)
 			}
 			runtime.KeepAlive(bufs)

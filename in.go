@@ -16,7 +16,18 @@ type input struct {
 
 func (in *input) init(c *codec) {
 	in.c = c
-	in.framer = ibuf.Framer{HeaderSize: HeaderSize, Header: in.header}
+	in.framer = ibuf.Framer{HeaderSize: HeaderSize, Header: func(hdr []byte) (n int, file bool, err error) {
+		limit := int(c.limit.Load())
+		if Dialect(c.dialect.Load()) == Current {
+			n, file = Current.size(hdr)
+		} else {
+			n, file = in.other(hdr, limit)
+		}
+		if n < HeaderSize || n > limit {
+			return 0, false, &HeaderError{n, limit}
+		}
+		return n, file, nil
+	}}
 	in.follow(c.cfg.Dialect)
 }
 
@@ -29,23 +40,19 @@ func (in *input) follow(d Dialect) {
 	}
 }
 
-// header is the framer's callback: the one place where the length of a message
-// that comes in is checked.
-func (in *input) header(hdr []byte) (n int, file bool, err error) {
-	limit := int(in.c.limit.Load())
+// other reads the length and the mark of a header that need not be in the
+// current dialect.
+func (in *input) other(hdr []byte, limit int) (n int, file bool) {
 	d := Dialect(in.c.dialect.Load())
-	if d == Auto {
-		if d, n, file = guess(hdr, limit); d != Auto {
-			in.c.dialect.Store(uint32(d))
-			in.follow(d)
-		}
-	} else {
-		n, file = d.size(hdr)
+	if d != Auto {
+		return d.size(hdr)
 	}
-	if n < HeaderSize || n > limit {
-		return 0, false, &HeaderError{n, limit}
+	d, n, file = guess(hdr, limit)
+	if d != Auto {
+		in.c.dialect.Store(uint32(d))
+		in.follow(d)
 	}
-	return n, file, nil
+	return n, file
 }
 
 // fed passes on what one system call delivered.
@@ -71,13 +78,17 @@ func (in *input) next() (Message, bool) {
 	}
 	m := Message{f}
 	in.count.Messages++
-	if f.HasFile() {
+	if in.c.cfg.AllowFDPass && f.HasFile() {
 		in.count.Files++
 	}
-	if trace := in.c.cfg.Trace; trace != nil {
-		trace(Event{Received, m.Header(), ibuf.NewView(m.Bytes()), m.HasFile(), f.FileLost()})
+	if in.c.cfg.Trace != nil {
+		in.trace(m)
 	}
 	return m, true
+}
+
+func (in *input) trace(m Message) {
+	in.c.cfg.Trace(Event{Received, m.Header(), ibuf.NewView(m.Bytes()), m.HasFile(), m.f.FileLost()})
 }
 
 func (in *input) full(n int) error {

@@ -1,6 +1,7 @@
 package imsg
 
 import (
+	"encoding/binary"
 	"os"
 
 	"example.org/imsg/ibuf"
@@ -27,7 +28,12 @@ func (m Message) Header() Header {
 }
 
 // Type returns the message's type. It corresponds to imsg_get_type.
-func (m Message) Type() uint32 { return m.Header().Type }
+func (m Message) Type() uint32 {
+	if p := m.f.Bytes(); len(p) >= HeaderSize {
+		return binary.NativeEndian.Uint32(p)
+	}
+	return 0
+}
 
 // ID returns the message's id ("peerid"). It corresponds to imsg_get_id.
 func (m Message) ID() uint32 { return m.Header().ID }
@@ -46,7 +52,13 @@ func (m Message) Bytes() []byte { return m.f.View().Bytes() }
 
 // Get reads the next len(p) bytes of the payload into p, all or nothing;
 // ibuf.ErrShort otherwise. It corresponds to imsg_get_buf.
-func (m Message) Get(p []byte) error { return m.f.View().Get(p) }
+func (m Message) Get(p []byte) error {
+	v := m.f.View()
+	if err := v.Get(p); err != nil {
+		return err
+	}
+	return m.f.Skip(len(p))
+}
 
 // GetExact is Get for a payload of which exactly len(p) bytes are left:
 // ibuf.ErrShort for any other length, ibuf.ErrInvalid for an empty p. It
@@ -64,7 +76,14 @@ func (m Message) GetExact(p []byte) error {
 // GetCString reads a field of n bytes that holds a NUL-terminated string and
 // returns the string: ibuf.ErrNoNUL if there is no NUL in it, ibuf.ErrShort if
 // fewer bytes are left. It corresponds to imsg_get_strbuf.
-func (m Message) GetCString(n int) (string, error) { return m.f.View().GetCString(n) }
+func (m Message) GetCString(n int) (string, error) {
+	v := m.f.View()
+	text, err := v.GetCString(n)
+	if err != nil {
+		return "", err
+	}
+	return text, m.f.Skip(n)
+}
 
 // GetView reads the rest of the payload as a View, which aliases the message
 // and is valid until Close; ibuf.ErrShort if nothing is left. It corresponds
@@ -74,7 +93,8 @@ func (m Message) GetView() (ibuf.View, error) {
 	if v.Len() == 0 {
 		return ibuf.View{}, opError("get", 0, lengthError(1, 0))
 	}
-	return v.GetView(v.Len())
+	rest := v.View()
+	return rest, m.f.Skip(rest.Len())
 }
 
 // HasFile reports whether a file came along and was not taken yet.

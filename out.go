@@ -19,16 +19,24 @@ type output struct {
 // It checks everything before it changes anything.
 func (o *output) compose(h Header, f *os.File, owned bool, data [][]byte) error {
 	n := size(data)
-	if err := o.check(h, f, n); err != nil {
-		return err
+	if f != nil || !o.plain(n) {
+		if err := o.check(h, f, n); err != nil {
+			return err
+		}
 	}
 	p := o.q.Append(HeaderSize+n, f, owned)
 	o.wire().put(p, h, HeaderSize+n, f != nil)
-	body := p[HeaderSize:]
-	for _, p := range data {
-		body = body[copy(body, p):]
+	at := HeaderSize
+	for _, part := range data {
+		at += copy(p[at:], part)
 	}
-	o.queued(h, p[HeaderSize:], f != nil)
+	o.count.Messages++
+	if f != nil {
+		o.count.Files++
+	}
+	if o.c.cfg.Trace != nil {
+		o.trace(h, p[HeaderSize:], f != nil)
+	}
 	return nil
 }
 
@@ -49,24 +57,29 @@ func (o *output) composeBuffer(h Header, b *ibuf.Buffer) error {
 		return err
 	}
 	o.wire().put(o.q.AppendBuffer(HeaderSize, b), h, HeaderSize+n, f != nil)
-	o.queued(h, b.Bytes(), f != nil)
+	o.count.Messages++
+	if f != nil {
+		o.count.Files++
+	}
+	if o.c.cfg.Trace != nil {
+		o.trace(h, b.Bytes(), f != nil)
+	}
 	return nil
 }
 
 // wire is the dialect to write.
 func (o *output) wire() Dialect { return Dialect(o.c.dialect.Load()) }
 
-// check reports whether a message may be queued. The first line lets most
-// messages pass.
-func (o *output) check(h Header, f *os.File, n int) error {
+// plain reports whether a message without a file may be queued, as most may,
+// without the cost of looking at everything.
+func (o *output) plain(n int) bool {
 	cfg := &o.c.cfg
-	if f == nil && HeaderSize+n <= int(o.c.limit.Load()) && o.q.Size()+HeaderSize+n <= cfg.MaxQueueBytes && cfg.MaxQueueMessages <= 0 {
-		return nil
-	}
-	return o.checkAll(cfg, h, f, n)
+	return HeaderSize+n <= int(o.c.limit.Load()) && o.q.Size()+HeaderSize+n <= cfg.MaxQueueBytes && cfg.MaxQueueMessages <= 0
 }
 
-func (o *output) checkAll(cfg *Config, h Header, f *os.File, n int) error {
+// check reports whether a message may be queued.
+func (o *output) check(h Header, f *os.File, n int) error {
+	cfg := &o.c.cfg
 	if err := o.c.fits(h, n); err != nil {
 		return err
 	}
@@ -98,14 +111,8 @@ func (o *output) full(h Header, more, have, limit int, what string) error {
 	return opError("compose", h.Type, fmt.Errorf("%d more to %d %s, limit %d: %w", more, have, what, limit, ErrQueueFull))
 }
 
-func (o *output) queued(h Header, payload []byte, file bool) {
-	o.count.Messages++
-	if file {
-		o.count.Files++
-	}
-	if trace := o.c.cfg.Trace; trace != nil {
-		trace(Event{Direction: Sent, Header: h, Payload: ibuf.NewView(payload), HasFile: file})
-	}
+func (o *output) trace(h Header, payload []byte, file bool) {
+	o.c.cfg.Trace(Event{Direction: Sent, Header: h, Payload: ibuf.NewView(payload), HasFile: file})
 }
 
 // wrote accounts for what one system call took.

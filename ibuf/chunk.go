@@ -1,8 +1,10 @@
 package ibuf
 
 import (
+	"math"
 	"os"
 	"sync/atomic"
+	"weak"
 )
 
 // Chunk sizes: a channel starts small, so that thousands of quiet ones cost
@@ -15,72 +17,109 @@ const (
 )
 
 // A chunk is memory that many received messages share. Bytes are read into
-// it, messages alias it, and it is filled again as soon as every message in it
-// is closed: fresh memory for every read would be cold memory.
+// it, messages alias it, and it is filled again, in another round, as soon as
+// every message in it is closed: fresh memory for every read would be cold
+// memory.
 type chunk struct {
 	buf    []byte
 	r, w   int // buf[r:w] has arrived and belongs to no message yet
-	slots  []*[slotBlock]slot
+	blocks []*block
 	n      int    // slots in use, in order of arrival
 	taken  int    // slots handed out, taken <= n
 	closed int    // the first so many are closed, closed <= taken
+	round  uint32 // of use, from 1
 	next   *chunk // the next one with messages not handed out
 
+	file      *os.File // of the only message, where that was a Buffer before
 	closeFile func(fd int)
+	self      weak.Pointer[chunk]
+	kept
 }
 
-// A slot is what the Framer knows about one message. Its address is stable
-// and it is used again with its chunk; gen tells one use from the next: it
-// grows when the message is closed, on whatever goroutine that is. Who holds a
-// closed message looks at nothing else, so gen is all that must be atomic.
+func newChunk(buf []byte, closeFile func(fd int)) *chunk {
+	c := &chunk{buf: buf, closeFile: closeFile}
+	c.self = keep(c, &c.kept)
+	return c
+}
+
+// lastRound is the last one: a chunk is not used again after it.
+const lastRound = math.MaxUint32
+
+// A block is a part of a chunk's list of messages, whose address is stable.
+type block struct {
+	c     *chunk
+	slots [slotBlock]slot
+}
+
+// A slot is one message: buf[beg:end] of its chunk. It is used again with its
+// chunk and says in which round it was closed last, on whatever goroutine that
+// was. Who holds a message of an earlier round looks at nothing else, so that
+// is all that must be atomic. It is small: there is one for every message.
 type slot struct {
-	view View // the whole message; its position is the caller's
-	c    *chunk
-	fd   int      // -1 for none
-	file *os.File // or the file itself, where the message was a Buffer before
-	lost bool     // the header promised a file that did not come
-	open uint32   // gen while the message is open; for the Framer
-	gen  atomic.Uint32
+	beg, end uint32
+	pos      uint32 // the caller's read position
+	fd       int32  // or noFile, lostFile
+	closed   atomic.Uint32
 }
 
-func (c *chunk) slot(i int) *slot { return &c.slots[i/slotBlock][i%slotBlock] }
+const (
+	noFile   = -1
+	lostFile = -2 // the header promised one that did not come
+	ownFile  = -3 // the chunk's file
+)
 
-// add returns the next free slot.
-func (c *chunk) add() *slot {
-	if c.n == len(c.slots)*slotBlock {
-		b := new([slotBlock]slot)
-		for i := range b {
-			b[i].c = c
-		}
-		c.slots = append(c.slots, b)
+// last returns the block for slot c.n.
+func (c *chunk) last() *block {
+	if c.n == len(c.blocks)*slotBlock {
+		c.blocks = append(c.blocks, &block{c: c})
 	}
-	s := c.slot(c.n)
-	s.open = s.gen.Load()
-	c.n++
-	return s
+	return c.blocks[c.n/slotBlock]
 }
 
-// take returns the oldest slot that was not handed out yet. There must be one.
-func (c *chunk) take() *slot {
+// take returns the oldest message that was not handed out yet. There must be
+// one.
+func (c *chunk) take() Frame {
+	i := c.taken
 	c.taken++
-	return c.slot(c.taken - 1)
+	return Frame{c.blocks[i/slotBlock], c.round, uint32(i % slotBlock)}
 }
 
-// free reports whether every message in the chunk is closed.
+// drop closes the file of a message.
+func (c *chunk) drop(fd int32) error {
+	if fd == ownFile {
+		return c.file.Close()
+	}
+	if fd >= 0 {
+		c.closeFile(int(fd))
+	}
+	return nil
+}
+
+// pending returns the bytes of the messages that were not handed out.
+func (c *chunk) pending() int {
+	if c.taken == c.n {
+		return 0
+	}
+	return c.r - int(c.blocks[c.taken/slotBlock].slots[c.taken%slotBlock].beg)
+}
+
+// free reports whether the chunk can be used for another round: every message
+// in it is closed.
 func (c *chunk) free() bool {
 	for c.closed < c.n {
-		if s := c.slot(c.closed); s.gen.Load() == s.open {
+		if c.blocks[c.closed/slotBlock].slots[c.closed%slotBlock].closed.Load() != c.round {
 			return false
 		}
 		c.closed++
 	}
-	return true
+	return c.round < lastRound
 }
 
-// compact makes the chunk's memory free again, but for what belongs to no
-// message yet, which moves to the front. Every message must be closed.
+// compact begins another round: the chunk's memory is free again, but for what
+// belongs to no message yet, which moves to the front. It must be free.
 func (c *chunk) compact() {
 	c.n, c.taken, c.closed = 0, 0, 0
+	c.round++
 	if c.r == 0 {
 		return
 	}

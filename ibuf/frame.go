@@ -16,8 +16,9 @@ import (
 // messages may. A Frame that stays open keeps the memory it shares with its
 // neighbours out of use.
 type Frame struct {
-	s   *slot
-	gen uint32
+	b     *block
+	round uint32
+	i     uint32 // of the slot in b
 }
 
 // NewFrame makes a received message of a whole one that was queued as a
@@ -27,35 +28,57 @@ func NewFrame(b *Buffer, hdrSize int) (Frame, error) {
 	if len(b.buf) < hdrSize {
 		return Frame{}, fmt.Errorf("ibuf: message of %d bytes with a header of %d: %w", len(b.buf), hdrSize, ErrShort)
 	}
-	s := &slot{c: new(chunk)}
-	s.view.buf, s.view.pos = b.buf, hdrSize
-	s.fd, s.file, s.lost = -1, b.TakeFile(), b.lost
-	return Frame{s, 0}, nil
+	c := &chunk{buf: b.buf, round: 1, file: b.TakeFile()}
+	s := &c.last().slots[0]
+	c.n = 1
+	s.pos, s.end, s.fd = uint32(hdrSize), uint32(len(b.buf)), noFile
+	switch {
+	case c.file != nil:
+		s.fd = ownFile
+	case b.lost:
+		s.fd = lostFile
+	}
+	return c.take(), nil
 }
 
 // open returns the message, or nil if it was closed.
 func (f Frame) open() *slot {
-	if f.s == nil || f.s.gen.Load() != f.gen {
+	if f.b == nil {
 		return nil
 	}
-	return f.s
-}
-
-// View returns the view that reads through the message: its position is
-// shared by all copies of f. It begins behind the header; Rewind goes to the
-// header. After Close it is empty.
-func (f Frame) View() *View {
-	if s := f.open(); s != nil {
-		return &s.view
+	if s := &f.b.slots[f.i]; s.closed.Load() < f.round {
+		return s
 	}
-	return new(View)
+	return nil
 }
 
-// Bytes returns the whole message, wherever its view stands. It aliases the
-// message's memory.
+// View returns a View of the message that begins at its read position, which
+// all copies of f share: behind the header at first. Rewind goes to the
+// header. It is valid until Close; after that it is empty.
+func (f Frame) View() View {
+	s := f.open()
+	if s == nil {
+		return View{}
+	}
+	return View{reader{f.b.c.buf[s.beg:s.end:s.end], int(s.pos - s.beg)}}
+}
+
+// Skip moves the read position n bytes on; ErrShort, and nothing changes, if
+// fewer are left. It corresponds to ibuf_skip.
+func (f Frame) Skip(n int) error {
+	v := f.View()
+	if err := v.Skip(n); err != nil || n == 0 {
+		return err
+	}
+	f.b.slots[f.i].pos += uint32(n)
+	return nil
+}
+
+// Bytes returns the whole message, wherever its read position is. It aliases
+// the message's memory.
 func (f Frame) Bytes() []byte {
 	if s := f.open(); s != nil {
-		return s.view.buf
+		return f.b.c.buf[s.beg:s.end:s.end]
 	}
 	return nil
 }
@@ -63,13 +86,13 @@ func (f Frame) Bytes() []byte {
 // HasFile reports whether a file came with the message and was not taken yet.
 func (f Frame) HasFile() bool {
 	s := f.open()
-	return s != nil && (s.fd >= 0 || s.file != nil)
+	return s != nil && (s.fd >= 0 || s.fd == ownFile)
 }
 
 // FileLost reports whether the header promised a file that did not arrive.
 func (f Frame) FileLost() bool {
 	s := f.open()
-	return s != nil && s.lost
+	return s != nil && s.fd == lostFile
 }
 
 // TakeFile moves the message's file to the caller, who must close it; nil if
@@ -79,12 +102,16 @@ func (f Frame) TakeFile() *os.File {
 	if s == nil {
 		return nil
 	}
-	file, fd := s.file, s.fd
-	s.file, s.fd = nil, -1
-	if file == nil && fd >= 0 {
-		file = os.NewFile(uintptr(fd), "imsg")
+	fd := s.fd
+	switch {
+	case fd == ownFile:
+		s.fd = noFile
+		return f.b.c.file
+	case fd >= 0:
+		s.fd = noFile
+		return os.NewFile(uintptr(fd), "imsg")
 	}
-	return file
+	return nil
 }
 
 // TakeFD is TakeFile for a bare descriptor; -1 if there is none. A file that a
@@ -94,11 +121,14 @@ func (f Frame) TakeFD() int {
 	if s == nil {
 		return -1
 	}
-	if s.file != nil {
+	if s.fd == ownFile {
 		return dupClose(f.TakeFile())
 	}
-	fd := s.fd
-	s.fd = -1
+	if s.fd < 0 {
+		return -1
+	}
+	fd := int(s.fd)
+	s.fd = noFile
 	return fd
 }
 
@@ -129,7 +159,7 @@ func (f Frame) Buffer() *Buffer {
 	if s == nil {
 		return nil
 	}
-	return newReceived(s.view.buf, f.TakeFile(), func() { f.Close() })
+	return newReceived(f.Bytes(), f.TakeFile(), func() { f.Close() })
 }
 
 // Detach turns the message into a full Buffer that has a copy of its bytes,
@@ -140,9 +170,9 @@ func (f Frame) Detach() *Buffer {
 	if s == nil {
 		return nil
 	}
-	b := New(len(s.view.buf))
-	b.buf = append(b.buf, s.view.buf...)
-	b.file, b.lost = f.TakeFile(), s.lost
+	b := New(int(s.end - s.beg))
+	b.buf = append(b.buf, f.Bytes()...)
+	b.file, b.lost = f.TakeFile(), s.fd == lostFile
 	f.Close()
 	return b
 }
@@ -155,16 +185,12 @@ func (f Frame) Close() error {
 	if s == nil {
 		return nil
 	}
-	clear(s.view.buf)
+	c := f.b.c
+	clear(c.buf[s.beg:s.end])
 	var err error
-	if s.fd >= 0 {
-		s.c.closeFile(s.fd)
-		s.fd = -1
+	if s.fd != noFile {
+		err = c.drop(s.fd)
 	}
-	if s.file != nil {
-		err = s.file.Close()
-		s.file = nil
-	}
-	s.gen.Store(f.gen + 1) // the last thing: the memory is the Framer's again
+	s.closed.Store(f.round) // the last thing: the memory is the Framer's again
 	return err
 }

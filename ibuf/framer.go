@@ -3,6 +3,7 @@ package ibuf
 import (
 	"fmt"
 	"io"
+	"math"
 	"weak"
 )
 
@@ -36,17 +37,15 @@ type Framer struct {
 	// CloseFile closes a descriptor that nobody claimed; nil means close(2).
 	CloseFile func(fd int)
 
-	cur        *chunk              // being filled
+	cur        *chunk              // being filled; nil between messages
 	head, tail *chunk              // those with messages not handed out, oldest first
-	old        *chunk              // filled before cur, with messages that were not closed then
-	idle       weak.Pointer[chunk] // what cur was before the stream became idle
+	idle       weak.Pointer[chunk] // what cur was
+	old        weak.Pointer[chunk] // filled before, with messages that were not closed then
 	want       int                 // size of the next chunk
-	pending    int                 // bytes of complete messages not handed out
 
 	off  uint64 // stream offset of cur.buf[cur.r]
 	need int    // size of the message that begins there, 0 before its header is whole
-	mark bool   // it says that a file comes along
-	fd   int    // that file, or -1
+	fd   int    // its file, or noFile, lostFile
 
 	files []heldFile
 	err   error
@@ -58,47 +57,47 @@ type Framer struct {
 func (f *Framer) Space() []byte {
 	c := f.cur
 	if c == nil {
-		if f.want == 0 {
-			f.want = smallChunk
-		}
+		c = f.idle.Value()
+	}
+	if c == nil {
+		f.want = max(f.want, smallChunk)
 		f.cur = f.chunk(f.want)
 		return f.cur.buf
 	}
-	tail := c.w - c.r
-	size := f.want
-	if f.need > size {
-		// Grow with what arrived, not with what the header announced.
-		size = max(size, min(f.need, 2*tail))
-	}
-	room := len(c.buf) - c.w
+	f.cur = c
+	c.use()
+	tail, size, room := c.w-c.r, len(c.buf), len(c.buf)-c.w
 	if c.free() {
-		if len(c.buf) >= size {
+		if size >= f.want && (f.need <= size || tail <= size/4*3) {
 			c.compact()
 			return c.buf[c.w:]
 		}
-	} else if room >= len(c.buf)/4 && f.need-tail <= room {
+	} else if room >= size/4 && f.need-tail <= room {
 		return c.buf[c.w:]
 	} else if f.want < bigChunk {
 		f.want *= growFactor // more is held than the chunk has room for
-		size = max(size, f.want)
 	}
+	// Grow with what arrived, not with what the header announced.
+	f.move(c, max(f.want, min(f.need, 2*tail)))
+	return f.cur.buf[f.cur.w:]
+}
+
+// move makes another chunk of at least size bytes the current one, to which
+// moves what belongs to no message yet.
+func (f *Framer) move(c *chunk, size int) {
 	n := f.chunk(size)
 	n.w = copy(n.buf, c.buf[c.r:c.w])
 	clear(c.buf[c.r:c.w])
 	c.w = c.r
-	f.cur, f.old = n, c
-	return n.buf[n.w:]
+	f.cur, f.old = n, c.self
+	c.used.Store(false)
 }
 
 // chunk returns an empty chunk of at least size bytes.
 func (f *Framer) chunk(size int) *chunk {
-	c := f.idle.Value()
-	f.idle = weak.Pointer[chunk]{}
-	if c == nil && f.old != nil && f.old.free() {
-		c = f.old
-	}
-	if c == nil || len(c.buf) < size {
-		c = &chunk{buf: make([]byte, size), closeFile: f.closeFile}
+	c := f.old.Value()
+	if c == nil || len(c.buf) < size || !c.free() {
+		c = newChunk(make([]byte, size), f.closeFile)
 	}
 	c.compact()
 	return c
@@ -152,40 +151,45 @@ func (f *Framer) ready(c *chunk, n int) {
 	}
 }
 
-// cut makes messages of what has arrived.
+// cut makes messages of what has arrived. Its loop is what every message
+// costs, so it works on copies of the state.
 func (f *Framer) cut(c *chunk) error {
+	var err error
+	b := c.last()
+	beg, off, need, fd := c.r, f.off, f.need, f.fd
 	for {
-		avail := c.w - c.r
-		if f.need == 0 {
-			if avail < f.HeaderSize {
+		if need == 0 {
+			if c.w-beg < f.HeaderSize {
 				break
 			}
-			size, mark, err := f.Header(c.buf[c.r : c.r+f.HeaderSize])
-			if err != nil {
-				return err
+			size, mark, herr := f.Header(c.buf[beg : beg+f.HeaderSize])
+			if herr == nil && (size < f.HeaderSize || size > math.MaxInt32) {
+				herr = fmt.Errorf("ibuf: message of %d bytes with a header of %d: %w", size, f.HeaderSize, ErrInvalid)
 			}
-			if size < f.HeaderSize {
-				return fmt.Errorf("ibuf: message of %d bytes with a header of %d: %w", size, f.HeaderSize, ErrInvalid)
+			if err = herr; err != nil {
+				break
 			}
-			f.need, f.mark, f.fd = size, mark, -1
-			if len(f.files) > 0 {
-				f.claim()
+			need, fd = size, noFile
+			if mark || len(f.files) > 0 {
+				fd = f.claim(off, mark)
 			}
 		}
-		if avail < f.need {
+		if c.w-beg < need {
 			break
 		}
-		s := c.add()
-		end := c.r + f.need
-		s.view.buf, s.view.pos = c.buf[c.r:end:end], f.HeaderSize
-		s.fd, s.lost = f.fd, f.mark && f.fd < 0
-		c.r = end
-		f.pending += f.need
-		f.off += uint64(f.need)
-		f.need, f.fd = 0, -1
+		if c.n%slotBlock == 0 {
+			b = c.last()
+		}
+		s := &b.slots[c.n%slotBlock]
+		c.n++
+		s.beg, s.pos, s.end, s.fd = uint32(beg), uint32(beg+f.HeaderSize), uint32(beg+need), int32(fd)
+		beg += need
+		off += uint64(need)
+		need = 0
 	}
-	if len(f.files) == 0 {
-		return nil
+	c.r, f.off, f.need, f.fd = beg, off, need, fd
+	if err != nil || len(f.files) == 0 {
+		return err
 	}
 	f.expire(f.off + uint64(f.need))
 	if f.HoldFiles > 0 && len(f.files) > f.HoldFiles {
@@ -201,20 +205,33 @@ func (f *Framer) Next() (Frame, bool) {
 	if c == nil {
 		return Frame{}, false
 	}
-	s := c.take()
+	m := c.take()
 	if c.taken == c.n {
-		// Unlinked, so that a message that is kept keeps its own chunk only.
-		if f.head, c.next = c.next, nil; f.head == nil {
-			f.tail = nil
-		}
+		f.taken(c)
 	}
-	f.pending -= len(s.view.buf)
-	return Frame{s, s.open}, true
+	return m, true
+}
+
+// taken forgets a chunk whose messages were all handed out: it is those
+// messages' memory. The Framer finds it again if nobody else has found a use
+// for the memory: an idle stream holds no buffer.
+func (f *Framer) taken(c *chunk) {
+	if f.head, c.next = c.next, nil; f.head == nil {
+		f.tail = nil
+	}
+	if c == f.cur && c.r == c.w {
+		f.cur, f.idle = nil, c.self
+	}
 }
 
 // Pending returns the number of bytes of complete messages that were not
 // handed out.
-func (f *Framer) Pending() int { return f.pending }
+func (f *Framer) Pending() (n int) {
+	for c := f.head; c != nil; c = c.next {
+		n += c.pending()
+	}
+	return n
+}
 
 // EOF ends the stream and returns what that means here: io.EOF between
 // messages, io.ErrUnexpectedEOF inside one, and the error that has ended the
@@ -229,16 +246,19 @@ func (f *Framer) EOF() error {
 	return f.end(io.EOF)
 }
 
-// Idle says that the stream has nothing more for now. A Framer that holds
-// nothing lets go of its big buffer: the garbage collector may have it.
+// Idle says that the stream has nothing more for now: the Framer gives up
+// memory that it does not need for the beginning of a message, and starts
+// small again.
 func (f *Framer) Idle() {
-	f.old = nil
+	f.want, f.old = smallChunk, weak.Pointer[chunk]{}
 	c := f.cur
-	if c == nil || len(c.buf) <= smallChunk || c.w > c.r || !c.free() {
-		return
+	switch {
+	case c == nil || len(c.buf) <= smallChunk && c.w > c.r:
+	case c.w == c.r:
+		f.cur, f.idle = nil, c.self
+	case c.w-c.r <= smallChunk/2:
+		f.move(c, smallChunk)
 	}
-	f.cur, f.idle = nil, weak.Make(c)
-	f.want = smallChunk
 }
 
 // Clear discards what was not handed out and closes its descriptors.
@@ -252,5 +272,5 @@ func (f *Framer) Clear() {
 		f.off += uint64(c.w - c.r)
 		c.w = c.r
 	}
-	f.need, f.mark = 0, false
+	f.need = 0
 }

@@ -40,17 +40,22 @@ func (f *Framer) arrived(n, fd int, lost bool) {
 	}
 }
 
-// claim gives the message that begins at f.off, if its header is marked, the
-// oldest descriptor that can be its own.
-func (f *Framer) claim() {
-	f.expire(f.off)
-	if !f.mark || len(f.files) == 0 {
-		return
+// claim returns the file of the message that begins at stream offset off:
+// if its header is marked, the oldest descriptor that can be its own.
+func (f *Framer) claim(off uint64, mark bool) int {
+	f.expire(off)
+	if !mark {
+		return noFile
 	}
-	if h := f.files[0]; f.HoldFiles > 0 || h.beg <= f.off {
-		f.fd = h.fd
-		f.files = f.files[:copy(f.files, f.files[1:])]
+	if len(f.files) > 0 {
+		if h := f.files[0]; f.HoldFiles > 0 || h.beg <= off {
+			f.files = f.files[:copy(f.files, f.files[1:])]
+			if h.fd >= 0 {
+				return h.fd
+			}
+		}
 	}
+	return lostFile
 }
 
 // expire closes the descriptors that no header from stream offset off on can
@@ -79,8 +84,8 @@ func (f *Framer) dropAll() {
 	f.dropFiles(len(f.files))
 	if f.need > 0 {
 		f.closeFile(f.fd)
+		f.fd = noFile
 	}
-	f.fd = -1
 }
 
 func (f *Framer) closeFile(fd int) {

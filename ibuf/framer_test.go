@@ -8,6 +8,7 @@ import (
 	"io"
 	"runtime"
 	"testing"
+	"weak"
 )
 
 // The tests' own framing: two bytes of length with the header, one of mark.
@@ -156,27 +157,54 @@ func TestFramerGrowsWithWhatArrived(t *testing.T) {
 }
 
 func TestFramerIdleKeepsNoBigBuffer(t *testing.T) {
-	f, _ := newTestFramer(0)
-	for range 2 {
-		for range 300 {
-			feed(f, testMsg(2000, false, 'x'), -1)
-		}
-		for m, ok := f.Next(); ok; m, ok = f.Next() {
-			m.Close()
-		}
-		if len(f.cur.buf) <= smallChunk {
-			t.Fatal("the buffer is small: the test proves nothing")
-		}
-		f.Idle()
+	for _, tail := range []int{0, 1, 1000} { // bytes of a message that is not complete
+		f, _ := newTestFramer(0)
+		last := testMsg(2000, false, 'y')
 		for range 3 {
-			runtime.GC()
+			for range 300 {
+				feed(f, testMsg(2000, false, 'x'), -1)
+			}
+			feed(f, last[:tail], -1)
+			if f.want <= smallChunk || f.cur == nil || len(f.cur.buf) <= smallChunk {
+				t.Fatal("the buffer is small: the test proves nothing")
+			}
+			for m, ok := f.Next(); ok; m, ok = f.Next() {
+				m.Close()
+			}
+			f.Idle()
+			if tail == 0 && f.cur != nil || f.cur != nil && len(f.cur.buf) > smallChunk {
+				t.Errorf("tail %d: an idle framer holds a buffer", tail)
+			}
+			if !collected(func() weak.Pointer[chunk] { return f.old }) || !collected(func() weak.Pointer[chunk] { return f.idle }) {
+				t.Errorf("tail %d: something holds an idle framer's buffer", tail)
+			}
+			if n := len(f.Space()); n > smallChunk {
+				t.Errorf("tail %d: %d bytes after it was idle", tail, n)
+			}
+			if tail > 0 {
+				feed(f, last[tail:], -1)
+				if m, ok := f.Next(); !ok || !bytes.Equal(m.Bytes(), last) {
+					t.Errorf("tail %d: the message is not what was sent", tail)
+				}
+			}
 		}
-		if f.cur != nil || f.old != nil || f.idle.Value() != nil {
-			t.Error("an idle framer holds a buffer")
-		}
-		if n := len(f.Space()); n > smallChunk {
-			t.Errorf("%d bytes after it was idle", n)
-		}
+	}
+}
+
+// Messages that were handed out are all that holds the memory, even before
+// anything says that the stream is idle.
+func TestFramerHoldsNothingBetweenMessages(t *testing.T) {
+	f, _ := newTestFramer(0)
+	feed(f, testMsg(2000, false, 'x'), -1)
+	m, _ := f.Next()
+	runtime.GC()
+	if f.cur != nil || f.idle.Value() == nil {
+		t.Error("the memory is not the message's alone")
+	}
+	m.Close()
+	m = Frame{}
+	if !collected(func() weak.Pointer[chunk] { return f.idle }) {
+		t.Error("something holds the memory")
 	}
 }
 

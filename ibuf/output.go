@@ -25,6 +25,7 @@ type Output struct {
 	files int
 
 	cur   *outChunk // messages are encoded at its end
+	grows bool      // and with it the last segment, whose p is out of date
 	spare *outChunk
 	idle  weak.Pointer[outChunk]
 }
@@ -41,27 +42,28 @@ type segment struct {
 }
 
 // outChunk is memory for encoded messages; len(buf) of it is in use. While the
-// queue is idle it keeps the queue's lists too.
+// queue is empty it keeps the queue's lists too.
 type outChunk struct {
 	buf  []byte
 	segs []segment
 	ends []uint64
+	self weak.Pointer[outChunk]
+	kept
 }
-
-// Lists of more elements than these count as big.
-const (
-	smallSegs = 64
-	smallEnds = 512
-)
 
 // Append adds a message of n bytes and returns its memory, to be filled before
 // any other call but Gather's and Wrote's of what was queued before. The file,
 // if not nil, goes along: owned says that the queue closes it when it was sent
 // or dropped, otherwise it must stay open until then.
 func (o *Output) Append(n int, file *os.File, owned bool) []byte {
-	p := o.grow(n, file, owned)
+	c := o.cur
+	if !o.grows || file != nil || cap(c.buf)-len(c.buf) < n {
+		c = o.begin(n, file, owned)
+	}
+	beg := len(c.buf)
+	c.buf = c.buf[:beg+n]
 	o.finish(n)
-	return p
+	return c.buf[beg : beg+n : beg+n]
 }
 
 // AppendBuffer adds a message that is n bytes, to be filled as with Append,
@@ -69,17 +71,21 @@ func (o *Output) Append(n int, file *os.File, owned bool) []byte {
 // goes with the message's first byte. It corresponds to imsg_compose_ibuf's
 // two calls of ibuf_close.
 func (o *Output) AppendBuffer(n int, b *Buffer) []byte {
-	p := o.grow(n, b.TakeFile(), true)
 	body := b.Bytes()
+	c := o.begin(n, b.TakeFile(), true)
+	beg := len(c.buf)
+	c.buf = c.buf[:beg+n]
+	o.seal()
 	o.segs = append(o.segs, segment{p: body, at: o.end + uint64(n), buf: b})
 	o.finish(n + len(body))
-	return p
+	return c.buf[beg : beg+n : beg+n]
 }
 
 // Push adds what is unread of b as one message. The queue owns b and its file
 // from here on: both are closed when they were written, or by Clear. It
 // corresponds to ibuf_close.
 func (o *Output) Push(b *Buffer) {
+	o.seal()
 	s := segment{p: b.Bytes(), at: o.end, file: b.TakeFile(), owned: true, buf: b}
 	if s.file != nil {
 		o.files++
@@ -95,27 +101,34 @@ func (o *Output) finish(n int) {
 	o.ends = append(o.ends, o.end)
 }
 
-// grow returns n bytes at the end of the chunk, as a part of the last segment
-// where that is possible and no file begins here.
-func (o *Output) grow(n int, file *os.File, owned bool) []byte {
+// begin makes the last segment one that grows with the chunk, in which there is
+// room for n bytes: a new one where a file begins.
+func (o *Output) begin(n int, file *os.File, owned bool) *outChunk {
+	o.seal()
 	c := o.cur
 	if c == nil || cap(c.buf)-len(c.buf) < n {
 		c = o.room(n)
 	}
-	beg := len(c.buf)
-	c.buf = c.buf[:beg+n]
-	p := c.buf[beg : beg+n : beg+n]
-	if last := len(o.segs) - 1; last >= o.head && file == nil {
-		if s := &o.segs[last]; s.chunk == c && !s.retired {
-			s.p = c.buf[beg-len(s.p) : beg+n]
-			return p
-		}
-	}
+	o.grows = true
 	if file != nil {
 		o.files++
+	} else if last := len(o.segs) - 1; last >= o.head && o.segs[last].chunk == c && o.segs[last].reaches(c) {
+		return c
 	}
-	o.segs = append(o.segs, segment{p: p, at: o.end, chunk: c, file: file, owned: owned})
-	return p
+	o.segs = append(o.segs, segment{p: c.buf[len(c.buf):], at: o.end, chunk: c, file: file, owned: owned})
+	return c
+}
+
+// reaches reports whether s goes to the end of c.
+func (s *segment) reaches(c *outChunk) bool { return cap(s.p)-len(s.p) == cap(c.buf)-len(c.buf) }
+
+// seal ends the growth of the last segment.
+func (o *Output) seal() {
+	if o.grows {
+		o.grows = false
+		s := &o.segs[len(o.segs)-1]
+		s.p = s.p[:cap(s.p)-cap(o.cur.buf)+len(o.cur.buf)]
+	}
 }
 
 // room makes a chunk with room for n bytes the current one.
@@ -142,9 +155,11 @@ func (o *Output) room(n int) *outChunk {
 	o.idle = weak.Pointer[outChunk]{}
 	if c == nil || cap(c.buf) < size {
 		c = &outChunk{buf: make([]byte, 0, size)}
+		c.self = keep(c, &c.kept)
 	}
 	c.segs, c.ends = nil, nil
 	c.buf = c.buf[:0]
+	c.use()
 	o.cur = c
 	return c
 }
@@ -153,6 +168,7 @@ func (o *Output) room(n int) *outChunk {
 // file that must go with it, or nil: whole segments up to the next file, not
 // more than max of them. What it returns stays valid until Wrote.
 func (o *Output) Gather(bufs [][]byte, max int) ([][]byte, *os.File) {
+	o.seal()
 	if o.head == len(o.segs) {
 		return bufs, nil
 	}
@@ -174,6 +190,7 @@ func (o *Output) Gather(bufs [][]byte, max int) ([][]byte, *os.File) {
 // first of them the file. Memory that was written is cleared. A file that the
 // queue owns is closed.
 func (o *Output) Wrote(n int) {
+	o.seal()
 	o.size -= n
 	for o.head < len(o.segs) {
 		s := &o.segs[o.head]
@@ -188,6 +205,9 @@ func (o *Output) Wrote(n int) {
 			break
 		}
 		o.shift()
+	}
+	if o.head == len(o.segs) {
+		o.first = len(o.ends)
 	}
 	done := o.Done()
 	for o.first < len(o.ends) && o.ends[o.first] <= done {
@@ -233,27 +253,21 @@ func (o *Output) dropFile(s *segment) {
 	o.files--
 }
 
-// rest makes the memory of an empty queue ready for its next use. If it is big
-// it is kept weakly: an idle channel holds no big buffer.
+// rest gives up the memory of an empty queue, which finds it again if nobody
+// else has found a use for it: an idle channel holds no buffer.
 func (o *Output) rest() {
-	c, big := o.cur, cap(o.segs) > smallSegs || cap(o.ends) > smallEnds
-	if c != nil {
-		c.buf = c.buf[:0]
-		if big || cap(c.buf) > smallChunk {
-			c.segs, c.ends = o.segs, o.ends
-			o.idle = weak.Make(c)
-			o.cur, big = nil, true
-		}
+	if c := o.cur; c != nil {
+		c.buf, c.segs, c.ends = c.buf[:0], o.segs[:0], o.ends[:0]
+		o.cur, o.idle = nil, c.self
 	}
-	if big {
-		o.segs, o.ends, o.spare = nil, nil, nil
-	}
+	o.segs, o.ends, o.spare = nil, nil, nil
 }
 
 // Remove takes the message that ends at stream offset end and is n bytes long
 // out of the queue again, and reports whether it could: not when a part of it
 // was written. No write of what Gather returned may be under way.
 func (o *Output) Remove(end uint64, n int) bool {
+	o.seal()
 	beg := end - uint64(n)
 	if beg < o.Done() || n == 0 {
 		return false
@@ -315,6 +329,7 @@ func (o *Output) Files() int { return o.files }
 // the queue owns. A message that was written in part stays torn: the stream
 // must not be used after it. It corresponds to the write half of msgbuf_clear.
 func (o *Output) Clear() {
+	o.seal()
 	for o.head < len(o.segs) {
 		s := &o.segs[o.head]
 		o.dropFile(s)

@@ -38,3 +38,28 @@ func BenchmarkDecode(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkEncode queues messages, 64 KiB at a time, as if they were then
+// written: no system call.
+func BenchmarkEncode(b *testing.B) {
+	for _, n := range []int{0, 64, 1024, 16368} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			var c codec
+			c.init(nil)
+			out := output{c: &c}
+			p, bufs := make([]byte, n), [][]byte(nil)
+			count := 64 << 10 / (HeaderSize + n)
+			b.SetBytes(int64(HeaderSize + n))
+			b.ReportAllocs()
+			for i := 0; i < b.N; i += count {
+				for range count {
+					if err := out.compose(Header{Type: 1}, nil, false, [][]byte{p}); err != nil {
+						b.Fatal(err)
+					}
+				}
+				bufs, _ = out.q.Gather(bufs[:0], maxGather)
+				out.wrote(out.q.Size())
+			}
+		})
+	}
+}
