@@ -1,6 +1,10 @@
 package imsg
 
-import "example.org/imsg/ibuf"
+import (
+	"time"
+
+	"example.org/imsg/ibuf"
+)
 
 // A Config says how a channel behaves. The zero Config, which nil stands for,
 // is C's: the current dialect, no file passing. A channel copies it.
@@ -21,6 +25,13 @@ type Config struct {
 	// MaxPendingBytes limits what Buf.ReadSocket holds that Get has not taken;
 	// default 16 MiB. Conn reads only when it holds no message.
 	MaxPendingBytes int
+
+	// BusyPoll is how long a Receive of a Conn tries to read again and again
+	// before it sleeps: the lowest latency, for the price of a core that is
+	// busy meanwhile. It makes everything slower where there is no core to
+	// spare, and does nothing on a single one. With 0, the default, a Conn
+	// decides by itself whether trying for a few microseconds pays.
+	BusyPoll time.Duration
 
 	// Trace, if not nil, is called for every message when it is queued to be
 	// sent and when it is taken. It runs inside the channel's locks: it must

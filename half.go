@@ -148,6 +148,13 @@ func (d *deadline) left(max time.Duration) (time.Duration, error) {
 	return min(t, max), nil
 }
 
+// over reports whether an operation that waits must end now.
+func (d *deadline) over(now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.hit || !d.user.IsZero() && now.After(d.user)
+}
+
 func (d *deadline) arm() uint64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"io"
 	"iter"
 	"net"
+	"time"
 )
 
 // A receiver is the receiving half of a Conn.
@@ -22,6 +23,7 @@ type receiver struct {
 
 func (r *receiver) init(c *Conn) {
 	r.in.init(&c.codec)
+	r.spin.busy = c.cfg.BusyPoll
 	r.done = c.done
 	r.loop, r.call = c.raw.Read, r.recv
 	r.deadline.set = c.file.SetReadDeadline
@@ -35,15 +37,26 @@ func (r *receiver) init(c *Conn) {
 // os.ErrDeadlineExceeded or ctx.Err(), which do not. Messages that arrived
 // before an error are returned first.
 func (c *Conn) Receive(ctx context.Context) (Message, error) {
-	r := &c.r
 	if err := ctx.Err(); err != nil {
 		return Message{}, opError("receive", 0, err)
 	}
-	r.mu.Lock()
-	if m, ok := r.in.next(); ok { // without the cost of a defer
-		r.mu.Unlock()
+	if m, ok := c.r.next(); ok {
 		return m, nil
 	}
+	return c.r.wait(ctx)
+}
+
+// next returns the oldest message that is there already.
+func (r *receiver) next() (Message, bool) {
+	r.mu.Lock()
+	m, ok := r.in.next()
+	r.mu.Unlock() // without the cost of a defer
+	return m, ok
+}
+
+// wait is Receive when nothing is there.
+func (r *receiver) wait(ctx context.Context) (Message, error) {
+	r.mu.Lock()
 	defer r.mu.Unlock()
 	for {
 		if m, ok := r.in.next(); ok {
@@ -73,7 +86,7 @@ func (r *receiver) read(ctx context.Context) error {
 	r.mu.Unlock()
 	err := r.run(ctx)
 	r.mu.Lock()
-	r.busy = false
+	r.busy, r.space = false, nil
 	defer r.wake()
 	if err == nil {
 		err = r.in.fed(r.n, r.fd, r.lost)
@@ -98,16 +111,11 @@ func (r *receiver) recv(fd uintptr) bool {
 		r.space = r.in.framer.Space()
 		r.mu.Unlock()
 	}
-	found := r.try(fd)
-	if !found {
-		if r.nowait {
-			return true
-		}
-		for n := r.spin.tries(); n > 0 && !found; n-- {
-			found = r.try(fd)
-		}
+	if r.try(fd) || r.nowait {
+		return true
 	}
-	if r.spin.done(found); found {
+	r.spin.until(func() bool { return r.try(fd) }, r.stopped)
+	if !again(r.serr) {
 		return true
 	}
 	r.mu.Lock()
@@ -121,6 +129,16 @@ func (r *receiver) recv(fd uintptr) bool {
 func (r *receiver) try(fd uintptr) bool {
 	r.n, r.fd, r.lost, r.serr = receive(int(fd), r.space, r.in.c.cfg.AllowFDPass)
 	return !again(r.serr)
+}
+
+// stopped reports whether the Conn was closed or nobody waits any more.
+func (r *receiver) stopped(now time.Time) bool {
+	select {
+	case <-r.done:
+		return true
+	default:
+		return r.deadline.over(now)
+	}
 }
 
 // close ends the direction. Whoever has the turn discards what has arrived.
@@ -139,8 +157,16 @@ func (r *receiver) close() {
 // loop's body must close each message.
 func (c *Conn) All(ctx context.Context) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
-		for {
-			m, err := c.Receive(ctx)
+		for endless := ctx.Done() == nil; ; {
+			var m Message
+			var ok bool
+			var err error
+			if endless { // no need to ask ctx each time
+				m, ok = c.r.next()
+			}
+			if !ok {
+				m, err = c.Receive(ctx)
+			}
 			if err == io.EOF || !yield(m, err) || err != nil {
 				return
 			}

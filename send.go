@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"time"
 
@@ -19,6 +20,8 @@ type sender struct {
 	inflight bool      // a system call reads the queue's memory right now
 	landed   sync.Cond // it does not any more
 	broken   uint64    // with err set: up to where the queue was written before
+
+	crowd crowd
 
 	bufs [][]byte // for the one that has the turn
 }
@@ -102,11 +105,12 @@ func (c *Conn) Queue(h Header, f *os.File, data ...[]byte) error {
 	h = c.own(h)
 	w := &c.w
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.err != nil {
-		return w.err
+	err := w.err
+	if err == nil {
+		err = w.out.compose(h, f, true, data)
 	}
-	return w.out.compose(h, f, true, data)
+	w.mu.Unlock() // without the cost of a defer
+	return err
 }
 
 // queueBuffer is what Builder.Commit calls.
@@ -155,9 +159,15 @@ func (w *sender) sent(end uint64) bool {
 // to the stream offset end. w.mu is held, but not while it waits.
 func (w *sender) flush(ctx context.Context, end uint64) error {
 	pause := time.Millisecond
+	gathered := false
 	for !w.sent(end) {
 		if w.err != nil {
 			return w.err
+		}
+		if w.crowd.met(w.busy); !gathered && w.crowd > 0 {
+			gathered = true
+			w.gather()
+			continue
 		}
 		if w.busy {
 			if err := w.sleep(ctx); err != nil {
@@ -184,6 +194,16 @@ func (w *sender) flush(ctx context.Context, end uint64) error {
 		}
 	}
 	return nil
+}
+
+// gather lets other goroutines queue their messages, so that one system call
+// takes them all along.
+func (w *sender) gather() {
+	end := w.out.q.End()
+	w.mu.Unlock()
+	runtime.Gosched()
+	w.mu.Lock()
+	w.crowd.met(w.out.q.End() != end)
 }
 
 // write makes one system call. What others have queued meanwhile goes along.
