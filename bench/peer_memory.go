@@ -1,0 +1,113 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"time"
+
+	"example.org/imsg"
+	"golang.org/x/sys/unix"
+)
+
+// An idleConn is a Conn and the bare descriptor of its other side.
+type idleConn struct {
+	*imsg.Conn
+	far int
+}
+
+// connIdle returns the memory of n Conns that have sent and received a message
+// of 16 KiB and then have waited in vain.
+func connIdle(n int) (int64, error) {
+	const group = 250 // so many wait at a time
+	trial, conns := make([]idleConn, group), make([]idleConn, n)
+	if err := use(trial); err != nil { // the goroutines leave memory behind
+		return 0, err
+	}
+	for _, c := range trial {
+		c.Close()
+		unix.Close(c.far)
+	}
+	before := memory()
+	for rest := conns; len(rest) > 0; rest = rest[min(group, len(rest)):] {
+		if err := use(rest[:min(group, len(rest))]); err != nil {
+			return 0, err
+		}
+	}
+	used := memory() - before
+	runtime.KeepAlive(conns)
+	return used, nil
+}
+
+// memory returns the bytes that the heap and the stacks take when a few runs of
+// the garbage collector find nothing more: what is kept for a while goes then.
+func memory() (least int64) {
+	for same := 0; same < 5; same++ {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		if n := int64(m.HeapInuse + m.StackInuse); least == 0 || n < least {
+			least, same = n, 0
+		}
+	}
+	return least
+}
+
+// use opens Conns, moves a message each way, and lets them become idle.
+func use(conns []idleConn) error {
+	payload, buf := make([]byte, maxMessage-imsg.HeaderSize), make([]byte, maxMessage)
+	for i := range conns {
+		fds, err := socketpair()
+		if err != nil {
+			return err
+		}
+		c, err := imsg.NewConn(fds[0], nil)
+		if err != nil {
+			return err
+		}
+		conns[i] = idleConn{c, fds[1]}
+		if err := conns[i].thereAndBack(payload, buf); err != nil {
+			return err
+		}
+		if err := c.SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+			return err
+		}
+	}
+	errs := make(chan error)
+	for _, c := range conns {
+		go func() {
+			_, err := c.Receive(background)
+			errs <- err
+		}()
+	}
+	var failed error
+	for range conns {
+		if err := <-errs; !errors.Is(err, os.ErrDeadlineExceeded) {
+			failed = fmt.Errorf("an idle Conn's Receive: %w", err)
+		}
+	}
+	return failed
+}
+
+// thereAndBack sends a message whose bytes come back.
+func (c idleConn) thereAndBack(payload, buf []byte) error {
+	if err := c.Send(background, imsg.Header{Type: typeData}, nil, payload); err != nil {
+		return err
+	}
+	for p := buf; len(p) > 0; {
+		n, err := unix.Read(c.far, p)
+		if err != nil {
+			return err
+		}
+		p = p[n:]
+	}
+	if _, err := unix.Write(c.far, buf); err != nil {
+		return err
+	}
+	m, err := c.Receive(background)
+	if err != nil {
+		return err
+	}
+	return m.Close()
+}
