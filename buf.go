@@ -54,13 +54,13 @@ func (b *Buf) ReadSocket() error {
 	if n := b.in.framer.Pending(); n >= b.cfg.MaxPendingBytes {
 		return opError("receive", 0, b.in.full(n))
 	}
-	n, fd, lost, err := receive(b.fd, b.in.framer.Space(), b.cfg.AllowFDPass)
+	err := b.in.receive(b.fd, b.in.framer.Space())
 	if again(err) {
 		b.in.framer.Idle()
 		return nil
 	}
 	if err == nil {
-		err = b.in.fed(n, fd, lost)
+		err = b.in.fed()
 	}
 	b.rerr = receiveError(err)
 	return b.rerr

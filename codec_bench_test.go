@@ -26,7 +26,7 @@ func BenchmarkDecode(b *testing.B) {
 			for i := 0; i < b.N; i += count {
 				for p := stream; len(p) > 0; {
 					k := copy(in.framer.Space(), p)
-					if err := in.fed(k, -1, false); err != nil {
+					if err := in.framer.Fed(k, -1, false); err != nil {
 						b.Fatal(err)
 					}
 					p = p[k:]

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"example.org/imsg/ibuf"
+	"example.org/imsg/internal/unixmsg"
 )
 
 // An input is the receiving half of a channel without its socket: bytes and
@@ -12,6 +13,12 @@ type input struct {
 	framer ibuf.Framer
 	c      *codec
 	count  Counters
+
+	// What the last system call brought. While files come, each in a part of
+	// its own, one call is for many parts.
+	got  []unixmsg.Part
+	one  [1]unixmsg.Part
+	many []unixmsg.Part
 }
 
 func (in *input) init(c *codec) {
@@ -55,19 +62,33 @@ func (in *input) other(hdr []byte, limit int) (n int, file bool) {
 	return n, file
 }
 
-// fed passes on what one system call delivered.
-func (in *input) fed(n, fd int, lost bool) error {
-	if n > 0 {
-		in.count.Calls++
-		in.count.Bytes += uint64(n)
+// receive makes one system call, which puts bytes into space.
+func (in *input) receive(fd int, space []byte) error {
+	parts := in.one[:]
+	if in.c.cfg.AllowFDPass && len(in.got) > 0 && in.got[0].File >= 0 {
+		if in.many == nil {
+			in.many = make([]unixmsg.Part, unixmsg.MaxParts)
+		}
+		parts = in.many
 	}
-	if err := in.framer.Fed(n, fd, lost); err != nil {
-		return err
+	n, err := receive(fd, space, parts, in.c.cfg.AllowFDPass)
+	if err == nil {
+		in.got = parts[:n]
 	}
-	if n == 0 {
+	return err
+}
+
+// fed passes on what receive got.
+func (in *input) fed() (err error) {
+	for _, p := range in.got {
+		in.count.Bytes += uint64(p.N)
+		err = in.framer.FedPart(int(p.N), int(p.File), p.Lost, p.Full)
+	}
+	if err == nil && in.got[0].N == 0 {
 		return in.framer.EOF()
 	}
-	return nil
+	in.count.Calls++
+	return err
 }
 
 // next returns the oldest message that is complete.

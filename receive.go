@@ -13,11 +13,7 @@ type receiver struct {
 	half
 	in input
 
-	// For the one that has the turn: where the system call puts bytes, and
-	// what it brought.
-	space []byte
-	n, fd int
-	lost  bool
+	space []byte // for the one that has the turn: where the system call puts bytes
 	spin  spinner
 }
 
@@ -89,7 +85,7 @@ func (r *receiver) read(ctx context.Context) error {
 	r.busy, r.space = false, nil
 	defer r.wake()
 	if err == nil {
-		err = r.in.fed(r.n, r.fd, r.lost)
+		err = r.in.fed()
 	}
 	switch {
 	case r.err != nil: // closed meanwhile
@@ -127,7 +123,7 @@ func (r *receiver) recv(fd uintptr) bool {
 
 // try makes one system call and reports whether it had an outcome.
 func (r *receiver) try(fd uintptr) bool {
-	r.n, r.fd, r.lost, r.serr = receive(int(fd), r.space, r.in.c.cfg.AllowFDPass)
+	r.serr = r.in.receive(int(fd), r.space)
 	return !again(r.serr)
 }
 

@@ -12,14 +12,16 @@ import (
 // piece for many messages, so more would not help.
 const maxGather = 64
 
-// receive makes one system call. Without file passing it is a plain read: the
-// kernel then closes files that come unasked.
-func receive(fd int, p []byte, files bool) (n, file int, lost bool, err error) {
+// receive makes one system call and returns how many of the parts have come.
+// Without file passing it is a plain read: the kernel then closes files that
+// come unasked.
+func receive(fd int, p []byte, parts []unixmsg.Part, files bool) (int, error) {
 	if files {
-		return unixmsg.Recv(fd, p)
+		return unixmsg.RecvMany(fd, p, parts)
 	}
-	n, err = unixmsg.Read(fd, p)
-	return n, -1, false, err
+	n, err := unixmsg.Read(fd, p)
+	parts[0] = unixmsg.Part{N: int32(n), File: -1}
+	return 1, err
 }
 
 // transmit makes one system call. The file is held open during the call.

@@ -109,7 +109,14 @@ func (f *Framer) chunk(size int) *chunk {
 // Every message that is complete now can be had from Next, even when Fed
 // returns an error; after an error the stream is over and Fed repeats it.
 func (f *Framer) Fed(n, fd int, lost bool) error {
-	f.arrived(n, fd, lost)
+	return f.FedPart(n, fd, lost, f.cur != nil && f.cur.w+n == len(f.cur.buf))
+}
+
+// FedPart is Fed for one of several receives that filled the memory one behind
+// the other. full says that this one had no room for more: what the next one
+// brings may have been sent together with its descriptor.
+func (f *Framer) FedPart(n, fd int, lost, full bool) error {
+	f.arrived(n, fd, lost, full)
 	if f.err != nil {
 		return f.end(f.err)
 	}

@@ -16,14 +16,13 @@ type heldFile struct {
 const openEnd = 1<<64 - 1
 
 // arrived notes the descriptor that came with the next n bytes.
-func (f *Framer) arrived(n, fd int, lost bool) {
+func (f *Framer) arrived(n, fd int, lost, full bool) {
 	if fd < 0 && !lost && len(f.files) == 0 {
 		return
 	}
-	beg, full := f.off, false
+	beg := f.off
 	if c := f.cur; c != nil {
 		beg += uint64(c.w - c.r)
-		full = c.w+n == len(c.buf)
 	}
 	end := beg + uint64(n)
 	if full {

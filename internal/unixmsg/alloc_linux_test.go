@@ -26,6 +26,7 @@ func TestAllocs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	large, parts := make([]byte, 4<<10), make([]Part, MaxParts)
 	write := func(bufs [][]byte) func() {
 		return func() {
 			_, err := Write(a, bufs)
@@ -70,6 +71,20 @@ func TestAllocs(t *testing.T) {
 		{"Recv would block", func() {
 			if _, _, _, err := Recv(b, p); err != syscall.EAGAIN {
 				t.Fatal(err)
+			}
+		}},
+		{"RecvMany", func() {
+			for range 3 {
+				if _, err := Send(a, one, a); err != nil {
+					t.Fatal(err)
+				}
+			}
+			n, err := RecvMany(b, large, parts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, part := range parts[:n] {
+				unix.Close(int(part.File))
 			}
 		}},
 		{"Poll", func() {

@@ -1,0 +1,6 @@
+//go:build unix && !aix && !linux
+
+package unixmsg
+
+// RecvMany is Recv: there is one part. Compiled, not run.
+func RecvMany(fd int, p []byte, parts []Part) (int, error) { return recvOne(fd, p, parts) }
