@@ -79,7 +79,7 @@ func fuzzPiece(s byte) int {
 
 // FuzzFramer feeds a stream in the pieces that the script says, with files,
 // and compares with a model that sees the stream whole. Messages are taken and
-// closed late or at once. Every descriptor must end up on one message or be
+// closed late or at once, and pieces come in parts. Every descriptor must end up on one message or be
 // closed, once.
 func FuzzFramer(f *testing.F) {
 	f.Add([]byte{1, 4, 1}, []byte{9, 9}, []byte{0x83, 2, 3, 0x81, 31}, uint8(0))
@@ -87,9 +87,12 @@ func FuzzFramer(f *testing.F) {
 	f.Add([]byte{20, 254, 14, 15}, []byte{}, []byte{0x60 | 30, 0x40 | 20, 0x40 | 20, 0x40 | 20, 0x40 | 20, 0x40 | 25, 31}, uint8(4))
 	f.Add([]byte{}, []byte{0, 0, 0}, []byte{0x83}, uint8(0))
 	f.Add([]byte{}, []byte{255, 255, 1, 0}, []byte{0x81, 0xff}, uint8(1))
+	f.Add([]byte{1, 5, 1, 7, 1}, []byte{}, []byte{0x84, 3, 0x86, 9, 0x9f, 31}, uint8(140))
+	f.Add([]byte{1, 5, 1, 7, 1}, []byte{}, []byte{0x84, 3, 0x86, 9, 0x9f, 31}, uint8(145))
 	f.Fuzz(func(t *testing.T, msgs, raw, script []byte, hold uint8) {
 		stream := fuzzStream(msgs, raw)
 		fr, closed := newTestFramer(int(hold % 20))
+		parts := hold >= 128 // what one read delivers came in two
 		var files []heldFile
 		var got []wantMsg
 		var open []Frame
@@ -122,9 +125,22 @@ func FuzzFramer(f *testing.F) {
 			} else if s&0x60 == 0x60 {
 				lost = true
 			}
+			if parts && n > 1 { // the first half by itself
+				full := s&2 != 0
+				files = modelArrived(files, n/2, fd, lost, uint64(fedTo), full)
+				if ferr = fr.FedPart(n/2, fd, lost, full); ferr != nil {
+					break
+				}
+				p, fedTo, n = p[n/2:], fedTo+n/2, n-n/2
+				fd, lost = -1, false
+				if s&4 != 0 {
+					fd = nextFD
+					nextFD++
+				}
+			}
 			full := n == len(p)
 			files = modelArrived(files, n, fd, lost, uint64(fedTo), full)
-			if ferr = fr.Fed(n, fd, lost); ferr != nil {
+			if ferr = fr.FedPart(n, fd, lost, full); ferr != nil {
 				break
 			}
 			fedTo += n
