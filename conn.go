@@ -1,6 +1,7 @@
 package imsg
 
 import (
+	"errors"
 	"net"
 	"os"
 	"sync/atomic"
@@ -48,13 +49,17 @@ func NewConn(fd int, cfg *Config) (*Conn, error) {
 
 // FileConn is NewConn for a duplicate of f's descriptor, as net.FileConn: f
 // stays the caller's and can be closed. The duplicate shares f's blocking
-// mode, which becomes non-blocking.
+// mode, which becomes non-blocking. A closed f is os.ErrClosed.
 func FileConn(f *os.File, cfg *Config) (*Conn, error) {
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return nil, opError("open", 0, err)
 	}
-	return dupConn(raw, cfg)
+	c, err := dupConn(raw, cfg)
+	if errors.Is(err, net.ErrClosed) {
+		err = opError("open", 0, os.ErrClosed) // what a file's own methods say
+	}
+	return c, err
 }
 
 // dupConn makes a Conn of a duplicate of raw's descriptor.
