@@ -29,9 +29,13 @@ func (f *Framer) arrived(n, fd int, lost, full bool) {
 		end = openEnd
 	}
 	if last := len(f.files) - 1; last >= 0 && f.files[last].end == openEnd {
-		f.files[last].end = end
-		if lost { // its own message may begin here: keep them apart
+		switch {
+		case lost: // its own message may begin here: keep them apart
 			f.files[last].end = beg
+		case fd >= 0: // a receive ends with the bytes of one file
+			f.files[last].end = beg + uint64(n)
+		default:
+			f.files[last].end = end
 		}
 	}
 	if fd >= 0 || lost {

@@ -51,6 +51,8 @@ func modelArrived(files []heldFile, n, fd int, lost bool, beg uint64, full bool)
 		files[last].end = end
 		if lost {
 			files[last].end = beg
+		} else if fd >= 0 {
+			files[last].end = beg + uint64(n)
 		}
 	}
 	if fd >= 0 || lost {
