@@ -58,9 +58,9 @@ func control(file *os.File, f func(fd uintptr)) error {
 func again(err error) bool { return err == syscall.EAGAIN }
 
 // later reports whether err goes away by itself, without a sign from the
-// socket: too many files in flight, or no memory for now.
+// socket: too many files in flight (EMFILE on OpenBSD), or no memory for now.
 func later(err error) bool {
-	return errors.Is(err, syscall.ETOOMANYREFS) || errors.Is(err, syscall.ENOBUFS)
+	return errors.Is(err, syscall.ETOOMANYREFS) || errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENOBUFS)
 }
 
 // Cred is what the kernel knows about the process at the other end.
