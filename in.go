@@ -19,6 +19,7 @@ type input struct {
 	got  []unixmsg.Part
 	one  [1]unixmsg.Part
 	many []unixmsg.Part
+	last error // how the stream ends, behind what is still to come
 }
 
 func (in *input) init(c *codec) {
@@ -72,8 +73,12 @@ func (in *input) receive(fd int, space []byte) error {
 		parts = in.many
 	}
 	n, err := receive(fd, space, parts, in.c.cfg.AllowFDPass)
-	if err == nil {
+	if n > 0 {
 		in.got = parts[:n]
+		if err != nil {
+			in.last = err
+		}
+		return nil
 	}
 	return err
 }
@@ -85,7 +90,10 @@ func (in *input) fed() (err error) {
 		err = in.framer.FedPart(int(p.N), int(p.File), p.Lost, p.Full)
 	}
 	if err == nil && in.got[0].N == 0 {
-		return in.framer.EOF()
+		if err = in.framer.EOF(); in.last != nil {
+			err = in.last
+		}
+		return err
 	}
 	in.count.Calls++
 	return err

@@ -20,8 +20,11 @@ func receive(fd int, p []byte, parts []unixmsg.Part, files bool) (int, error) {
 		return unixmsg.RecvMany(fd, p, parts)
 	}
 	n, err := unixmsg.Read(fd, p)
+	if err != nil {
+		return 0, err
+	}
 	parts[0] = unixmsg.Part{N: int32(n), File: -1}
-	return 1, err
+	return 1, nil
 }
 
 // transmit makes one system call. The file is held open during the call.

@@ -1,4 +1,4 @@
-//go:build dragonfly || freebsd || linux
+//go:build dragonfly || freebsd || (linux && !imsgfault)
 
 package unixmsg
 

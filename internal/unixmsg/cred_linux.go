@@ -15,7 +15,7 @@ import (
 //
 // The error is an *os.SyscallError: ENOTCONN if there is no peer.
 func PeerCred(fd int) (pid int, uid, gid uint32, err error) {
-	c, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	c, err := sysPeerCred(fd)
 	if err != nil {
 		return 0, 0, 0, fail("getsockopt", err)
 	}

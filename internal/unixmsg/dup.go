@@ -10,7 +10,7 @@ import "golang.org/x/sys/unix"
 // blocking mode is shared by both, and by every other holder of the file.
 func Dup(fd int) (int, error) {
 	for {
-		n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+		n, err := sysFcntl(fd, unix.F_DUPFD_CLOEXEC, 3)
 		if err == unix.EINTR {
 			continue
 		}

@@ -11,7 +11,7 @@ func Pair(nonblock bool) (a, b int, err error) {
 	if nonblock {
 		typ |= unix.SOCK_NONBLOCK
 	}
-	fds, err := unix.Socketpair(unix.AF_UNIX, typ, 0)
+	fds, err := sysSocketpair(unix.AF_UNIX, typ, 0)
 	if err != nil {
 		return -1, -1, fail("socketpair", err)
 	}

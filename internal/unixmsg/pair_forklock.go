@@ -12,7 +12,7 @@ import (
 // non-blocking if nonblock is set. Both belong to the caller. Compiled, not run.
 func Pair(nonblock bool) (a, b int, err error) {
 	syscall.ForkLock.RLock()
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	fds, err := sysSocketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	if err == nil {
 		unix.CloseOnExec(fds[0])
 		unix.CloseOnExec(fds[1])

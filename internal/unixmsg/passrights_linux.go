@@ -16,7 +16,7 @@ func SetPassRights(fd int, on bool) error {
 	if on {
 		value = 1
 	}
-	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSRIGHTS, value)
+	err := sysPassRights(fd, value)
 	if err == unix.ENOPROTOOPT || err == unix.EINVAL {
 		return errors.ErrUnsupported
 	}

@@ -29,7 +29,7 @@ func Poll(fd int, write bool, timeoutMillis int) error {
 	}
 	fds := [1]unix.PollFd{{Fd: int32(fd), Events: events}}
 	for {
-		n, err := unix.Poll(fds[:], timeoutMillis)
+		n, err := sysPoll(fds[:], timeoutMillis)
 		switch {
 		case err == unix.EINTR || err == unix.EAGAIN:
 			if timeoutMillis > 0 {

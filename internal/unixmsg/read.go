@@ -16,7 +16,7 @@ func Read(fd int, p []byte) (int, error) {
 		return 0, fail("read", unix.EINVAL)
 	}
 	for {
-		n, err := unix.Read(fd, p)
+		n, err := sysRead(fd, p)
 		if err == unix.EINTR {
 			continue
 		}

@@ -7,7 +7,7 @@ import "golang.org/x/sys/unix"
 func recv(fd int, p []byte) (n, file int, lost bool, err error) {
 	var c control
 	b := c.bytes()
-	n, size, flags, errno := recvmsg(fd, p, b, unix.MSG_CMSG_CLOEXEC)
+	n, size, flags, errno := sysRecv(fd, p, b, unix.MSG_CMSG_CLOEXEC)
 	if errno != 0 {
 		return 0, -1, false, errno
 	}

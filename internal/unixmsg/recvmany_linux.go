@@ -21,7 +21,8 @@ type mmsghdr struct {
 // of p, and the others share the rest; where that is too little for a message,
 // there is one part, which may fill p. The end of the stream is one part
 // without bytes. The files belong to the caller, and fd and the errors are as
-// with Recv.
+// with Recv. An error together with a part is how the stream ends, behind what
+// is still to be received.
 func RecvMany(fd int, p []byte, parts []Part) (int, error) {
 	k := min(len(parts), MaxParts)
 	room := len(p) / 2 / max(k-1, 1)
@@ -44,13 +45,19 @@ func RecvMany(fd int, p []byte, parts []Part) (int, error) {
 		msgs[i].hdr.Control = (*byte)(unsafe.Pointer(&controls[i]))
 		msgs[i].hdr.SetControllen(len(controls[i].bytes()))
 	}
-	n, errno := recvmmsg(fd, msgs[:k])
+	n, errno := sysRecvMany(fd, msgs[:k])
 	switch errno {
 	case 0:
+	case unix.EAGAIN:
+		return 0, fail("recvmmsg", errno)
 	case unix.EINTR, unix.ENOSYS:
 		return recvOne(fd, p, parts)
 	default:
-		return 0, fail("recvmmsg", errno)
+		// recvmmsg tells first, and once, what recvmsg tells behind the last byte.
+		if n, err := recvOne(fd, p, parts); err != nil {
+			return n, err
+		}
+		return 1, fail("recvmmsg", errno)
 	}
 	used, w := 0, 0 // parts, and their bytes at the beginning of p
 	eof := false

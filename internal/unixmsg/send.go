@@ -34,7 +34,7 @@ func Send(fd int, bufs [][]byte, file int) (int, error) {
 	}
 	raceSending()
 	for {
-		n, err := sendmsg(fd, bufs, rights)
+		n, err := sysSend(fd, bufs, rights)
 		if err == unix.EINTR {
 			continue
 		}

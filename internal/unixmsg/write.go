@@ -28,9 +28,9 @@ func Write(fd int, bufs [][]byte) (int, error) {
 		call := writevCall
 		if len(bufs) == 1 {
 			call = "write"
-			n, err = unix.Write(fd, bufs[0])
+			n, err = sysWrite(fd, bufs[0])
 		} else {
-			n, err = writev(fd, bufs)
+			n, err = sysWritev(fd, bufs)
 		}
 		if err == unix.EINTR {
 			continue
