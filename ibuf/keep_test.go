@@ -22,7 +22,7 @@ func collected[T any](p func() weak.Pointer[T]) bool {
 func TestKeep(t *testing.T) {
 	type thing struct {
 		kept
-		b [64]byte
+		_ [64]byte
 	}
 	p := new(thing)
 	w := keep(p, &p.kept)
