@@ -104,7 +104,7 @@ func (w *modelWorld) keep(m *modelOut) {
 	}
 }
 
-// refuses is why e must refuse m, whatever is queued.
+// refuses says why e must refuse m, whatever is queued.
 func (e *modelEnd) refuses(m *modelOut) (why []error) {
 	if len(m.payload) > e.rx.limit-imsg.HeaderSize {
 		why = append(why, imsg.ErrTooLarge)

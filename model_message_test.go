@@ -38,7 +38,7 @@ func (m modelMsg) check() {
 	}
 }
 
-// read is one of the ways to read n bytes of the payload.
+// readMessage is one of the ways to read n bytes of the payload.
 func (w *modelWorld) readMessage(m modelMsg, o modelOp) {
 	rest := m.r.payload[m.r.pos:]
 	var want error

@@ -179,7 +179,7 @@ const (
 	modelUnder // one less
 )
 
-// String prints the operation for people; modelOp's %#v is for programs.
+// String prints the operation for people.
 func (o modelOp) String() string {
 	info := &modelOps[o.code]
 	var args []string
