@@ -47,10 +47,10 @@ func newFaultConn(w *faultWorld, fd int, cfg *imsg.Config, deadline bool) *fault
 		w.fatalf("%v", err)
 	}
 	if deadline {
-		c.SetDeadline(time.Now().Add(bound))
+		c.SetDeadline(time.Now().Add(3 * bound))
 		return &faultConn{c, context.Background(), func() {}}
 	}
-	ctx, stop := context.WithTimeout(context.Background(), bound)
+	ctx, stop := context.WithTimeout(context.Background(), 3*bound)
 	return &faultConn{c, ctx, stop}
 }
 

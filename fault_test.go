@@ -107,7 +107,7 @@ func (c faultCase) try(t *testing.T, planners []faultPlanner) (sum faultCount) {
 	debug.SetTraceback("all") // for the panic below
 	w := newFaultWorld(t)
 	try := func(p faultPlan) {
-		hang := time.AfterFunc(2*bound, func() { panic(fmt.Sprintf("%s hangs with -imsg.plan '%v'", t.Name(), p)) })
+		hang := time.AfterFunc(4*bound, func() { panic(fmt.Sprintf("%s hangs with -imsg.plan '%v'", t.Name(), p)) })
 		defer hang.Stop()
 		w.begin(p)
 		sum.add(c.run(w))

@@ -214,7 +214,8 @@ func (w *faultWorld) fatalf(format string, args ...any) {
 			fmt.Fprintf(&b, ", files: %d, dropped %d", e.r.Files, e.r.Dropped)
 		}
 	}
-	w.t.Fatalf("%s\ngo test -tags imsgfault -run '%s' -imsg.plan '%v' .%s", fmt.Sprintf(format, args...), w.t.Name(), w.plan, b.String())
+	only := "^" + strings.ReplaceAll(w.t.Name(), "/", "$/^") + "$"
+	w.t.Fatalf("%s\ngo test -tags imsgfault -run '%s' -imsg.plan '%v' .%s", fmt.Sprintf(format, args...), only, w.plan, b.String())
 }
 
 // faultOpenFiles counts this process's descriptors.
