@@ -152,8 +152,10 @@ func (b *Buf) WriteSocket() error {
 }
 
 // Flush writes until nothing is queued. It waits in poll(2) while the socket
-// takes nothing: for ever, if the peer never reads. It corresponds to
-// imsgbuf_flush, but does not spin.
+// takes nothing: for ever, if the peer never reads. Errors are those of
+// WriteSocket, and those of poll, which are not final: nothing was discarded,
+// and Flush can be called again. It corresponds to imsgbuf_flush, but does not
+// spin.
 func (b *Buf) Flush() error {
 	for pause := time.Millisecond; b.QueueLen() > 0 || b.werr != nil; {
 		err := b.write()

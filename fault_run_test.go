@@ -3,12 +3,8 @@
 package imsg_test
 
 import (
-	"bytes"
-	"errors"
-	"io"
 	"os"
 	"strings"
-	"syscall"
 
 	"example.org/imsg"
 	"golang.org/x/sys/unix"
@@ -165,101 +161,6 @@ func faultMessagesIn(ms []faultMsg, bytes int) (whole int, torn bool) {
 	return whole, bytes > 0
 }
 
-// receive receives n messages of the peer.
-func (r *faultRun) receive(s *faultSide, n int) {
-	for range n {
-		if r.over {
-			return
-		}
-		r.next(s)
-	}
-}
-
-func (r *faultRun) next(s *faultSide) {
-	m, err := s.faultParty.next()
-	if err != nil {
-		r.failed(s, err)
-		return
-	}
-	if s.got == len(s.peer.sent) {
-		r.w.fatalf("a message of type %d that nobody sent", m.Type())
-	}
-	r.check(s, m, s.peer.sent[s.got])
-	s.got++
-}
-
-// failed looks at an error that an injected fault must have caused.
-func (r *faultRun) failed(s *faultSide, err error) {
-	r.reset(s, s.end.receive)
-	faultCheckError(r.w, err, s.end.receive)
-	if whole, _ := faultMessagesIn(s.peer.sent, s.end.received); s.got != whole {
-		r.w.fatalf("%d messages, but %d had arrived before %v", s.got, whole, err)
-	}
-	if _, again := s.faultParty.next(); again != err {
-		r.w.fatalf("first %v, then %v", err, again)
-	}
-	s.recvErr, r.over = err, true
-}
-
-// reset fails the run if a reset is not the peer's fault: only one who is gone
-// and has not read everything makes one.
-func (r *faultRun) reset(s *faultSide, stop faultStop) {
-	if stop.real && (!s.peer.closed || s.peer.got == len(s.sent)) {
-		r.w.fatalf("nobody has made this fail: %v", stop.errno)
-	}
-}
-
-// check compares a message with what was sent, and takes its file, or leaves it.
-func (r *faultRun) check(s *faultSide, m imsg.Message, want faultMsg) {
-	if m.Type() != want.typ || m.ID() != want.typ+7 || !bytes.Equal(m.Bytes(), want.payload()) {
-		r.w.fatalf("message of type %d with %d bytes, want type %d with %d bytes of its pattern", m.Type(), m.Len(), want.typ, want.size)
-	}
-	err := m.FileErr()
-	switch {
-	case want.pipe == nil:
-		if m.HasFile() || err != nil {
-			r.w.fatalf("message %d was sent without a file: %v, %v", want.typ, m.HasFile(), err)
-		}
-	case err != nil:
-		if !errors.Is(err, imsg.ErrFileLost) || m.HasFile() || m.TakeFD() != -1 {
-			r.w.fatalf("message %d: %v", want.typ, err)
-		}
-		s.lost++
-		r.count.lost++
-	case !m.HasFile():
-		r.w.fatalf("message %d has no file and does not say why", want.typ)
-	default:
-		r.take(m, want.pipe)
-		r.count.delivered++
-	}
-	if err := m.Close(); err != nil {
-		r.w.fatalf("close of message %d: %v", want.typ, err)
-	}
-}
-
-func (r *faultRun) take(m imsg.Message, p *faultPipe) {
-	switch m.Type() % 3 {
-	case 0: // leave it to Close
-	case 1:
-		fd := m.TakeFD()
-		p.isIt(r.w, fd)
-		if err := unix.Close(fd); err != nil {
-			r.w.fatalf("%v", err)
-		}
-	case 2:
-		f := m.TakeFile()
-		if st, err := f.Stat(); err != nil || st.Sys().(*syscall.Stat_t).Ino != p.inode {
-			r.w.fatalf("message %d has another one's file, or %v", m.Type(), err)
-		}
-		if err := f.Close(); err != nil {
-			r.w.fatalf("%v", err)
-		}
-	}
-	if m.HasFile() != (m.Type()%3 == 0) {
-		r.w.fatalf("message %d after its file was taken: %v", m.Type(), m.HasFile())
-	}
-}
-
 // cred asks who the peer is.
 func (r *faultRun) cred(s *faultSide) {
 	if r.over {
@@ -272,90 +173,5 @@ func (r *faultRun) cred(s *faultSide) {
 	}
 	if err != nil && !strings.Contains(r.w.plan.String(), " ") || err == nil && c.PID != os.Getpid() {
 		r.w.fatalf("%+v, %v", c, err)
-	}
-}
-
-// close closes a side, with whatever it holds.
-func (r *faultRun) close(s *faultSide) {
-	if r.over || s.closed {
-		return
-	}
-	r.shut(s)
-}
-
-func (r *faultRun) shut(s *faultSide) {
-	stats, dead := s.stats(), s.sendErr != nil
-	sent, _ := s.delivered()
-	if n := stats.Sent; n.Bytes != uint64(s.end.sent) || !dead && n.Messages != uint64(sent) {
-		r.w.fatalf("counters %+v, but %d bytes and %d messages were sent", n, s.end.sent, sent)
-	}
-	if n := stats.Received; n.Bytes != uint64(s.end.received) || n.Messages != uint64(s.got) {
-		r.w.fatalf("counters %+v, but %d bytes and %d messages were received", n, s.end.received, s.got)
-	}
-	if err := s.faultParty.close(); err != nil {
-		r.w.fatalf("close: %v", err)
-	}
-	s.closed = true
-}
-
-// finish brings what still works to its end: what was queued is sent, what was
-// sent is received, one side closes and the other sees it. Then everything is
-// faultCounted.
-func (r *faultRun) finish() faultCount {
-	for _, s := range []*faultSide{r.a, r.b} {
-		if !s.closed && s.sendErr == nil && !s.peer.closed {
-			r.flushed(s, s.faultParty.flush())
-		}
-	}
-	for _, s := range []*faultSide{r.a, r.b} {
-		for want, _ := s.peer.delivered(); !s.closed && s.recvErr == nil && s.got < want; {
-			r.next(s)
-		}
-	}
-	for _, s := range []*faultSide{r.a, r.b} {
-		if !s.closed {
-			r.shut(s)
-		}
-		if !s.peer.closed && s.peer.recvErr == nil {
-			r.drain(s.peer)
-		}
-	}
-	for _, s := range []*faultSide{r.a, r.b} {
-		r.count.sent += len(s.sent)
-		r.count.got += s.got
-		// A file may come before its message, or be lost with the rest of it.
-		if all := s.got == len(s.peer.sent); s.lost > s.end.lost || all && s.lost < s.end.lost {
-			r.w.fatalf("%d files were lost, %d messages say so", s.end.lost, s.lost)
-		}
-	}
-	for _, p := range r.pipes {
-		p.end(r.w)
-	}
-	r.count.ended = r.count.in - r.count.delivered - r.count.lost
-	r.count.runs, r.count.calls, r.count.hit = 1, r.w.calls, r.w.hit
-	return r.count
-}
-
-// drain receives the end of the stream.
-func (r *faultRun) drain(s *faultSide) {
-	_, torn := s.peer.delivered()
-	m, err := s.faultParty.next()
-	switch {
-	case err == nil:
-		r.w.fatalf("a message of type %d behind the last one", m.Type())
-	case s.end.receive.errno != 0:
-		r.failed(s, err)
-	case s.end.late.errno != 0:
-		r.reset(s, s.end.late)
-		faultCheckError(r.w, err, s.end.late)
-	case torn:
-		if op := (*imsg.OpError)(nil); !errors.Is(err, io.ErrUnexpectedEOF) || !errors.As(err, &op) {
-			r.w.fatalf("the end inside a message: %v", err)
-		}
-	case err != io.EOF:
-		r.w.fatalf("the end between messages: %v", err)
-	}
-	if _, again := s.faultParty.next(); again != err {
-		r.w.fatalf("first %v, then %v", err, again)
 	}
 }

@@ -48,8 +48,8 @@ type faultEnd struct {
 }
 
 // A faultStop is a failure that ends one direction: a call and what it said. Of
-// recvmmsg it is only heard when the stream ends: the kernel makes it tell of a
-// reset before what has arrived, and recvmsg behind it.
+// recvmmsg only a reset is one, and it is heard when the stream ends: the kernel
+// makes recvmmsg tell of it before what has arrived, and recvmsg behind it.
 type faultStop struct {
 	call  string
 	errno unix.Errno
@@ -157,6 +157,9 @@ func faultSends(c unixmsg.Call) bool {
 
 // faultPasses reports whether nobody must notice that a call failed with errno.
 func faultPasses(c unixmsg.Call, errno unix.Errno) bool {
+	if c.Name == "recvmmsg" {
+		return errno != unix.ECONNRESET // recvmsg is asked instead
+	}
 	switch errno {
 	case unix.EINTR:
 		return c.Name != "socketpair" && c.Name != "getsockopt" // they never wait

@@ -21,6 +21,7 @@ import (
 type controlled struct {
 	t    *testing.T
 	name string
+	pid  int
 	c    *imsg.Conn
 	mu   sync.Mutex // one request at a time
 	gone int
@@ -58,7 +59,7 @@ func startRole(t *testing.T, role string, uid uint32) *controlled {
 			t.Errorf("%s: %v\n%s", role, err, out.Bytes())
 		}
 	})
-	return &controlled{t: t, name: role, c: a}
+	return &controlled{t: t, name: role, pid: cmd.Process.Pid, c: a}
 }
 
 // ask sends a request and returns the payload of the answer, of type want.

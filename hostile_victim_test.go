@@ -20,8 +20,9 @@ const (
 )
 
 // TestHostileVictim attacks one channel of a process while others ping-pong.
-// These must go on, and the process's memory, descriptors and processor time
-// must stay bounded. The rates are printed: they say how many cores there are
+// These must go on, the process's memory and descriptors must stay bounded, and
+// it must sleep while there is nothing to do. The rates and the processor's time
+// are printed: they say how many cores there are and what else runs on them
 // rather than whether something is wrong.
 func TestHostileVictim(t *testing.T) {
 	switch os.Getenv(childEnv) {
@@ -54,8 +55,7 @@ type town struct {
 	n        int // trips
 	base     report
 	alone    time.Duration // without an attack
-	calm     quiet
-	gone     int // channels that have ended
+	gone     int           // channels that have ended
 }
 
 // besiege lets the attacker do everything to one victim, one after the other.
@@ -82,12 +82,9 @@ func besiege(t *testing.T, kind string, n int) {
 			w.alone = d
 		}
 	}
-	w.calm = w.quietly(w.null)
+	calm := w.quietly("no attack", w.null)
 	t.Logf("%-26s %6.0f trips/s; %d descriptors, %d KiB of heap, %d MiB RSS; %.0f%% of a core when nearly idle",
-		"no attack", rate(n, w.alone), w.base.FDs, w.base.Heap>>10, w.base.RSS>>20, w.calm.share())
-	if w.calm.share() > 50 {
-		t.Errorf("no attack: the victim used %v of %v", w.calm.cpu, w.calm.wall)
-	}
+		"no attack", rate(n, w.alone), w.base.FDs, w.base.Heap>>10, w.base.RSS>>20, calm.share())
 	for i, s := range sieges {
 		if s.run == nil {
 			w.garbage()
@@ -124,11 +121,8 @@ func (w *town) siege(i int) {
 	during := w.victim.report()
 	text := ""
 	if s.quiet {
-		q := w.quietly(null)
+		q := w.quietly(s.name, null)
 		text = fmt.Sprintf("; %.0f%% of a core when nearly idle", q.share())
-		if q.share() > 50+w.calm.share() {
-			t.Errorf("%s: the victim used %v of %v", s.name, q.cpu, q.wall)
-		}
 		if most := 5*honestChannels*quietTrips + 3*int(q.wall/time.Millisecond); q.rounds > most {
 			t.Errorf("%s: the event loop went round %d times, want at most %d", s.name, q.rounds, most)
 		}
@@ -165,7 +159,7 @@ func (w *town) ratio(n int, d time.Duration) float64 { return rate(n, d) / rate(
 // quietTrips is for how many trips nobody but a few honest peers does anything.
 const quietTrips = 20
 
-// A quiet time is when a victim should use hardly any processor time.
+// A quiet time is when a victim should hardly do anything.
 type quiet struct {
 	cpu, wall time.Duration
 	rounds    int
@@ -174,14 +168,15 @@ type quiet struct {
 func (q quiet) share() float64 { return 100 * float64(q.cpu) / float64(q.wall) }
 
 // quietly makes few trips, so that the victim has nothing to do most of the
-// time, and looks at how much time it used: all of it, if it waited for
-// something without sleeping.
-func (w *town) quietly(null *os.File) quiet {
+// time, and then none, so that it must sleep.
+func (w *town) quietly(who string, null *os.File) quiet {
 	pace := max(time.Millisecond, 10*w.alone/time.Duration(w.n))
-	before, beg := w.victim.report(1), time.Now()
+	beg, before := time.Now(), w.victim.report(1)
 	trips(w.t, w.honest, quietTrips, null, pace)
-	wall, after := time.Since(beg), w.victim.report(1)
-	return quiet{time.Duration(after.CPU-before.CPU) * time.Microsecond, wall, after.Rounds - before.Rounds}
+	after := w.victim.report(1)
+	q := quiet{time.Duration(after.CPU-before.CPU) * time.Microsecond, time.Since(beg), after.Rounds - before.Rounds}
+	waitAsleep(w.t, who, w.victim.pid)
+	return q
 }
 
 // garbage opens one channel after the other and sends what is no message, while

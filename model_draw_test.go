@@ -8,8 +8,9 @@ import (
 	"example.org/imsg"
 )
 
-// modelRandom returns the program of a seed.
-func modelRandom(seed uint64) *modelProgram {
+// modelRandom returns the program of a seed, in which a raw peer sends two files
+// at once only if so told.
+func modelRandom(seed uint64, two bool) *modelProgram {
 	rnd := rand.New(rand.NewPCG(seed, 4))
 	one := func(n int) bool { return rnd.IntN(n) == 0 }
 	p := &modelProgram{}
@@ -48,6 +49,9 @@ func modelRandom(seed uint64) *modelProgram {
 			if o.b = o.b % 2 * 3; one(4) {
 				o.a = modelUnder
 			}
+		}
+		if o.code == opRawFrame && o.b == 6 && !two {
+			o.b = 1
 		}
 		p.ops = append(p.ops, o)
 	}

@@ -97,7 +97,7 @@ func (s *soak) auditFiles() error {
 
 // left waits until nothing more is open or running than before.
 func left(before map[int]string, goroutines int) error {
-	for end := time.Now().Add(2 * time.Second); runtime.NumGoroutine() > goroutines; runtime.Gosched() {
+	for end := time.Now().Add(grace); runtime.NumGoroutine() > goroutines; runtime.Gosched() {
 		if time.Now().After(end) {
 			stacks := make([]byte, 1<<20)
 			return fmt.Errorf("%d goroutines, %d at the beginning\n%s", runtime.NumGoroutine(), goroutines, stacks[:runtime.Stack(stacks, true)])

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -20,21 +21,45 @@ func TestMain(m *testing.M) {
 	imsgtest.Main(m)
 }
 
+// TestSoak soaks for a second, or for longer where a second is too short for
+// something of everything.
 func TestSoak(t *testing.T) {
-	// Every fate is among the first channels of this seed.
-	s, err := run(context.Background(), options{seed: 2, workers: 8, duration: time.Second}, func(line string) { t.Log(line) })
-	t.Log(s.line())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for f := range s.ended {
-		if s.ended[f].Load() == 0 {
-			t.Errorf("no channel with the fate %v", fate(f))
+	for d := time.Second; ; d *= 4 {
+		// Every fate is among the first channels of this seed.
+		s, err := run(context.Background(), options{seed: 2, workers: 8, duration: d}, func(line string) { t.Log(line) })
+		t.Log(s.line())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.lost.Load() != 0 {
+			t.Error("something was lost")
+		}
+		missing := s.missing()
+		if missing == "" {
+			return
+		}
+		if d > 10*time.Second {
+			t.Fatalf("%s in %v", missing, d)
 		}
 	}
-	if s.received.Load() == 0 || s.pipes.delivered.Load() == 0 || s.lost.Load() != 0 { // a slow machine may forward nothing yet
-		t.Error("nothing moved, or something was lost")
+}
+
+// missing names something that has not happened.
+func (s *soak) missing() string {
+	for f := range s.ended {
+		if s.ended[f].Load() == 0 {
+			return fmt.Sprintf("no channel with the fate %v", fate(f))
+		}
 	}
+	switch {
+	case s.received.Load() == 0:
+		return "no message was received"
+	case s.pipes.delivered.Load() == 0:
+		return "no file was delivered"
+	case s.forwarded.Load() == 0:
+		return "nothing was forwarded"
+	}
+	return ""
 }
 
 // TestLedger tells a ledger of messages that are not what was sent, or not in

@@ -6,9 +6,9 @@
 //
 // Every descriptor is an int. The descriptors given to a function are borrowed
 // for the time of the call: nothing here closes them or changes their blocking
-// mode. The descriptors that a function returns (Recv, Pair, Dup) belong to the
-// caller, are close-on-exec, and have no finalizer. Buffers are borrowed too
-// and are not kept after the call.
+// mode. The descriptors that a function returns (Recv, RecvMany, Accept, Pair,
+// Dup) belong to the caller, are close-on-exec, and have no finalizer. Buffers
+// are borrowed too and are not kept after the call.
 //
 // # Errors
 //
@@ -16,13 +16,14 @@
 // Would-block is the bare syscall.EAGAIN, because it is the normal end of every
 // read and write loop and must not allocate. And the sentinels
 // os.ErrDeadlineExceeded (Poll) and errors.ErrUnsupported (SetPassRights) come as
-// they are. EINTR is never seen.
+// they are. A call that waits is made again after EINTR; the others do not fail
+// with it.
 //
 // # Limits
 //
-// A transfer may be short: Read, Recv, Write and Send return what one system
-// call did. On Linux they do not allocate, with at most 16 buffers for Write and
-// Send. At most 1024 buffers are looked at in one call.
+// A transfer may be short: Read, Recv, RecvMany, Write and Send return what one
+// system call did. On Linux they do not allocate, with at most 16 buffers for
+// Write and Send. At most 1024 buffers are looked at in one call.
 //
 // # Concurrency
 //
@@ -35,6 +36,7 @@
 //	close-on-exec on receipt   MSG_CMSG_CLOEXEC: linux, the BSDs; fork lock: darwin, illumos, solaris
 //	many buffers in one Write  writev: linux, darwin, illumos, openbsd; sendmsg (sockets only): the others
 //	many buffers in one Send   all but illumos and solaris
+//	many parts in RecvMany     recvmmsg: linux; elsewhere, or where a filter forbids it, one
 //	file truncated or refused  reported (lost): all but illumos and solaris, which just have no file
 //	credentials of the peer    all; without the process id on freebsd and dragonfly
 //	refusing files             linux 6.16

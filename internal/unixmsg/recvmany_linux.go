@@ -21,8 +21,9 @@ type mmsghdr struct {
 // of p, and the others share the rest; where that is too little for a message,
 // there is one part, which may fill p. The end of the stream is one part
 // without bytes. The files belong to the caller, and fd and the errors are as
-// with Recv. An error together with a part is how the stream ends, behind what
-// is still to be received.
+// with Recv. An error together with a part, ECONNRESET, is how the stream ends,
+// behind what is still to be received. Where recvmmsg(2) is missing or forbidden
+// this is Recv.
 func RecvMany(fd int, p []byte, parts []Part) (int, error) {
 	k := min(len(parts), MaxParts)
 	room := len(p) / 2 / max(k-1, 1)
@@ -50,14 +51,16 @@ func RecvMany(fd int, p []byte, parts []Part) (int, error) {
 	case 0:
 	case unix.EAGAIN:
 		return 0, fail("recvmmsg", errno)
-	case unix.EINTR, unix.ENOSYS:
-		return recvOne(fd, p, parts)
-	default:
+	case unix.ECONNRESET:
 		// recvmmsg tells first, and once, what recvmsg tells behind the last byte.
 		if n, err := recvOne(fd, p, parts); err != nil {
 			return n, err
 		}
 		return 1, fail("recvmmsg", errno)
+	default:
+		// Interrupted, or the call is missing or forbidden; or, for what has
+		// failed before, it fails once more. recvmsg tells what is the case now.
+		return recvOne(fd, p, parts)
 	}
 	used, w := 0, 0 // parts, and their bytes at the beginning of p
 	eof := false
