@@ -1,0 +1,275 @@
+package peer_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"example.org/imsg"
+	"example.org/imsg/imsgtest"
+	"example.org/imsg/peer"
+)
+
+// TestMatch calls servers that answer in the three ways, many at a time.
+func TestMatch(t *testing.T) {
+	const calls = 20
+	for _, tt := range []struct {
+		name   string
+		cfg    peer.Config
+		answer func(imsg.Header) imsg.Header
+	}{
+		{"id", peer.Config{ID: 8}, func(h imsg.Header) imsg.Header { return imsg.Header{ID: h.ID, PID: 1} }},
+		{"pid", peer.Config{Match: peer.ByPID, ID: 8}, func(h imsg.Header) imsg.Header { return imsg.Header{PID: h.PID} }},
+		{"pid of choice", peer.Config{Match: peer.ByPID, PID: 77}, func(h imsg.Header) imsg.Header { return imsg.Header{PID: 77} }},
+		{"order", peer.Config{Match: peer.InOrder, ID: 8}, func(imsg.Header) imsg.Header { return imsg.Header{PID: 1} }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p, c := end(t, &tt.cfg)
+			go func() {
+				for m, err := range c.All(t.Context()) {
+					if err != nil {
+						return
+					}
+					h := tt.answer(m.Header())
+					h.Type = answer
+					c.Send(t.Context(), h, nil, m.Bytes())
+					m.Close()
+				}
+			}()
+			var wg sync.WaitGroup
+			for i := range calls {
+				wg.Go(func() {
+					if text, err := call(soon(t), p, fmt.Sprint(i)); text != fmt.Sprint(i) || err != nil {
+						t.Errorf("call %d: %q, %v", i, text, err)
+					}
+				})
+			}
+			wg.Wait()
+		})
+	}
+}
+
+// TestRequestHeader looks at what a request is on the wire.
+func TestRequestHeader(t *testing.T) {
+	pid := int32(os.Getpid())
+	for _, tt := range []struct {
+		cfg  peer.Config
+		want []imsg.Header
+	}{
+		{peer.Config{ID: 8}, []imsg.Header{{Type: ask, ID: 1, PID: pid}, {Type: ask, ID: 2, PID: pid}, {Type: note, PID: pid}}},
+		{peer.Config{PID: 9}, []imsg.Header{{Type: ask, ID: 1, PID: 9}, {Type: ask, ID: 2, PID: 9}, {Type: note, PID: 9}}},
+		{peer.Config{Match: peer.ByPID, ID: 8}, []imsg.Header{{Type: ask, ID: 8, PID: pid}, {Type: ask, ID: 8, PID: pid}, {Type: note, ID: 8, PID: pid}}},
+		{peer.Config{Match: peer.InOrder}, []imsg.Header{{Type: ask, PID: pid}, {Type: ask, PID: pid}, {Type: note, PID: pid}}},
+	} {
+		p, c := end(t, &tt.cfg)
+		for i, want := range tt.want {
+			var wg sync.WaitGroup
+			if want.Type == ask {
+				wg.Go(func() { call(soon(t), p, "") })
+			} else if err := p.Send(soon(t), note, nil); err != nil {
+				t.Fatal(err)
+			}
+			h := receive(t, c).Header()
+			if h != want {
+				t.Errorf("%+v: message %d: %+v, want %+v", tt.cfg, i, h, want)
+			}
+			if want.Type == ask {
+				send(t, c, imsg.Header{Type: answer, ID: h.ID, PID: h.PID}, nil, "")
+			}
+			wg.Wait()
+		}
+	}
+}
+
+// TestWrongAnswers answers a call in ways that break the rules.
+func TestWrongAnswers(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		match   peer.Match
+		answers func(imsg.Header) []imsg.Header
+		call    error // nil: the first answer is good
+		want    string
+	}{
+		{"wrong id", peer.ByID, func(h imsg.Header) []imsg.Header { return []imsg.Header{{Type: answer, ID: h.ID + 1}} },
+			net.ErrClosed, "not in the table"},
+		{"id 0", peer.ByID, func(h imsg.Header) []imsg.Header { return []imsg.Header{{Type: answer}} },
+			net.ErrClosed, "not in the table"},
+		{"wrong type", peer.ByID, func(h imsg.Header) []imsg.Header { return []imsg.Header{{Type: note, ID: h.ID}} },
+			net.ErrClosed, "no answer to type 1"},
+		{"wrong pid", peer.ByPID, func(h imsg.Header) []imsg.Header { return []imsg.Header{{Type: answer, PID: h.PID + 1}} },
+			net.ErrClosed, fmt.Sprintf("for pid %d, not %d", os.Getpid()+1, os.Getpid())},
+		{"wrong type in order", peer.InOrder, func(h imsg.Header) []imsg.Header { return []imsg.Header{{Type: note}} },
+			net.ErrClosed, "no answer to type 1"},
+		{"twice", peer.ByID, func(h imsg.Header) []imsg.Header {
+			return []imsg.Header{{Type: answer, ID: h.ID}, {Type: answer, ID: h.ID}}
+		}, nil, "not in the table"},
+		{"twice by pid", peer.ByPID, func(h imsg.Header) []imsg.Header {
+			return []imsg.Header{{Type: answer, PID: h.PID}, {Type: answer, PID: h.PID}}
+		}, nil, "not in the table"},
+		{"twice in order", peer.InOrder, func(h imsg.Header) []imsg.Header { return []imsg.Header{{Type: answer}, {Type: answer}} },
+			nil, "not in the table"},
+		{"failed twice", peer.ByID, func(h imsg.Header) []imsg.Header {
+			return []imsg.Header{{Type: answer, ID: h.ID}, {Type: failed, ID: h.ID}}
+		}, nil, "unasked answer"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p, c := end(t, &peer.Config{Match: tt.match, ErrorType: failed})
+			w, r := pipe(t)
+			done := make(chan error, 1)
+			go func() {
+				_, err := call(soon(t), p, "")
+				done <- err
+			}()
+			for i, h := range tt.answers(receive(t, c).Header()) {
+				if i > 0 || tt.call != nil {
+					send(t, c, h, w, "")
+				} else {
+					send(t, c, h, nil, "")
+					check(t, "Call", <-done, nil)
+				}
+			}
+			w.Close()
+			if tt.call != nil {
+				check(t, "Call", <-done, tt.call)
+			}
+			<-p.Done()
+			if err := p.Err(); !errors.Is(err, peer.ErrViolation) || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%v, want %q", err, tt.want)
+			}
+			allClosed(t, r)
+		})
+	}
+}
+
+// TestRemoteError reads what an ErrorType message says, whatever it says.
+func TestRemoteError(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                        "",
+		"no such user":            "no such user",
+		"a\x1b[31m\n\x00b\xff":    "a?[31m??b?",
+		strings.Repeat("x", 5000): strings.Repeat("x", 1024),
+		strings.Repeat("x", 1023) + "\u00e9 tail": strings.Repeat("x", 1023),
+		strings.Repeat("\xff", 2000):              strings.Repeat("?", 1024),
+	} {
+		p, c := end(t, &peer.Config{ErrorType: failed})
+		go func() {
+			m := receive(t, c)
+			c.Send(t.Context(), imsg.Header{Type: failed, ID: m.ID()}, nil, []byte(text))
+		}()
+		_, err := call(soon(t), p, "")
+		var remote *peer.RemoteError
+		if !errors.As(err, &remote) || remote.Type != ask || len(remote.Text) > 1024 || remote.Text != want {
+			t.Errorf("%q: %v", text, err)
+		} else if err.Error() != "peer: call type 1 failed at the other end: "+want {
+			t.Error(err)
+		}
+	}
+}
+
+// TestCallItems makes a call whose answer is longer than one message: the last
+// is returned, and the files of the others are closed.
+func TestCallItems(t *testing.T) {
+	p, c := end(t, nil)
+	w, r := pipe(t)
+	go func() {
+		m, err := c.Receive(soon(t))
+		if err != nil {
+			return
+		}
+		defer m.Close()
+		for range 100 {
+			c.Send(t.Context(), imsg.Header{Type: item, ID: m.ID()}, w)
+		}
+		w.Close()
+		c.Send(t.Context(), imsg.Header{Type: answer, ID: m.ID()}, nil, []byte("last"))
+	}()
+	if text, err := call(soon(t), p, ""); text != "last" || err != nil {
+		t.Errorf("%q, %v", text, err)
+	}
+	allClosed(t, r)
+}
+
+// TestOwnFaults refuses messages that cannot be sent; the channel stays usable.
+func TestOwnFaults(t *testing.T) {
+	shut, _ := pipe(t)
+	shut.Close()
+	for _, match := range []peer.Match{peer.ByID, peer.ByPID, peer.InOrder} {
+		p, q := both(t, &peer.Config{Match: match, MaxCalls: 1})
+		q.Handle(peer.Rule{Type: ask, Handle: echo})
+		q.Conn().SetMaxSize(30000)
+		served := serve(t, q)
+		for _, tt := range []struct {
+			name string
+			req  peer.Request
+			want error
+		}{
+			{"no end", peer.Request{Type: ask}, nil},
+			{"too large", peer.Request{Type: ask, Data: make([]byte, 20000), End: []uint32{answer}}, imsg.ErrTooLarge},
+			{"file closed", peer.Request{Type: ask, File: shut, End: []uint32{answer}}, os.ErrClosed},
+		} {
+			_, err := p.Call(soon(t), tt.req)
+			if err == nil || tt.want != nil && !errors.Is(err, tt.want) {
+				t.Errorf("%s: %v", tt.name, err)
+			}
+			if text, err := call(soon(t), p, "next"); text != "next" || err != nil {
+				t.Errorf("after %s: %q, %v", tt.name, text, err)
+			}
+		}
+		p.Close()
+		check(t, "Serve", served(), nil)
+	}
+}
+
+// TestNoFilePassing sends files where file passing is off, and answers too.
+func TestNoFilePassing(t *testing.T) {
+	a, b, err := imsg.Pair(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, q := closed(t, peer.New(a, nil)), closed(t, peer.New(b, nil))
+	w, _ := pipe(t)
+	q.Handle(peer.Rule{Type: ask, Handle: func(_ context.Context, r *peer.Incoming) error {
+		check(t, "Reply", r.Reply(answer, w), imsg.ErrNoFDPass)
+		return r.Reply(answer, nil)
+	}})
+	serve(t, q)
+	_, err = p.Call(soon(t), peer.Request{Type: ask, File: w, End: []uint32{answer}})
+	check(t, "Call", err, imsg.ErrNoFDPass)
+	_, err = call(soon(t), p, "")
+	check(t, "Call", err, nil)
+}
+
+// TestAnswerFile gives the file of an answer to the caller.
+func TestAnswerFile(t *testing.T) {
+	dialects(t, func(t *testing.T, d imsg.Dialect) {
+		a, b := imsgtest.Pair(t, &imsg.Config{Dialect: d})
+		p, q := closed(t, peer.New(a, nil)), closed(t, peer.New(b, nil))
+		q.Handle(peer.Rule{Type: ask, File: peer.MustFile, Handle: func(_ context.Context, r *peer.Incoming) error {
+			f := r.TakeFile()
+			defer f.Close()
+			return r.Reply(answer, f)
+		}})
+		serve(t, q)
+		w, r := pipe(t)
+		m, err := p.Call(soon(t), peer.Request{Type: ask, File: w, End: []uint32{answer}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+		f := m.TakeFile()
+		m.Close()
+		if _, err := f.WriteString("x"); err != nil {
+			t.Error(err)
+		}
+		f.Close()
+		if text, err := io.ReadAll(r); string(text) != "x" || err != nil {
+			t.Errorf("%q, %v", text, err)
+		}
+	})
+}

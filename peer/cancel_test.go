@@ -1,0 +1,180 @@
+package peer_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+
+	"example.org/imsg"
+	"example.org/imsg/peer"
+)
+
+// TestCancelEverywhere ends a call's context at each place where it is looked
+// at. The next call finds its own answer all the same, and its place.
+func TestCancelEverywhere(t *testing.T) {
+	for _, match := range []peer.Match{peer.ByID, peer.ByPID, peer.InOrder} {
+		cancelled := 0
+		for n := 1; ; n++ {
+			p, q := both(t, &peer.Config{Match: match, MaxCalls: 1})
+			q.Handle(peer.Rule{Type: ask, Handle: echo})
+			served := serve(t, q)
+			text, err := call(endingAfter(t, n), p, "first")
+			if text, err := call(soon(t), p, "second"); text != "second" || err != nil {
+				t.Fatalf("match %d, behind one cancelled at look %d: %q, %v", match, n, text, err)
+			}
+			p.Close()
+			check(t, "Serve", served(), nil)
+			if err == nil {
+				if text != "first" || cancelled < 3 {
+					t.Errorf("match %d: %q at look %d, %d were cancelled", match, text, n, cancelled)
+				}
+				break
+			}
+			cancelled++
+			check(t, fmt.Sprintf("match %d, look %d", match, n), err, context.Canceled)
+		}
+	}
+}
+
+// TestCancelWaiting cancels a call of which everything was sent. Its answer,
+// which comes later with files, is closed, and a later call gets its own.
+func TestCancelWaiting(t *testing.T) {
+	for _, match := range []peer.Match{peer.ByID, peer.InOrder} {
+		for _, last := range []uint32{answer, failed} {
+			p, c := end(t, &peer.Config{Match: match, ErrorType: failed, MaxCalls: 2})
+			ctx, cancel := context.WithCancel(soon(t))
+			called := make(chan error, 1)
+			go func() {
+				_, err := call(ctx, p, "first")
+				called <- err
+			}()
+			first := receive(t, c).Header()
+			cancel()
+			check(t, "Call", <-called, context.Canceled)
+
+			type result struct {
+				text string
+				err  error
+			}
+			again := make(chan result, 1)
+			go func() {
+				text, err := call(soon(t), p, "second")
+				again <- result{text, err}
+			}()
+			second := receive(t, c).Header()
+			w, r := pipe(t)
+			send(t, c, imsg.Header{Type: item, ID: first.ID}, w, "")
+			send(t, c, imsg.Header{Type: last, ID: first.ID}, w, "first")
+			w.Close()
+			allClosed(t, r)
+			send(t, c, imsg.Header{Type: answer, ID: second.ID}, nil, "second")
+			if got := <-again; got.text != "second" || got.err != nil {
+				t.Errorf("match %d: %+v", match, got)
+			}
+		}
+	}
+}
+
+// TestCancelledHoldsPlace cancels a call that is never answered: the next has
+// to wait, and can be cancelled without a trace.
+func TestCancelledHoldsPlace(t *testing.T) {
+	for _, match := range []peer.Match{peer.ByID, peer.ByPID, peer.InOrder} {
+		p, c := end(t, &peer.Config{Match: match, MaxCalls: 1})
+		ctx, cancel := context.WithCancel(soon(t))
+		called := make(chan error, 1)
+		go func() {
+			_, err := call(ctx, p, "first")
+			called <- err
+		}()
+		first := receive(t, c).Header()
+		cancel()
+		check(t, "Call", <-called, context.Canceled)
+		for range 3 {
+			_, err := call(endingAfter(t, 2), p, "never sent")
+			check(t, "a call without a place", err, context.Canceled)
+		}
+		send(t, c, imsg.Header{Type: answer, ID: first.ID, PID: first.PID}, nil, "")
+		go call(soon(t), p, "second")
+		if m := receive(t, c); string(m.Bytes()) != "second" {
+			t.Errorf("match %d: %q was sent", match, m.Bytes())
+		}
+	}
+}
+
+// TestCancelHalfSent cancels calls and sends that are stuck with a part of
+// their message written: the rest follows, with nobody else sending.
+func TestCancelHalfSent(t *testing.T) {
+	big := strings.Repeat("x", 16000)
+	for _, match := range []peer.Match{peer.ByID, peer.InOrder} {
+		a, c := narrow(t, &imsg.Config{AllowFDPass: true})
+		p := closed(t, peer.New(a, &peer.Config{Match: match}))
+		ctx, cancel := context.WithCancel(soon(t))
+		var wg sync.WaitGroup
+		w, _ := pipe(t)
+		wg.Go(func() {
+			_, err := p.Call(ctx, peer.Request{Type: ask, File: w, Data: []byte(big), End: []uint32{answer}})
+			check(t, "Call", err, context.Canceled)
+		})
+		until(t, "writing a part", func() bool { return a.Stats().Sent.Bytes > 0 })
+		wg.Go(func() { check(t, "Send", p.Send(ctx, note, nil, []byte("stuck")), context.Canceled) })
+		cancel()
+		wg.Wait()
+		w.Close()
+		m := receive(t, c)
+		if string(m.Bytes()) != big || m.Type() != ask || !m.HasFile() {
+			t.Errorf("match %d: type %d with %d bytes, file %v", match, m.Type(), m.Len(), m.HasFile())
+		}
+		send(t, c, imsg.Header{Type: answer, ID: m.ID()}, m.TakeFile(), "late")
+		wg.Go(func() {
+			if text, err := call(soon(t), p, "next"); text != "good" || err != nil {
+				t.Errorf("match %d: %q, %v", match, text, err)
+			}
+		})
+		m = receive(t, c)
+		if string(m.Bytes()) != "next" {
+			t.Errorf("match %d: %q", match, m.Bytes())
+		}
+		send(t, c, imsg.Header{Type: answer, ID: m.ID()}, nil, "good")
+		wg.Wait()
+	}
+}
+
+// TestCloseHalfSent closes the peer while the rest of a message is on its way.
+func TestCloseHalfSent(t *testing.T) {
+	a, c := narrow(t, nil)
+	p := closed(t, peer.New(a, nil))
+	ctx, cancel := context.WithCancel(soon(t))
+	sent := make(chan error, 1)
+	go func() { sent <- p.Send(ctx, note, nil, make([]byte, 16000)) }()
+	until(t, "writing a part", func() bool { return a.Stats().Sent.Bytes > 0 })
+	cancel()
+	check(t, "Send", <-sent, context.Canceled)
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	_, err := c.Receive(soon(t))
+	check(t, "Receive", err, io.ErrUnexpectedEOF)
+	<-p.Done()
+}
+
+// TestGone makes requests of an end that is gone, without reading first.
+func TestGone(t *testing.T) {
+	p, c := end(t, nil)
+	c.Close()
+	check(t, "Send", p.Send(soon(t), note, nil), io.ErrUnexpectedEOF)
+	_, err := call(soon(t), p, "")
+	check(t, "Call", err, io.ErrUnexpectedEOF)
+	check(t, "Serve", p.Serve(soon(t)), nil)
+}
+
+// TestServeContext lets Serve's context end at once.
+func TestServeContext(t *testing.T) {
+	p, _ := end(t, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	check(t, "Serve", p.Serve(ctx), context.Canceled)
+	check(t, "Err", p.Err(), context.Canceled)
+}

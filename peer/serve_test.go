@@ -1,0 +1,295 @@
+package peer_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"example.org/imsg"
+	"example.org/imsg/peer"
+	"golang.org/x/sys/unix"
+)
+
+// TestReply looks at answers on the wire: they carry the request's id and pid.
+func TestReply(t *testing.T) {
+	p, c := end(t, nil)
+	var late *peer.Incoming
+	p.Handle(peer.Rule{Type: ask, Handle: func(_ context.Context, r *peer.Incoming) error {
+		late = r
+		if r.Peer() != p {
+			t.Error("another peer")
+		}
+		r.Reply(item, nil, []byte("one"), []byte(" two"))
+		return r.Reply(answer, nil)
+	}})
+	served := serve(t, p)
+	send(t, c, imsg.Header{Type: ask, ID: 7, PID: 42}, nil, "")
+	for _, want := range []struct {
+		h    imsg.Header
+		text string
+	}{{imsg.Header{Type: item, ID: 7, PID: 42}, "one two"}, {imsg.Header{Type: answer, ID: 7, PID: 42}, ""}} {
+		if m := receive(t, c); m.Header() != want.h || string(m.Bytes()) != want.text {
+			t.Errorf("%+v %q, want %+v", m.Header(), m.Bytes(), want)
+		}
+	}
+	if err := late.Reply(note, nil); err != nil {
+		t.Error(err)
+	}
+	if m := receive(t, c); m.Type() != note || m.ID() != 7 {
+		t.Errorf("%+v", m.Header())
+	}
+	p.Close()
+	check(t, "Serve", served(), net.ErrClosed)
+	check(t, "Reply", late.Reply(note, nil), net.ErrClosed)
+}
+
+var errTest = errors.New("it did not\nwork")
+
+// TestHandlerErrors lets handlers fail, with and without an ErrorType.
+func TestHandlerErrors(t *testing.T) {
+	broken := fmt.Errorf("bad number: %w", peer.ErrViolation)
+	for _, tt := range []struct {
+		errorType uint32
+		err       error
+		call      string // in the caller's error
+		serve     error
+	}{
+		{0, errTest, "unexpected EOF", errTest},
+		{0, broken, "unexpected EOF", peer.ErrViolation},
+		{failed, errTest, "failed at the other end: it did not?work", nil},
+		{failed, errors.New(strings.Repeat("x", 5000)), strings.Repeat("x", 1024), nil},
+		{failed, broken, "unexpected EOF", peer.ErrViolation},
+	} {
+		p, q := both(t, &peer.Config{ErrorType: tt.errorType})
+		q.Handle(peer.Rule{Type: ask, Handle: func(context.Context, *peer.Incoming) error { return tt.err }})
+		served := serve(t, q)
+		_, err := call(soon(t), p, "")
+		if err == nil || !strings.Contains(err.Error(), tt.call) {
+			t.Errorf("error type %d, %.30v: %v", tt.errorType, tt.err, err)
+		}
+		p.Close()
+		check(t, "Serve", served(), tt.serve)
+	}
+}
+
+// TestErrorTexts sends errors whose text the channel has no room for, or cannot
+// be sent at all.
+func TestErrorTexts(t *testing.T) {
+	for _, room := range []int{0, 5} {
+		p, q := both(t, &peer.Config{ErrorType: failed})
+		q.Conn().SetMaxSize(room)
+		q.Handle(peer.Rule{Type: ask, Handle: func(context.Context, *peer.Incoming) error { return errTest }})
+		serve(t, q)
+		_, err := call(soon(t), p, "")
+		var remote *peer.RemoteError
+		if !errors.As(err, &remote) || remote.Text != "" {
+			t.Error(err)
+		}
+	}
+}
+
+// TestFailedSend drops what a handler says about a message that expects no
+// answer.
+func TestFailedSend(t *testing.T) {
+	p, q := both(t, &peer.Config{ErrorType: failed})
+	q.Handle(peer.Rule{Type: note, Handle: func(context.Context, *peer.Incoming) error { return errTest }},
+		peer.Rule{Type: ask, Handle: echo})
+	serve(t, q)
+	if err := p.Send(soon(t), note, nil); err != nil {
+		t.Error(err)
+	}
+	if text, err := call(soon(t), p, "next"); text != "next" || err != nil {
+		t.Errorf("%q, %v", text, err)
+	}
+}
+
+// TestLastRequests handles what had come before the end, with a context that
+// has ended.
+func TestLastRequests(t *testing.T) {
+	for _, workers := range []int{1, 4} {
+		p, c := end(t, &peer.Config{Workers: workers})
+		var handled atomic.Int32
+		begin := make(chan struct{})
+		p.Handle(peer.Rule{Type: note, Handle: func(ctx context.Context, r *peer.Incoming) error {
+			<-ctx.Done()
+			<-begin
+			handled.Add(1)
+			if r.Len() == 0 {
+				return ctx.Err() // no failure
+			}
+			return nil
+		}})
+		for i := range 20 {
+			send(t, c, imsg.Header{Type: note}, nil, strings.Repeat("x", i))
+		}
+		c.Close()
+		served := serve(t, p)
+		until(t, "reading all", func() bool { return p.Conn().Stats().Received.Messages == 20 })
+		close(begin)
+		if err := served(); err != nil || handled.Load() != 20 {
+			t.Errorf("%d workers: %d handled, %v", workers, handled.Load(), err)
+		}
+	}
+}
+
+// TestHalfClosed answers an end that has closed its sending side only.
+func TestHalfClosed(t *testing.T) {
+	p, c := end(t, nil)
+	p.Handle(peer.Rule{Type: ask, Handle: func(ctx context.Context, r *peer.Incoming) error {
+		<-ctx.Done()
+		_, err := call(context.Background(), p, "")
+		check(t, "Call", err, io.ErrUnexpectedEOF)
+		return echo(ctx, r)
+	}})
+	send(t, c, imsg.Header{Type: ask}, nil, "last")
+	f, err := c.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := f.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) { err = unix.Shutdown(int(fd), unix.SHUT_WR) })
+	f.Close()
+	served := serve(t, p)
+	if m := receive(t, c); string(m.Bytes()) != "last" || err != nil {
+		t.Errorf("%q, %v", m.Bytes(), err)
+	}
+	check(t, "Serve", served(), nil)
+}
+
+// TestGoneUnderNestedCall closes a channel while a handler waits for it: that
+// is no failure of the handler.
+func TestGoneUnderNestedCall(t *testing.T) {
+	p, c := end(t, nil)
+	p.Handle(peer.Rule{Type: nest, Handle: func(_ context.Context, r *peer.Incoming) error {
+		_, err := call(context.Background(), p, "")
+		return err
+	}})
+	served := serve(t, p)
+	send(t, c, imsg.Header{Type: nest}, nil, "")
+	receive(t, c)
+	c.Close()
+	check(t, "Serve", served(), nil)
+}
+
+// TestGoneBeforeAnswer closes a channel before its request is answered: that
+// is an end like any other.
+func TestGoneBeforeAnswer(t *testing.T) {
+	for _, errorType := range []uint32{0, failed} {
+		p, c := end(t, &peer.Config{ErrorType: errorType})
+		p.Handle(peer.Rule{Type: ask, Handle: func(ctx context.Context, r *peer.Incoming) error {
+			<-ctx.Done()
+			return echo(ctx, r)
+		}})
+		send(t, c, imsg.Header{Type: ask}, nil, "")
+		c.Close()
+		check(t, "Serve", p.Serve(soon(t)), nil)
+	}
+}
+
+// TestCloseInHandler closes the peer from within handlers while requests wait.
+func TestCloseInHandler(t *testing.T) {
+	for _, errorType := range []uint32{0, failed} {
+		p, c := end(t, &peer.Config{ErrorType: errorType})
+		returned := false
+		p.Handle(peer.Rule{Type: ask, File: peer.MayFile, Handle: func(ctx context.Context, r *peer.Incoming) error {
+			until(t, "receiving all", func() bool { return p.Conn().Stats().Received.Messages == 3 })
+			p.Close()
+			<-ctx.Done()
+			select {
+			case <-p.Done():
+				t.Error("done with a handler that has not returned")
+			default:
+			}
+			returned = true
+			return errTest
+		}})
+		w, r := pipe(t)
+		for range 3 {
+			send(t, c, imsg.Header{Type: ask}, w, "")
+		}
+		w.Close()
+		check(t, "Serve", p.Serve(soon(t)), net.ErrClosed)
+		if !returned {
+			t.Error("Serve did not wait for the handler")
+		}
+		allClosed(t, r)
+	}
+}
+
+// TestProxy passes a request on to an end that breaks the rules: that is not
+// the fault of the one that asked.
+func TestProxy(t *testing.T) {
+	p, q := both(t, &peer.Config{ErrorType: failed})
+	bad, c := end(t, nil)
+	q.Handle(peer.Rule{Type: ask, Handle: func(ctx context.Context, r *peer.Incoming) error {
+		text, err := call(ctx, bad, string(r.Bytes()))
+		if err != nil {
+			return err
+		}
+		return r.Reply(answer, nil, []byte(text))
+	}})
+	served := serve(t, q)
+	go func() {
+		if m, err := c.Receive(soon(t)); err == nil {
+			c.Send(t.Context(), imsg.Header{Type: note, ID: m.ID()}, nil)
+			m.Close()
+		}
+	}()
+	_, err := call(soon(t), p, "")
+	var remote *peer.RemoteError
+	if !errors.As(err, &remote) || !strings.Contains(remote.Text, "not in the table") {
+		t.Error(err)
+	}
+	check(t, "Err", bad.Err(), peer.ErrViolation)
+	p.Close()
+	check(t, "Serve", served(), nil)
+}
+
+// TestWorkers counts the handlers that run at once, and looks at their order.
+func TestWorkers(t *testing.T) {
+	const requests = 40
+	for _, workers := range []int{1, 3} {
+		p, c := end(t, &peer.Config{Workers: workers})
+		var mu sync.Mutex
+		var order []uint32
+		running, most := 0, 0
+		gate := make(chan struct{})
+		p.Handle(peer.Rule{Type: ask, Handle: func(_ context.Context, r *peer.Incoming) error {
+			mu.Lock()
+			order = append(order, r.ID())
+			running++
+			most = max(most, running)
+			if running == workers && len(order) <= workers {
+				close(gate)
+			}
+			mu.Unlock()
+			<-gate
+			mu.Lock()
+			running--
+			mu.Unlock()
+			return nil
+		}})
+		for i := range requests {
+			send(t, c, imsg.Header{Type: ask, ID: uint32(i)}, nil, "")
+		}
+		c.Close()
+		check(t, "Serve", p.Serve(soon(t)), nil)
+		if most != workers || len(order) != requests {
+			t.Errorf("%d workers: %d at once, %d handled", workers, most, len(order))
+		}
+		for i, id := range order {
+			if workers == 1 && id != uint32(i) {
+				t.Fatalf("request %d handled as number %d", id, i)
+			}
+		}
+	}
+}

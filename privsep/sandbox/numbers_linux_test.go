@@ -1,0 +1,50 @@
+package sandbox
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// TestNumbers compares the table with the source of x/sys, for both columns.
+func TestNumbers(t *testing.T) {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "golang.org/x/sys").Output()
+	dir := strings.TrimSpace(string(out))
+	if err != nil || dir == "" {
+		t.Skip("needs the go command and the source of golang.org/x/sys: ", err)
+	}
+	constant := regexp.MustCompile(`(?m)^\s+SYS_(\w+)\s+=\s+(\d+)$`)
+	for _, arch := range []string{"amd64", "arm64"} {
+		source, err := os.ReadFile(filepath.Join(dir, "unix", "zsysnum_linux_"+arch+".go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		real := map[string]uint32{}
+		for _, m := range constant.FindAllStringSubmatch(string(source), -1) {
+			n, err := strconv.ParseUint(m[2], 10, 32)
+			if err != nil {
+				t.Fatal(err)
+			}
+			real[strings.ToLower(m[1])] = uint32(n)
+		}
+		ours := numbersFor(arch)
+		if len(ours) < 150 || len(real) < 300 {
+			t.Fatalf("%s: %d numbers, x/sys %d", arch, len(ours), len(real))
+		}
+		for row := range strings.SplitSeq(strings.TrimSpace(numbers), ";") {
+			if f := strings.Fields(row); len(f) == 3 {
+				got, have := ours[f[0]]
+				want, exists := real[f[0]]
+				if have != exists || got != want {
+					t.Errorf("%s %s: %d (%v), x/sys has %d (%v)", arch, f[0], got, have, want, exists)
+				}
+			} else if len(f) != 0 {
+				t.Errorf("row %q", row)
+			}
+		}
+	}
+}

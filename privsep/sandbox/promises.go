@@ -1,0 +1,61 @@
+package sandbox
+
+import (
+	"fmt"
+	"strings"
+)
+
+// vocabulary is every word that OpenBSD knows. It is the same on all systems,
+// so that a policy that is wrong on one is wrong on all.
+const vocabulary = "stdio rpath wpath cpath dpath tmppath inet mcast fattr chown flock unix dns getpw " +
+	"sendfd recvfd tape tty proc exec prot_exec settime ps vminfo id pf route wroute " +
+	"audio video bpf unveil error vmm disklabel drm"
+
+// pathWords are the promises that Paths narrow.
+const pathWords = "rpath wpath cpath dpath fattr chown unix exec"
+
+// words are the promises of a policy; none means no restriction.
+type words map[string]bool
+
+// parse splits promises, and refuses what OpenBSD would refuse or die of.
+func parse(promises string) (words, error) {
+	known := words{}
+	for _, word := range strings.Fields(vocabulary) {
+		known[word] = true
+	}
+	w := words{}
+	for i, word := range strings.Fields(promises) {
+		if !known[word] {
+			return nil, fmt.Errorf("sandbox: promise %d: unknown word %q", i+1, word)
+		}
+		w[word] = true
+	}
+	if len(w) == 0 && promises != "" {
+		return nil, fmt.Errorf("sandbox: promises are %d spaces and no word", len(promises))
+	}
+	if len(w) > 0 && !w["stdio"] {
+		return nil, fmt.Errorf("sandbox: none of %d promises is \"stdio\", which the Go runtime needs", len(w))
+	}
+	return w, nil
+}
+
+// any reports whether one of the words in list, separated by spaces, was promised.
+func (w words) any(list string) bool {
+	for _, word := range strings.Fields(list) {
+		if w[word] {
+			return true
+		}
+	}
+	return false
+}
+
+// within reports whether nothing but the words in list was promised.
+func (w words) within(list string) bool {
+	n := 0
+	for _, word := range strings.Fields(list) {
+		if w[word] {
+			n++
+		}
+	}
+	return n == len(w)
+}
