@@ -69,8 +69,9 @@
 // and "proc" Landlock also refuses TCP, abstract sockets and signals to others, which
 // the filter does already.
 //
-// Before Landlock ABI 8 a cgo program needs /proc for Landlock, also in a chroot, and
-// keeps the right to list its own threads there.
+// Before Landlock ABI 8 a cgo program needs /proc for Landlock, and keeps the right
+// to list its own threads there. A process that changes its root to one without
+// /proc does that within [EnterWith].
 //
 // # Before Enter
 //
