@@ -1,0 +1,208 @@
+package privsep
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"example.org/imsg/privsep/sandbox"
+)
+
+const (
+	// Parent is the name under which children know the parent.
+	Parent = "parent"
+
+	// NoUser as Role.User lets a role stay root although Daemon.User names a
+	// user, and NoChroot as Role.Chroot leaves it where it is although
+	// Daemon.Chroot names a directory.
+	NoUser   = "-"
+	NoChroot = "-"
+
+	// EmptyDir as a Chroot stands for an empty directory that the parent makes
+	// for the start, and that is gone when the role runs: nothing can be found
+	// there or put there.
+	EmptyDir = "empty:"
+
+	defaultGrace   = 5 * time.Second
+	defaultBackoff = 100 * time.Millisecond
+	maxBackoff     = time.Minute
+)
+
+// A Daemon is a program that is split into processes with different rights,
+// declared as data: the same declaration is there in the parent and in every
+// child, which runs the same program. A child goes by the names and functions in
+// its own, and is told everything else by the parent.
+type Daemon struct {
+	// Name is the daemon's: children are "Name: role" in ps(1).
+	Name string
+
+	// User and Chroot are the roles' defaults. "" leaves ids and root alone.
+	User   string
+	Chroot string
+
+	Roles []Role
+
+	// Prepare, if not nil, runs in the parent before anything else: the place to
+	// read flags and configuration, to bind ports and to say with Proc.Give and
+	// Proc.Configure what the roles get. It may also change the declaration: for
+	// a user or a directory that the configuration names.
+	Prepare func(context.Context, *Proc) error
+
+	// Parent, if not nil, runs in the parent when every child has given up its
+	// rights and runs. The daemon ends, with its error, when it returns.
+	Parent func(context.Context, *Proc) error
+
+	// Reload, if not nil, runs in the parent at SIGHUP, which Main looks for.
+	// An error is logged. Without it SIGHUP ends the daemon as SIGTERM does.
+	Reload func(context.Context, *Proc) error
+
+	// ParentSandbox is what the parent keeps for itself when the children run.
+	// Promises must have "proc", to end them, and for roles that are restarted
+	// "exec" and what Setup and the channels of a new child need.
+	ParentSandbox sandbox.Policy
+
+	// Privileged makes the start fail for an ordinary user. Otherwise the same
+	// program runs without changing root and ids, and Status says so.
+	Privileged bool
+
+	// Directories lets directories be passed between the processes. Who has
+	// one can open what lies below, and above: past its own root.
+	Directories bool
+
+	// Env names the variables that children inherit; GOTRACEBACK always is.
+	Env []string
+
+	// Grace is how long the end may take, 0 means 5 seconds: children are asked
+	// to end, and killed after three quarters of it. They ignore SIGTERM, SIGINT
+	// and SIGHUP, which are the parent's to deal with, whoever gets them.
+	Grace time.Duration
+
+	// Logger gets the children's records and what there is to say of them; nil
+	// means slog.Default.
+	Logger *slog.Logger
+}
+
+// A Role is what one kind of child process does and may do.
+type Role struct {
+	Name string
+
+	// Instances is the number of processes, 0 means 1.
+	Instances int
+
+	// User, Group and Chroot override the daemon's. The group is the user's
+	// own if it is not named. Root and the directory are taken for what they
+	// are: the names are looked up in the parent.
+	User, Group, Chroot string
+
+	// Sandbox is applied last. Its Limits are set while the child is still
+	// privileged. Its Paths are as seen inside Chroot, also when there is no
+	// change of root because the daemon was started by an ordinary user.
+	Sandbox sandbox.Policy
+
+	// Peers are the roles to which this one has a channel. It is enough to
+	// declare it on one side. Every instance is connected with every other.
+	Peers []string
+
+	// Setup, if not nil, runs in the child while it is still privileged: the
+	// place to open what cannot be opened later. Run runs when every child
+	// has given up its rights. The context ends when the daemon does.
+	Setup func(context.Context, *Proc) error
+	Run   func(context.Context, *Proc) error
+
+	// OnExit says what follows when a process of this role ends, for whatever
+	// reason. Before all children run, every end is the daemon's.
+	OnExit ExitPolicy
+
+	// Backoff is the time before the first restart, 0 means 100 ms. It doubles
+	// up to a minute, and begins again when a process has lasted longer.
+	Backoff time.Duration
+}
+
+// An ExitPolicy says what follows the end of a child.
+type ExitPolicy uint8
+
+const (
+	EndAll  ExitPolicy = iota // the daemon ends, with the child's error if it had one
+	Restart                   // it is started again, and gets new channels, as do its peers
+	Ignore                    // the others go on; its channels have ended
+)
+
+// Main is the whole main function: of the parent, and of the children, which
+// are the same program. It runs until the daemon ends, or SIGINT or SIGTERM end
+// it, prints the error that Run returns, and exits with status 1 if there is one
+// and otherwise 0. It must be called before anything else in main, in
+// particular before flags are parsed: that is for Prepare.
+func (d *Daemon) Main() {
+	d.Child()
+	if v, ok := os.LookupEnv(envRole); ok {
+		fmt.Fprintf(os.Stderr, "%s: %s is %q: %v\n", d.Name, envRole, v, ErrNotChild)
+		os.Exit(1)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	hup := make(chan os.Signal, 1)
+	if d.Reload != nil {
+		signal.Notify(hup, syscall.SIGHUP)
+	} else {
+		ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP)
+		defer stop()
+	}
+	if err := d.run(ctx, hup); err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", d.Name, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// Run is the parent: it starts the children, and returns when the daemon has
+// ended and no child is left. The error is nil if ctx ended it, if Parent or a
+// role's Run returned nil, and otherwise says what went wrong, mostly as a
+// *ChildError. A program that calls Run must call Child first.
+//
+// Run marks every descriptor above 2 of the process as close-on-exec.
+func (d *Daemon) Run(ctx context.Context) error { return d.run(ctx, nil) }
+
+func (d *Daemon) grace() time.Duration {
+	if d.Grace > 0 {
+		return d.Grace
+	}
+	return defaultGrace
+}
+
+func (d *Daemon) logger() *slog.Logger {
+	if d.Logger != nil {
+		return d.Logger
+	}
+	return slog.Default()
+}
+
+// role returns the role of that name, or nil.
+func (d *Daemon) role(name string) *Role {
+	for i := range d.Roles {
+		if d.Roles[i].Name == name {
+			return &d.Roles[i]
+		}
+	}
+	return nil
+}
+
+func (r *Role) instances() int { return max(r.Instances, 1) }
+
+// linked says whether there is a channel between the two roles.
+func (d *Daemon) linked(a, b *Role) bool {
+	return a != b && (slices.Contains(a.Peers, b.Name) || slices.Contains(b.Peers, a.Name))
+}
+
+func (r *Role) passes() bool { return passes(r.Sandbox) }
+
+// passes says whether a process may send or receive descriptors.
+func passes(p sandbox.Policy) bool {
+	words := strings.Fields(p.Promises)
+	return len(words) == 0 || slices.Contains(words, "sendfd") || slices.Contains(words, "recvfd")
+}

@@ -1,0 +1,175 @@
+package privsep
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unicode"
+
+	"example.org/imsg/privsep/sandbox"
+)
+
+// claimDaemon has children that say more of themselves than is true.
+var claimDaemon = &Daemon{Name: "claim", Grace: time.Second, Roles: []Role{
+	fakeRole("claims a root", func(c *fakeChild) {
+		c.greet()
+		fakeDrop(c, []int{c.hello.GID})
+		s := c.status()
+		s.Chroot = c.hello.Chroot
+		c.send(ctlReady, marshal(s))
+		c.hang()
+	}),
+	fakeRole("has no sandbox", func(c *fakeChild) {
+		c.greet()
+		c.send(ctlReady, marshal(c.status()))
+		c.hang()
+	}),
+	fakeRole("claims all", func(c *fakeChild) {
+		c.greet()
+		c.send(ctlReady, marshal(Status{
+			Role: "parent", Instance: 3, PID: 1, UID: 4242, GID: 4243, Groups: []int{4244}, Chroot: "/x\n\x1b[2J", Threads: 99,
+			Sandbox: sandbox.Status{System: "\x1b[2J\n", States: []sandbox.State{{Detail: "\n\u009b"}}},
+			Missing: []string{"nothing\n"},
+		}))
+		io.Copy(io.Discard, os.NewFile(controlFD, "")) // until the parent ends
+	}),
+	fakeRole("dies when all is well", func(c *fakeChild) {
+		c.greet()
+		if c.hello.Root && (syscall.Chroot(c.hello.Chroot) != nil || syscall.Chdir("/") != nil) {
+			os.Exit(108)
+		}
+		fakeDrop(c, []int{c.hello.GID})
+		s := c.status()
+		s.Chroot = c.hello.Chroot
+		c.send(ctlReady, marshal(s))
+		os.Exit(8)
+	}),
+	fakeRole("claims an origin", func(c *fakeChild) {
+		c.readyGo()
+		c.send(ctlLog, []byte(`{"level":"INFO","msg":"to be read","role":"parent","instance":9,"pid":1}`))
+		c.send(ctlDone, marshal(failure{}))
+	}),
+	fakeRole("logs and ends", func(c *fakeChild) {
+		c.readyGo()
+		c.send(ctlLog, []byte(`{"level":"INFO","msg":"to be lost"}`))
+		c.send(ctlDone, marshal(failure{}))
+	}),
+}}
+
+var _ = registerFake("claim", fakeMain)
+
+// TestClaimsRefused: the parent looks at what it can see from outside.
+func TestClaimsRefused(t *testing.T) {
+	for _, r := range []struct {
+		role   string
+		change func(*Role)
+		text   string
+		root   bool
+	}{
+		{"claims a root", func(r *Role) { r.User, r.Chroot = "nobody", EmptyDir }, "root", true},
+		{"has no sandbox", func(r *Role) { r.Sandbox = sandbox.Policy{Promises: "stdio", Require: sandbox.Native()} }, "sandbox", false},
+	} {
+		t.Run(r.role, func(t *testing.T) {
+			if r.root && !isRoot() {
+				t.Skip("needs root, which has rights to keep")
+			}
+			err := fails(t, claimDaemon, fakeOnly(r.role), func(d *Daemon) {
+				r.change(&d.Roles[0])
+				d.Parent = func(context.Context, *Proc) error { return errors.New("it was believed") }
+			})
+			var child *ChildError
+			if !errors.As(err, &child) || child.Role != r.role || child.Step != "start" || !strings.Contains(err.Error(), r.text) {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
+// TestDeadClaim: one that is ready and dies at once has died, whether or not the
+// parent could still look at it.
+func TestDeadClaim(t *testing.T) {
+	if !isRoot() {
+		t.Skip("needs root, which can change root and ids")
+	}
+	for range 20 {
+		err := fails(t, claimDaemon, fakeOnly("dies when all is well"), func(d *Daemon) { d.User, d.Chroot = "nobody", EmptyDir })
+		if err == nil || !strings.Contains(err.Error(), "exit status 8") {
+			t.Fatalf("error %v", err)
+		}
+	}
+}
+
+// TestClaimsCorrected: what a child says of itself does not become its Status
+// where the kernel says otherwise, nor what cannot be printed.
+func TestClaimsCorrected(t *testing.T) {
+	err := fails(t, claimDaemon, fakeOnly("claims all"), func(d *Daemon) {
+		d.Parent = func(_ context.Context, p *Proc) error {
+			s := p.Status()[1]
+			if s.Role != "claims all" || s.Instance != 0 || s.PID <= 1 || s.Threads < 1 || s.Threads == 99 {
+				t.Errorf("it is %v", s)
+			}
+			if s.UID != os.Getuid() || s.GID != os.Getgid() || len(s.Groups) == 1 && s.Groups[0] == 4244 {
+				t.Errorf("it has the ids %d, %d, %v", s.UID, s.GID, s.Groups)
+			}
+			if s.Chroot != "" || len(s.Missing) > 0 {
+				t.Errorf("its root is %q, and it misses %q", s.Chroot, s.Missing)
+			}
+			if i := strings.IndexFunc(s.String(), func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 {
+				t.Errorf("status %q has something at byte %d that cannot be printed", s.String(), i)
+			}
+			return nil
+		}
+	})
+	var child *ChildError
+	if err != nil && !errors.As(err, &child) { // it may as well be refused
+		t.Error(err)
+	}
+}
+
+// TestClaimedOrigin: a record's origin is what the parent knows, also for those
+// who read the last of two equal keys.
+func TestClaimedOrigin(t *testing.T) {
+	log := new(records)
+	if err := fails(t, claimDaemon, fakeOnly("claims an origin"), func(d *Daemon) { d.Logger = log.logger(slog.LevelInfo) }); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(log.String()) {
+		if !strings.Contains(line, "to be read") {
+			continue
+		}
+		var rec struct {
+			Role          string
+			Instance, PID int
+		}
+		if err := json.Unmarshal([]byte(line), &rec); err != nil {
+			t.Fatal(err)
+		}
+		if rec.Role != "claims an origin" || rec.Instance != 0 || rec.PID <= 1 {
+			t.Errorf("%s is read as %+v", line, rec)
+		}
+		return
+	}
+	t.Errorf("no record in %s", log)
+}
+
+// fullDisk is a handler as of a log that cannot be written.
+type fullDisk struct{ slog.Handler }
+
+func (fullDisk) Handle(context.Context, slog.Record) error { return errors.New("no space") }
+
+// TestLogFails: that the parent cannot write its log is not the child's fault.
+func TestLogFails(t *testing.T) {
+	err := fails(t, claimDaemon, fakeOnly("logs and ends"), func(d *Daemon) {
+		d.Logger = slog.New(fullDisk{slog.NewTextHandler(io.Discard, nil)})
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}

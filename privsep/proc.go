@@ -1,0 +1,185 @@
+package privsep
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"example.org/imsg"
+	"example.org/imsg/peer"
+)
+
+// ErrorType is the type of the message that answers a request which failed;
+// the programs' own messages have others.
+const ErrorType uint32 = 1<<32 - 1
+
+// A Proc is this process as its own code sees it: the parent or a child. Its
+// methods may be called from many goroutines.
+type Proc struct {
+	self   peerName
+	log    *slog.Logger
+	root   string // what Path puts before names
+	dirs   bool   // may be passed
+	known  map[string]peerRole
+	ending context.Context // ends when the daemon does
+
+	// What a child was given. Complete before its code runs.
+	config []byte
+	files  map[string]*os.File
+
+	super *supervisor // of the parent
+
+	mu      sync.Mutex
+	peers   map[peerName]*peer.Peer
+	rules   map[string][]peer.Rule
+	changed chan struct{} // closed when peers changes
+	closing sync.WaitGroup
+}
+
+func newProc(self peerName, log *slog.Logger, peers []peerRole) *Proc {
+	p := &Proc{
+		self: self, log: log, files: make(map[string]*os.File), known: make(map[string]peerRole),
+		peers: make(map[peerName]*peer.Peer), rules: make(map[string][]peer.Rule), changed: make(chan struct{}),
+	}
+	p.know(peers...)
+	return p
+}
+
+// know adds roles to whose processes there are channels.
+func (p *Proc) know(roles ...peerRole) {
+	for _, r := range roles {
+		p.known[r.Name] = r
+	}
+}
+
+// Role returns the role of this process, Parent in the parent.
+func (p *Proc) Role() string { return p.self.Role }
+
+// Instance returns the number of this process among those of its role, from 0.
+func (p *Proc) Instance() int { return p.self.Instance }
+
+// Logger returns the log: the daemon's, which children reach through their
+// channel. In a child it is slog's default as well.
+func (p *Proc) Logger() *slog.Logger { return p.log }
+
+// Parent returns the channel to the parent, nil in the parent.
+func (p *Proc) Parent() *peer.Peer {
+	if p.self.Role == Parent {
+		return nil
+	}
+	return p.Peer(Parent)
+}
+
+// Peer returns the channel to the first instance of a role. It panics if there
+// is none by the daemon's declaration. After that process has ended it is a
+// channel that has ended, until the process is started again. The channel
+// belongs to the Proc, which keeps it open.
+func (p *Proc) Peer(role string) *peer.Peer { return p.Peers(role)[0] }
+
+// Peers returns the channels to all instances of a role, as Peer does.
+func (p *Proc) Peers(role string) []*peer.Peer {
+	list := make([]*peer.Peer, p.declared(role).Instances)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range list {
+		if list[i] = p.peers[peerName{role, i}]; list[i] == nil {
+			panic(fmt.Sprintf("privsep: %s has no channel to %s[%d] yet", p.self.Role, role, i))
+		}
+	}
+	return list
+}
+
+// declared returns a role to which there are channels.
+func (p *Proc) declared(role string) peerRole {
+	r, ok := p.known[role]
+	if !ok {
+		panic(fmt.Sprintf("privsep: %s is no peer of %s", role, p.self.Role))
+	}
+	return r
+}
+
+// Next returns the channel to the same process of a role as old, and waits while
+// it is old itself, which has ended: until the process was started again. The
+// error is ctx's.
+func (p *Proc) Next(ctx context.Context, role string, instance int, old *peer.Peer) (*peer.Peer, error) {
+	for {
+		peers, changed := p.all()
+		if q := peers[peerName{role, instance}]; q != nil && q != old {
+			return q, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// Handle adds to the table of requests that the instances of a role may make,
+// and will be able to make after they were started again; see peer.Rule.
+// Everything else ends the channel, and Serve with an error. It panics where
+// Peer does, and where a type is there already.
+func (p *Proc) Handle(role string, rules ...peer.Rule) {
+	p.declared(role)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rules[role] = append(p.rules[role], rules...)
+	for name, q := range p.peers {
+		if name.Role == role {
+			q.Handle(rules...)
+		}
+	}
+}
+
+// Config returns what the parent has set for this child with Configure.
+func (p *Proc) Config() []byte { return p.config }
+
+// File returns the file that the parent has given to this child under that
+// name, or nil. It belongs to the Proc.
+func (p *Proc) File(name string) *os.File { return p.files[name] }
+
+// Path returns where to find what has the given absolute name inside the
+// child's Chroot: the same, or in the directory itself if an ordinary user has
+// started the daemon.
+func (p *Proc) Path(name string) string {
+	if p.root == "" || p.root == EmptyDir {
+		return name
+	}
+	return filepath.Join(p.root, name)
+}
+
+// put sets the channel to a peer, in place of the one before.
+func (p *Proc) put(name peerName, conn *imsg.Conn) {
+	q := peer.New(conn, &peer.Config{ErrorType: ErrorType, Directories: p.dirs})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	q.Handle(p.rules[name.Role]...)
+	if old := p.peers[name]; old != nil {
+		p.closing.Go(func() { old.Close() })
+	}
+	p.peers[name] = q
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// all returns the channels, and what is closed when there are others.
+func (p *Proc) all() (map[peerName]*peer.Peer, <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.peers), p.changed
+}
+
+func (p *Proc) close() {
+	peers, _ := p.all()
+	for _, q := range peers {
+		q.Close()
+	}
+	p.closing.Wait()
+	for _, f := range p.files {
+		f.Close()
+	}
+}

@@ -1,0 +1,135 @@
+package privsep
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"example.org/imsg/peer"
+)
+
+func init() {
+	// request sends a message that the other end may not want: role, type, "file"
+	// or nothing.
+	acts["request"] = func(w *testimony, args []string, _ *os.File) (any, error) {
+		typ, err := strconv.ParseUint(args[1], 10, 32)
+		if err != nil {
+			return nil, err
+		}
+		var f *os.File
+		if slices.Contains(args, "file") {
+			if f, err = os.Open(os.DevNull); err != nil {
+				return nil, err
+			}
+			defer f.Close()
+		}
+		return nil, w.p.Peer(args[0]).Send(w.ctx, uint32(typ), f, []byte("{"))
+	}
+}
+
+// TestRules: the child that asks for what its table has not is killed and named,
+// and nothing that it sent is left.
+func TestRules(t *testing.T) {
+	var handled chan bool
+	note := func(context.Context, *peer.Incoming) error { handled <- true; return nil }
+	decode := peer.Typed(peer.JSON{}, repOwn, func(context.Context, int) (int, error) { return 0, nil })
+	for _, c := range []struct {
+		name string
+		rule peer.Rule
+		good []string // is handled, if there is one
+		bad  []string
+		want string
+	}{
+		{"unknown type", peer.Rule{Type: 10, Handle: note}, []string{"10"}, []string{"11"}, "not in the table"},
+		{"no table", peer.Rule{}, nil, []string{"10"}, "not in the table"},
+		{"twice", peer.Rule{Type: 10, Handle: note, Once: true}, []string{"10"}, []string{"10"}, "second time"},
+		{"wrong state", peer.Rule{Type: 10, Handle: note, In: []string{"later"}}, nil, []string{"10"}, `state ""`},
+		{"a file where none may be", peer.Rule{Type: 10, Handle: note}, []string{"10"}, []string{"10", "file"}, "with a file"},
+		{"no file where one must be", peer.Rule{Type: 10, Handle: note, File: peer.MustFile}, []string{"10", "file"}, []string{"10"}, "without a file"},
+		{"an unknown type with a file", peer.Rule{Type: 10, Handle: note, File: peer.MayFile}, []string{"10", "file"}, []string{"11", "file"}, "not in the table"},
+		{"no JSON", peer.Rule{Type: 10, Handle: decode}, nil, []string{"10"}, "payload"},
+	} {
+		for _, policy := range []ExitPolicy{EndAll, Ignore} {
+			handled = make(chan bool, 1)
+			table := func(p *Proc) {
+				if c.rule.Handle != nil {
+					p.Handle("a", c.rule)
+				}
+			}
+			log := make(lines, 100)
+			r := upWith(t, pairDaemon, table, func(d *Daemon) { d.Roles[0].OnExit, d.Logger = policy, log.logger() })
+			if c.good != nil {
+				tell(t, r.Peer("a"), "request", append([]string{Parent}, c.good...)...)
+				<-handled
+			}
+			tell(t, r.Peer("a"), "request", append([]string{Parent}, c.bad...)...)
+			if policy == Ignore { // the others go on
+				line := log.wait(t, "broke the rules")
+				if !strings.Contains(line, strings.ReplaceAll(c.want, `"`, `\"`)) || !strings.Contains(line, `"role":"a"`) {
+					t.Errorf("%s: %s", c.name, line)
+				}
+				log.wait(t, "a child has ended")
+				ask[peerName](t, r.Peer("b"), "hello")
+				if err := r.end(); err != nil {
+					t.Errorf("%s: %v", c.name, err)
+				}
+				continue
+			}
+			err := r.wait()
+			var child *ChildError
+			var rule *peer.RuleError
+			if !errors.As(err, &child) || child.Role != "a" || child.Step != "run" || !errors.Is(err, peer.ErrViolation) || !errors.As(err, &rule) || !strings.Contains(rule.Reason, c.want) {
+				t.Errorf("%s: error %v", c.name, err)
+			}
+		}
+	}
+}
+
+// TestState: what the state allows is allowed, as long as it does.
+func TestState(t *testing.T) {
+	handled := make(chan string, 1)
+	r := upWith(t, pairDaemon, func(p *Proc) {
+		p.Handle("a", peer.Rule{Type: 10, In: []string{"open"}, Handle: func(_ context.Context, in *peer.Incoming) error {
+			handled <- in.Peer().State()
+			in.Peer().SetState("closed")
+			return nil
+		}})
+		p.Peer("a").SetState("open")
+	})
+	tell(t, r.Peer("a"), "request", Parent, "10")
+	if got := <-handled; got != "open" {
+		t.Errorf("state %q", got)
+	}
+	tell(t, r.Peer("a"), "request", Parent, "10")
+	if err := r.wait(); !errors.Is(err, peer.ErrViolation) || !strings.Contains(err.Error(), `state "closed"`) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestSiblingRules: a child whose sibling breaks its rules says so and ends.
+func TestSiblingRules(t *testing.T) {
+	for _, bad := range [][]string{{"10"}, {"10", "file"}} {
+		r := up(t, pairDaemon)
+		tell(t, r.Peer("a"), "request", append([]string{"b"}, bad...)...)
+		err := r.wait()
+		var child *ChildError
+		if !errors.As(err, &child) || child.Role != "b" || child.Step != "run" || !strings.Contains(err.Error(), "a[0]: peer: request type "+bad[0]) {
+			t.Errorf("%v: error %v", bad, err)
+		}
+	}
+}
+
+// TestHandlerError: an error is an answer, and ends nobody.
+func TestHandlerError(t *testing.T) {
+	r := up(t, pairDaemon)
+	for range 3 {
+		var remote *peer.RemoteError
+		if _, err := try[any](t.Context(), r.Peer("a"), nil, "no such act"); !errors.As(err, &remote) || remote.Text != `no act "no such act"` {
+			t.Errorf("error %v", err)
+		}
+	}
+}

@@ -1,0 +1,74 @@
+package privsep
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// takeListeners adopts the descriptors of sd_listen_fds(3), if they are meant
+// for this process, and forgets the variables.
+func takeListeners() map[string][]*os.File {
+	pid, _ := strconv.Atoi(os.Getenv("LISTEN_PID"))
+	n, _ := strconv.Atoi(os.Getenv("LISTEN_FDS"))
+	names := strings.Split(os.Getenv("LISTEN_FDNAMES"), ":")
+	for _, v := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID"} {
+		os.Unsetenv(v)
+	}
+	if pid != os.Getpid() {
+		return nil
+	}
+	files := make(map[string][]*os.File)
+	for i := range min(n, 1<<10) {
+		fd := 3 + i
+		if _, err := unix.FcntlInt(uintptr(fd), syscall.F_GETFD, 0); err != nil {
+			break
+		}
+		syscall.CloseOnExec(fd)
+		name := "unknown"
+		if i < len(names) && names[i] != "" {
+			name = names[i]
+		}
+		files[name] = append(files[name], os.NewFile(uintptr(fd), name))
+	}
+	return files
+}
+
+// A notifier tells the service manager how the daemon does: sd_notify(3).
+type notifier struct{ conn *net.UnixConn }
+
+// newNotifier forgets the variable, which is not for children.
+func newNotifier() (notifier, error) {
+	name := os.Getenv("NOTIFY_SOCKET")
+	os.Unsetenv("NOTIFY_SOCKET")
+	if name == "" {
+		return notifier{}, nil
+	}
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		return notifier{}, fmt.Errorf("NOTIFY_SOCKET: %w", err)
+	}
+	return notifier{conn}, nil
+}
+
+// say is lost if nobody listens: a daemon does not end for that.
+func (n notifier) say(state string) {
+	if n.conn != nil {
+		n.conn.Write([]byte(state))
+	}
+}
+
+// reloading is followed by ready. The service manager compares the time with its
+// own.
+func (n notifier) reloading() { n.say(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d", monotonic())) }
+
+func (n notifier) close() {
+	if n.conn != nil {
+		n.conn.Close()
+	}
+}

@@ -1,0 +1,262 @@
+package privsep
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Daemons whose parent is a process of its own, in Main.
+var (
+	wholeDaemon  = register(Daemon{Name: "whole", Roles: []Role{{Name: "web", Run: web}}, Prepare: adopt, Reload: reload, Env: []string{"GORACE"}})
+	simpleDaemon = register(Daemon{Name: "simple", Roles: []Role{{Name: "web", Run: web}}, Prepare: adopt, Env: []string{"GORACE"}})
+
+	_ = registerMiddle("whole", func() int { manage(); wholeDaemon.Main(); return 99 })
+	_ = registerMiddle("simple", func() int { manage(); simpleDaemon.Main(); return 99 })
+)
+
+// manage does what a service manager can and the test cannot: it knows the
+// process's id in time.
+func manage() {
+	if os.Getenv("LISTEN_PID") == "self" {
+		os.Setenv("LISTEN_PID", fmt.Sprint(os.Getpid()))
+	}
+}
+
+// adopt is a Prepare that gives the role all listeners.
+func adopt(_ context.Context, p *Proc) error {
+	if text := os.Getenv("PRIVSEP_TEST_FAIL"); text != "" {
+		return errors.New(text)
+	}
+	var names []string
+	for name, files := range p.Listeners() {
+		for i, f := range files {
+			key := fmt.Sprint(name, i)
+			names = append(names, key)
+			p.Give("web", key, f)
+		}
+	}
+	slices.Sort(names)
+	fmt.Printf("listeners %q\n", names)
+	return p.Configure("web", []byte(strings.Join(names, " ")))
+}
+
+func reload(context.Context, *Proc) error { return errors.New("not this time") }
+
+// An answer is what web says to who connects.
+type answer struct {
+	Listeners, Environ []string
+}
+
+// web accepts on all listeners.
+func web(ctx context.Context, p *Proc) error {
+	names := strings.Fields(string(p.Config()))
+	for _, name := range names {
+		l, err := net.FileListener(p.File(name))
+		if err != nil {
+			return err
+		}
+		context.AfterFunc(ctx, func() { l.Close() })
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				json.NewEncoder(c).Encode(answer{names, os.Environ()})
+				c.Close()
+			}
+		}()
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// A whole is such a process as the test sees it.
+type whole struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	out    bytes.Buffer
+	notify *net.UnixConn
+}
+
+// startWhole starts a middle process with a socket for what it notifies.
+func startWhole(t *testing.T, name string, files []*os.File, env ...string) *whole {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	w := &whole{t: t, notify: conn}
+	w.cmd = middle(t, name, append(env, "NOTIFY_SOCKET="+socket, "PRIVSEP_TEST_SECRET=x")...)
+	w.cmd.ExtraFiles = files
+	w.cmd.Stdout, w.cmd.Stderr = &w.out, &w.out
+	if err := w.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// says returns the next notification.
+func (w *whole) says() string {
+	w.t.Helper()
+	w.notify.SetReadDeadline(time.Now().Add(limit))
+	buf := make([]byte, 1<<10)
+	n, err := w.notify.Read(buf)
+	if err != nil {
+		w.cmd.Process.Kill()
+		w.cmd.Wait()
+		w.t.Fatalf("%v\n%s", err, w.out.String())
+	}
+	return string(buf[:n])
+}
+
+func (w *whole) signal(sig syscall.Signal) {
+	w.t.Helper()
+	if err := w.cmd.Process.Signal(sig); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// ends waits for the exit status and returns what was printed.
+func (w *whole) ends(status int) string {
+	w.t.Helper()
+	w.cmd.Wait()
+	if got := w.cmd.ProcessState.ExitCode(); got != status {
+		w.t.Errorf("%v instead of exit status %d\n%s", w.cmd.ProcessState, status, w.out.String())
+	}
+	return w.out.String()
+}
+
+// listener returns a listening socket as a service manager has it, and its address.
+func listener(t *testing.T) (*os.File, string) {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "socket")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: name, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	f, err := l.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f, name
+}
+
+// TestServiceManager: sockets are adopted and reach the role, the manager learns
+// when the daemon is ready, reloads and ends, and none of that is in a child's
+// environment.
+func TestServiceManager(t *testing.T) {
+	var files []*os.File
+	var addrs []string
+	for range 3 {
+		f, addr := listener(t)
+		files, addrs = append(files, f), append(addrs, addr)
+	}
+	w := startWhole(t, "whole", files, "LISTEN_PID=self", "LISTEN_FDS=3", "LISTEN_FDNAMES=http::http")
+	if got := w.says(); got != "READY=1" {
+		t.Errorf("notified %q", got)
+	}
+	for _, addr := range addrs {
+		c, err := net.Dial("unix", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.SetDeadline(time.Now().Add(limit))
+		var a answer
+		if err := json.NewDecoder(c).Decode(&a); err != nil {
+			t.Error(err)
+		}
+		c.Close()
+		if !slices.Equal(a.Listeners, []string{"http0", "http1", "unknown0"}) || len(a.Environ) != 1 || !strings.HasPrefix(a.Environ[0], "GORACE=") {
+			t.Errorf("the child has %+v", a)
+		}
+	}
+	for range 2 {
+		before := monotonic()
+		w.signal(syscall.SIGHUP)
+		var at int64
+		got := w.says()
+		if n, err := fmt.Sscanf(got, "RELOADING=1\nMONOTONIC_USEC=%d", &at); n != 1 || at < before || at > monotonic() {
+			t.Errorf("notified %q, %v", got, err)
+		}
+		if got := w.says(); got != "READY=1" {
+			t.Errorf("notified %q", got)
+		}
+	}
+	w.signal(syscall.SIGTERM)
+	if got := w.says(); got != "STOPPING=1" {
+		t.Errorf("notified %q", got)
+	}
+	if out := w.ends(0); strings.Count(out, "not this time") != 2 {
+		t.Errorf("printed %q", out)
+	}
+}
+
+// TestForeignListeners: what is meant for another process is not adopted.
+func TestForeignListeners(t *testing.T) {
+	for _, env := range [][]string{
+		{"LISTEN_PID=1", "LISTEN_FDS=1"},
+		{"LISTEN_FDS=1"},
+		{"LISTEN_PID=self", "LISTEN_FDS=-1"},
+		{"LISTEN_PID=self", "LISTEN_FDS=x"},
+		{"LISTEN_PID=self"},
+	} {
+		f, _ := listener(t)
+		w := startWhole(t, "simple", []*os.File{f}, env...)
+		w.says()
+		w.signal(syscall.SIGTERM)
+		if out := w.ends(0); out != "listeners []\n" {
+			t.Errorf("%q: printed %q", env, out)
+		}
+	}
+}
+
+// TestMainSignals: those that end a daemon end it well.
+func TestMainSignals(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
+		w := startWhole(t, "simple", nil)
+		w.says()
+		w.signal(sig)
+		if got := w.says(); got != "STOPPING=1" {
+			t.Errorf("%v: notified %q", sig, got)
+		}
+		if out := w.ends(0); out != "listeners []\n" {
+			t.Errorf("%v: printed %q", sig, out)
+		}
+	}
+}
+
+// TestMainFails: an error is printed, and the status is 1.
+func TestMainFails(t *testing.T) {
+	for _, c := range []struct{ env, want string }{
+		{"PRIVSEP_TEST_FAIL=nothing to prepare", "simple: privsep: prepare: nothing to prepare\n"},
+		{envRole + "=another/web/0", "simple: " + envRole + ` is "another/web/0": ` + ErrNotChild.Error() + "\n"},
+	} {
+		w := startWhole(t, "simple", nil, c.env)
+		if out := w.ends(1); out != c.want {
+			t.Errorf("%s: printed %q", c.env, out)
+		}
+	}
+	cmd := middle(t, "simple", "NOTIFY_SOCKET=/nonexistent/notify")
+	var out bytes.Buffer
+	cmd.Stderr = &out
+	if cmd.Run(); cmd.ProcessState.ExitCode() != 1 || !strings.HasPrefix(out.String(), "simple: privsep: NOTIFY_SOCKET: ") {
+		t.Errorf("%v, printed %q", cmd.ProcessState, out.String())
+	}
+}
