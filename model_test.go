@@ -22,6 +22,7 @@ var (
 // only, where one can ask the kernel what is in flight and whether it would
 // take more.
 func TestModel(t *testing.T) {
+	two := !leavesOpen(t, 2)
 	before := imsgtest.OpenFDs()
 	seed := *modelSeed
 	if seed == 0 {
@@ -37,7 +38,7 @@ func TestModel(t *testing.T) {
 	}
 	first := seed
 	for ; more(); seed++ {
-		p := modelRandom(seed)
+		p := modelRandom(seed, two)
 		if failed := p.run(&n); failed != nil {
 			t.Logf("program %d: operation %d: %s", seed-first, failed.at, failed.why)
 			p, failed = p.shrink(failed)
