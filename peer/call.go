@@ -3,6 +3,7 @@ package peer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 
@@ -60,6 +61,25 @@ func (p *Peer) Call(ctx context.Context, req Request) (imsg.Message, error) {
 		}
 		m.Close()
 	}
+}
+
+// CallFile is Call for an answer that is a file, which it returns and the caller
+// must close. An answer without one is an error: imsg.ErrFileLost if it was lost
+// on the way, and otherwise one that ends the call only.
+func (p *Peer) CallFile(ctx context.Context, req Request) (*os.File, error) {
+	m, err := p.Call(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	defer m.Close()
+	f := m.TakeFile()
+	if f == nil {
+		if err = m.FileErr(); err == nil {
+			err = fmt.Errorf("the answer, type %d, has no file", m.Type())
+		}
+		return nil, opError("call", req.Type, err)
+	}
+	return f, nil
 }
 
 var errNoEnd = errors.New("no type ends its answer")

@@ -273,3 +273,37 @@ func TestAnswerFile(t *testing.T) {
 		}
 	})
 }
+
+// TestCallFile: an answer that is a file, or should be.
+func TestCallFile(t *testing.T) {
+	p, q := both(t, &peer.Config{ErrorType: failed})
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	q.Handle(peer.Rule{Type: ask, Handle: func(_ context.Context, r *peer.Incoming) error {
+		if string(r.Bytes()) == "refuse" {
+			return errors.New("no")
+		}
+		if string(r.Bytes()) == "none" {
+			return r.Reply(answer, nil)
+		}
+		return r.Reply(answer, f)
+	}})
+	serve(t, q)
+	for text, want := range map[string]string{"": "", "none": "type 2, has no file", "refuse": "no"} {
+		got, err := p.CallFile(soon(t), peer.Request{Type: ask, Data: []byte(text), End: []uint32{answer}})
+		if want == "" {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if name, err := got.Stat(); err != nil || name.Mode()&os.ModeCharDevice == 0 {
+				t.Errorf("got %v, %v", name, err)
+			}
+			got.Close()
+		} else if got != nil || err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%s: %v, error %v", text, got, err)
+		}
+	}
+}

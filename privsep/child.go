@@ -169,7 +169,8 @@ func (c *child) greet() error {
 	}
 	setTitle(c.name.Role)
 	c.proc = newProc(c.name, slog.New(newLogHandler(c.ctl, c.hello.Level)), c.hello.Peers)
-	c.proc.dirs = c.hello.Dirs
+	c.proc.dirs, c.proc.work = c.hello.Dirs, c.hello.Workers
+	c.proc.report = c.report
 	c.proc.ending = c.ctx
 	c.proc.know(peerRole{Name: Parent, Instances: 1, Passes: passes(c.hello.Sandbox)})
 	if !c.hello.Root {
@@ -211,6 +212,11 @@ func (c *child) receive() error {
 	}
 	go c.listen()
 	return nil
+}
+
+// report tells the parent who has broken the rules.
+func (c *child) report(name peerName, err error) {
+	c.send(ctlBroken, broken{name, err.Error()[:min(len(err.Error()), maxText)]})
 }
 
 // meet takes the end of a channel.

@@ -149,7 +149,7 @@ func TestEmptyDir(t *testing.T) {
 					t.Errorf("%s: %s: %v", role, do, err)
 				}
 			}
-			if s := r.status(role, 0); !strings.HasPrefix(s.Chroot, tmp) {
+			if s := r.status(role, 0); s.Chroot != EmptyDir {
 				t.Errorf("%s: status %v", role, s)
 			}
 		}

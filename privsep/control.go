@@ -31,6 +31,7 @@ const (
 	ctlFail
 	ctlLog
 	ctlDone
+	ctlBroken // a peer of the child's has broken the rules of its requests
 )
 
 const (
@@ -55,6 +56,7 @@ type hello struct {
 	Files    int        // and that many of these
 	Config   int        // bytes
 	Dirs     bool       // Daemon.Directories
+	Workers  int        // Role.Workers
 	Level    slog.Level
 	Grace    time.Duration
 }
@@ -80,6 +82,12 @@ type peerRole struct {
 type peerName struct {
 	Role     string
 	Instance int
+}
+
+// broken says which peer has broken the rules, and how.
+type broken struct {
+	peerName
+	Text string
 }
 
 // marshal encodes what goes over a control channel; all of it can be encoded.

@@ -75,7 +75,8 @@ type Daemon struct {
 	// one can open what lies below, and above: past its own root.
 	Directories bool
 
-	// Env names the variables that children inherit; GOTRACEBACK always is.
+	// Env names the variables that children inherit, besides GOTRACEBACK,
+	// GORACE and GOCOVERDIR.
 	Env []string
 
 	// Grace is how long the end may take, 0 means 5 seconds: children are asked
@@ -108,6 +109,10 @@ type Role struct {
 	// Peers are the roles to which this one has a channel. It is enough to
 	// declare it on one side. Every instance is connected with every other.
 	Peers []string
+
+	// Workers is peer.Config.Workers of this role's channels: how many requests
+	// of one peer it handles at a time, 0 means 1.
+	Workers int
 
 	// Setup, if not nil, runs in the child while it is still privileged: the
 	// place to open what cannot be opened later. Run runs when every child

@@ -153,6 +153,25 @@ func sendToName(name string) error {
 	return unix.Sendmsg(pair[0], []byte("x"), nil, &unix.SockaddrUnix{Name: name}, 0)
 }
 
+// onPort is an attempt on a TCP port of this machine.
+func onPort(family, protocol int, f func(fd int, to unix.Sockaddr) error) attempt {
+	return onName(func(port string) error {
+		n, err := strconv.Atoi(port)
+		if err != nil {
+			return err
+		}
+		fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, protocol)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		if family == unix.AF_INET6 {
+			return f(fd, &unix.SockaddrInet6{Port: n, Addr: [16]byte{10: 0xff, 11: 0xff, 12: 127, 15: 1}})
+		}
+		return f(fd, &unix.SockaddrInet4{Port: n, Addr: [4]byte{127, 0, 0, 1}})
+	})
+}
+
 func openProc(file string, flags int) attempt {
 	return onProcess(func(pid int) error {
 		return openFor(flags)(filepath.Join("/proc", strconv.Itoa(pid), file))

@@ -134,8 +134,9 @@ func TestEnvironment(t *testing.T) {
 	t.Setenv("PRIVSEP_TEST_WANTED", "a=b")
 	t.Setenv("GOTRACEBACK", "single")
 	t.Setenv("LD_PRELOAD", "")
+	t.Setenv("GOCOVERDIR", os.Getenv("GOCOVERDIR"))
 	r := up(t, meshDaemon)
-	want := []string{"GORACE=" + os.Getenv("GORACE"), "GOTRACEBACK=single", "PRIVSEP_TEST_WANTED=a=b"}
+	want := []string{"GOCOVERDIR=" + os.Getenv("GOCOVERDIR"), "GORACE=" + os.Getenv("GORACE"), "GOTRACEBACK=single", "PRIVSEP_TEST_WANTED=a=b"}
 	for _, role := range []string{"hub", "alone"} {
 		got := ask[[]string](t, r.Peer(role), "env")
 		if slices.Sort(got); !slices.Equal(got, want) {
@@ -215,8 +216,8 @@ func TestGiven(t *testing.T) {
 		}
 	}
 	for name, f := range map[string]func(){
-		"Give":      func() { r.Give("leaf", "late", nil) },
-		"Configure": func() { r.Configure("leaf", nil) },
+		"Give":      func() { r.Give("nobody", "gift", nil) },
+		"Configure": func() { r.Configure("nobody", nil) },
 		"Peer":      func() { r.Peer("nobody") },
 		"Handle":    func() { r.Handle("nobody") },
 	} {

@@ -3,9 +3,10 @@ package privsep
 import (
 	"fmt"
 	"os"
+	"slices"
 )
 
-// A gift is what Prepare lets the children of a role have.
+// A gift is what the children of a role are given.
 type gift struct {
 	config []byte
 	files  []namedFile
@@ -16,37 +17,45 @@ type namedFile struct {
 	file *os.File
 }
 
-// Give lets every child of a role have a file under a name, to be found with
-// File there, and given again to one that is started again. It belongs to the
-// daemon from here on. For Prepare, in the parent.
+// Give lets every child of a role that is started from now on have a file under
+// a name, to be found with File there; in place of the one before of that name,
+// which is closed. It belongs to the daemon from here on. For the parent: in
+// Prepare, or later for those that are started again.
 func (p *Proc) Give(role, name string, f *os.File) {
-	g := p.gift(role)
+	s := p.giver(role)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := s.gifts[role]
+	i := slices.IndexFunc(g.files, func(n namedFile) bool { return n.name == name })
+	if i >= 0 {
+		g.files[i].file.Close()
+		g.files = slices.Delete(g.files, i, i+1)
+	}
 	g.files = append(g.files, namedFile{name, f})
+	s.gifts[role] = g
 }
 
-// Configure sets what Config returns in the children of a role. The data is not
-// copied; more than 1 MiB is an error. For Prepare, in the parent.
+// Configure sets what Config returns in the children of a role that are started
+// from now on. The data is not copied; more than 1 MiB is an error. For the
+// parent, as Give.
 func (p *Proc) Configure(role string, data []byte) error {
+	s := p.giver(role)
 	if len(data) > maxConfig {
 		return fmt.Errorf("privsep: a configuration of %d bytes for %s is longer than %d", len(data), role, maxConfig)
 	}
-	p.gift(role).config = data
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := s.gifts[role]
+	g.config = data
+	s.gifts[role] = g
 	return nil
 }
 
-func (p *Proc) gift(role string) *gift {
-	if p.super == nil || p.super.plans != nil {
-		panic("privsep: Give and Configure are for Daemon.Prepare")
+func (p *Proc) giver(role string) *supervisor {
+	if p.super == nil || p.super.d.role(role) == nil {
+		panic(fmt.Sprintf("privsep: only the parent gives, and not to %s, which is no role", role))
 	}
-	if p.super.d.role(role) == nil {
-		panic(fmt.Sprintf("privsep: there is no role %s", role))
-	}
-	g := p.super.gifts[role]
-	if g == nil {
-		g = new(gift)
-		p.super.gifts[role] = g
-	}
-	return g
+	return p.super
 }
 
 // Listeners returns what the service manager has opened for the daemon

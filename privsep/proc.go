@@ -25,7 +25,9 @@ type Proc struct {
 	root   string // what Path puts before names
 	dirs   bool   // may be passed
 	known  map[string]peerRole
-	ending context.Context // ends when the daemon does
+	ending context.Context       // ends when the daemon does
+	report func(peerName, error) // tells the parent of a violation
+	work   int                   // peer.Config.Workers
 
 	// What a child was given. Complete before its code runs.
 	config []byte
@@ -121,7 +123,7 @@ func (p *Proc) Next(ctx context.Context, role string, instance int, old *peer.Pe
 
 // Handle adds to the table of requests that the instances of a role may make,
 // and will be able to make after they were started again; see peer.Rule.
-// Everything else ends the channel, and Serve with an error. It panics where
+// Everything else ends the channel and its process; see Serve. It panics where
 // Peer does, and where a type is there already.
 func (p *Proc) Handle(role string, rules ...peer.Rule) {
 	p.declared(role)
@@ -154,7 +156,7 @@ func (p *Proc) Path(name string) string {
 
 // put sets the channel to a peer, in place of the one before.
 func (p *Proc) put(name peerName, conn *imsg.Conn) {
-	q := peer.New(conn, &peer.Config{ErrorType: ErrorType, Directories: p.dirs})
+	q := peer.New(conn, &peer.Config{ErrorType: ErrorType, Directories: p.dirs, Workers: p.work})
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	q.Handle(p.rules[name.Role]...)

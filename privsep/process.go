@@ -91,15 +91,15 @@ func (p *process) introduce() error {
 		}
 		p.root = chroot
 	}
-	var gift gift
-	if g := p.s.gifts[p.name.Role]; g != nil {
-		gift = *g
-	}
+	level := lowest(p.s.proc.log)
+	p.s.mu.Lock() // Give closes files
+	defer p.s.mu.Unlock()
+	gift := p.s.gifts[p.name.Role]
 	h := hello{
 		Protocol: protocol, Build: p.s.build, Role: p.name.Role, Instance: p.name.Instance,
 		Root: plan.root, UID: plan.uid, GID: plan.gid, Chroot: chroot, Sandbox: plan.role.Sandbox,
 		Peers: plan.peers, Files: len(gift.files), Config: len(gift.config),
-		Dirs: p.s.d.Directories, Level: lowest(p.s.proc.log), Grace: p.s.d.grace(),
+		Dirs: p.s.d.Directories, Workers: plan.role.Workers, Level: level, Grace: p.s.d.grace(),
 	}
 	if err := p.tell(ctlHello, -1, marshal(h)); err != nil {
 		return err
@@ -157,6 +157,9 @@ func (p *process) tell(typ uint32, fd int, data []byte) error {
 	return err
 }
 
+// alwaysInherited is what only the Go runtime reads, for debugging and tests.
+var alwaysInherited = []string{"GOTRACEBACK", "GORACE", "GOCOVERDIR"}
+
 // launch starts the process: the same program, with nothing of the parent's but
 // its output and one channel, in a session of its own, so that ^C in a terminal
 // is for the parent alone.
@@ -167,7 +170,7 @@ func (p *process) launch() error {
 	}
 	defer unix.Close(null)
 	env := []string{fmt.Sprintf("%s=%s/%s/%d", envRole, p.s.d.Name, p.name.Role, p.name.Instance)}
-	for _, name := range append([]string{"GOTRACEBACK"}, p.s.d.Env...) {
+	for _, name := range slices.Concat(alwaysInherited, p.s.d.Env) {
 		if v, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+v)
 		}
@@ -274,10 +277,25 @@ func (p *process) take(m imsg.Message) error {
 		}
 		p.leave()
 		return nil
+	case typ == ctlBroken && p.greeted && !over:
+		return p.accuse(m)
 	case typ == ctlLog:
 		return relay(p.s.proc.log, p.name, p.os.Pid, m.Bytes())
 	}
 	return fmt.Errorf("%w: message type %d, file %t, ready %t, done %t", ErrProtocol, m.Type(), m.HasFile(), p.greeted, over)
+}
+
+// accuse tells the supervisor what a child says of a peer.
+func (p *process) accuse(m imsg.Message) error {
+	var b broken
+	if err := unmarshal(m, &b); err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(p.plan.peers, func(r peerRole) bool { return r.Name == b.Role }) {
+		return fmt.Errorf("%w: %s is no peer", ErrProtocol, printable(b.Role))
+	}
+	p.s.post(event{kind: violated, name: b.peerName, err: fmt.Errorf("%s[%d] says: %s", p.name.Role, p.name.Instance, printable(b.Text))})
+	return nil
 }
 
 // steps are those of a child's start.
@@ -319,7 +337,9 @@ func (p *process) verify() error {
 	if p.root == "" {
 		return nil
 	}
-	st.Chroot = p.root
+	if st.Chroot = p.root; p.empty != "" {
+		st.Chroot = EmptyDir
+	}
 	return p.verifyRoot(t != nil)
 }
 

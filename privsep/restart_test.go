@@ -132,6 +132,27 @@ func TestRestart(t *testing.T) {
 		}
 		old = q
 	}
+	// What is given later is for those that are started later.
+	if err := os.WriteFile(file+"2", []byte("another gift"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(file + "2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Give("mortal", "gift", f)
+	if err := r.Configure("mortal", []byte("another")); err != nil {
+		t.Fatal(err)
+	}
+	kill(t, old, "kill")
+	for q, want := range map[*peer.Peer][2]string{
+		r.Peer("mortal"):         {"a gift", sum([]byte("the same"))},
+		r.next("mortal", 1, old): {"another gift", sum([]byte("another"))},
+	} {
+		if got := [2]string{ask[string](t, q, "given", "gift"), ask[string](t, q, "config")}; got != want {
+			t.Errorf("it has %q instead of %q", got, want)
+		}
+	}
 	if s := r.status("mortal", 0); s.PID != other.PID {
 		t.Errorf("status of the other %v, first %v", s, other)
 	}

@@ -110,15 +110,30 @@ func TestState(t *testing.T) {
 	}
 }
 
-// TestSiblingRules: a child whose sibling breaks its rules says so and ends.
+// TestSiblingRules: a child that breaks its sibling's rules is killed and named,
+// whatever its policy, and its sibling goes on if that allows it.
 func TestSiblingRules(t *testing.T) {
 	for _, bad := range [][]string{{"10"}, {"10", "file"}} {
-		r := up(t, pairDaemon)
-		tell(t, r.Peer("a"), "request", append([]string{"b"}, bad...)...)
-		err := r.wait()
-		var child *ChildError
-		if !errors.As(err, &child) || child.Role != "b" || child.Step != "run" || !strings.Contains(err.Error(), "a[0]: peer: request type "+bad[0]) {
-			t.Errorf("%v: error %v", bad, err)
+		for _, policy := range []ExitPolicy{EndAll, Ignore} {
+			log := make(lines, 100)
+			r := up(t, pairDaemon, func(d *Daemon) { d.Roles[0].OnExit, d.Logger = policy, log.logger() })
+			tell(t, r.Peer("a"), "request", append([]string{"b"}, bad...)...)
+			want := "peer: request type " + bad[0] + ": not in the table"
+			if policy == Ignore {
+				if line := log.wait(t, "a child has ended"); !strings.Contains(line, want) || !strings.Contains(line, `"role":"a"`) {
+					t.Errorf("%v: %s", bad, line)
+				}
+				ask[peerName](t, r.Peer("b"), "hello")
+				if err := r.end(); err != nil {
+					t.Errorf("%v: %v", bad, err)
+				}
+				continue
+			}
+			err := r.wait()
+			var child *ChildError
+			if !errors.As(err, &child) || child.Role != "a" || child.Step != "run" || !strings.Contains(err.Error(), "b[0] says: "+want) {
+				t.Errorf("%v: error %v", bad, err)
+			}
 		}
 	}
 }
@@ -130,6 +145,39 @@ func TestHandlerError(t *testing.T) {
 		var remote *peer.RemoteError
 		if _, err := try[any](t.Context(), r.Peer("a"), nil, "no such act"); !errors.As(err, &remote) || remote.Text != `no act "no such act"` {
 			t.Errorf("error %v", err)
+		}
+	}
+}
+
+var workersDaemon = register(Daemon{Name: "workers", Roles: []Role{{Name: "a", Run: witness, Workers: 2}}})
+
+// meeting is where two handlers of a process meet.
+var meeting = make(chan bool)
+
+func init() {
+	acts["meet"] = func(w *testimony, _ []string, _ *os.File) (any, error) {
+		select {
+		case meeting <- true:
+		case <-meeting:
+		case <-w.ctx.Done():
+		}
+		return nil, w.ctx.Err()
+	}
+}
+
+// TestWorkers: as many requests of one peer are handled at a time.
+func TestWorkers(t *testing.T) {
+	r := up(t, workersDaemon)
+	met := make(chan error, 2)
+	for range cap(met) {
+		go func() {
+			_, err := try[any](t.Context(), r.Peer("a"), nil, "meet")
+			met <- err
+		}()
+	}
+	for range cap(met) {
+		if err := <-met; err != nil {
+			t.Error(err)
 		}
 	}
 }

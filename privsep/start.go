@@ -139,6 +139,7 @@ func (s *supervisor) ready(ctx context.Context, p *process) {
 	s.mu.Unlock()
 	if s.passed {
 		p.tell(ctlGo, -1, nil)
+		s.proc.log.Info("a child was started again", "status", p.status.String())
 		return
 	}
 	if s.starting--; s.starting > 0 || s.ending {

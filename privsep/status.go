@@ -17,7 +17,7 @@ type Status struct {
 	UID, GID int
 	Groups   []int
 
-	// Chroot is the directory that is its root, "" without a change.
+	// Chroot is the directory that is its root, or EmptyDir; "" without a change.
 	Chroot string
 
 	// Dumpable says whether processes of the same user may look into its memory
@@ -59,7 +59,9 @@ func (s Status) String() string {
 		fmt.Fprintf(&b, "[%d]", s.Instance)
 	}
 	fmt.Fprintf(&b, ": pid %d, uid %d, gid %d, groups %v", s.PID, s.UID, s.GID, s.Groups)
-	if s.Chroot != "" {
+	if s.Chroot == EmptyDir {
+		b.WriteString(", in an empty directory")
+	} else if s.Chroot != "" {
 		fmt.Fprintf(&b, ", chroot %s", s.Chroot)
 	}
 	if s.Dumpable {

@@ -15,7 +15,7 @@ import (
 type supervisor struct {
 	d         *Daemon
 	proc      *Proc
-	gifts     map[string]*gift // by role; complete when there are plans
+	gifts     map[string]gift // by role
 	plans     []*plan
 	build     string
 	listeners map[string][]*os.File
@@ -25,7 +25,7 @@ type supervisor struct {
 	over    chan struct{} // closed when nobody listens to events any more
 	running sync.WaitGroup
 
-	mu       sync.Mutex
+	mu       sync.Mutex            // for children and gifts
 	children map[peerName]*process // the present ones; changed by the loop only
 
 	starting int  // children that are not ready, before the barrier
@@ -72,7 +72,7 @@ func (s *supervisor) post(e event) {
 // run is the parent.
 func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 	s := &supervisor{
-		d: d, events: make(chan event), over: make(chan struct{}), children: make(map[peerName]*process), gifts: make(map[string]*gift),
+		d: d, events: make(chan event), over: make(chan struct{}), children: make(map[peerName]*process), gifts: make(map[string]gift),
 		delays: make(map[peerName]time.Duration), timer: time.NewTimer(time.Hour),
 	}
 	s.timer.Stop()
@@ -98,6 +98,7 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 	s.cancel = cancel
 	defer cancel()
 	s.proc.ending = inner
+	s.proc.report = func(name peerName, err error) { s.post(event{kind: violated, name: name, err: err}) }
 	if d.Prepare != nil {
 		if err := d.Prepare(inner, s.proc); err != nil {
 			return fmt.Errorf("privsep: prepare: %w", err)

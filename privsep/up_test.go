@@ -32,7 +32,6 @@ type running struct {
 func copyOf(d *Daemon, change []func(*Daemon)) *Daemon {
 	c := *d
 	c.Roles = slices.Clone(d.Roles)
-	c.Env = append(slices.Clone(d.Env), "GORACE")
 	for _, f := range change {
 		f(&c)
 	}

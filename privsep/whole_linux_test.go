@@ -19,8 +19,8 @@ import (
 
 // Daemons whose parent is a process of its own, in Main.
 var (
-	wholeDaemon  = register(Daemon{Name: "whole", Roles: []Role{{Name: "web", Run: web}}, Prepare: adopt, Reload: reload, Env: []string{"GORACE"}})
-	simpleDaemon = register(Daemon{Name: "simple", Roles: []Role{{Name: "web", Run: web}}, Prepare: adopt, Env: []string{"GORACE"}})
+	wholeDaemon  = register(Daemon{Name: "whole", Roles: []Role{{Name: "web", Run: web}}, Prepare: adopt, Reload: reload})
+	simpleDaemon = register(Daemon{Name: "simple", Roles: []Role{{Name: "web", Run: web}}, Prepare: adopt})
 
 	_ = registerMiddle("whole", func() int { manage(); wholeDaemon.Main(); return 99 })
 	_ = registerMiddle("simple", func() int { manage(); simpleDaemon.Main(); return 99 })

@@ -7,9 +7,9 @@ import "golang.org/x/sys/unix"
 const (
 	// stdioCalls work on descriptors that are open, on memory, time and the
 	// process itself: what OpenBSD's "stdio" has and what the Go runtime does.
-	stdioCalls = "read write sendmsg recvmsg futex epoll_pwait epoll_wait nanosleep close " +
+	stdioCalls = "read write recvmsg futex epoll_pwait epoll_wait nanosleep close " +
 		"readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek fstat fsync fdatasync ftruncate fallocate fadvise64 " +
-		"sendmmsg recvmmsg recvfrom shutdown sendfile splice tee copy_file_range close_range " +
+		"recvmmsg recvfrom shutdown sendfile splice tee copy_file_range close_range " +
 		"dup dup2 dup3 pipe pipe2 poll ppoll select pselect6 getdents getdents64 fchdir memfd_create " +
 		"epoll_create epoll_create1 epoll_ctl epoll_pwait2 eventfd eventfd2 " +
 		"munmap mremap madvise mincore msync brk " +
@@ -103,8 +103,6 @@ func null(i uint32) []test {
 func argRules(w words, pid int) []rule {
 	self := arg(0, all32, uint32(pid))
 	rules := []rule{
-		{"sendto", null(4)},
-		{"socketpair", []test{arg(0, all32, unix.AF_UNIX)}},
 		{"tgkill", []test{self}}, // the runtime stops its own threads with it
 		{"kill", []test{self}},
 		// Limits and CPU lists of the process itself can be read.
@@ -120,15 +118,13 @@ func argRules(w words, pid int) []rule {
 		{"prctl", []test{arg(0, all32, unix.PR_GET_SECCOMP)}},
 	}
 	rules = append(rules, memoryRules(w)...)
+	rules = append(rules, sendRules(w)...)
 	rules = append(rules, fcntlRules(w)...)
 	rules = append(rules, ioctlRules(w)...)
 	rules = append(rules, openRules(w)...)
 	rules = append(rules, socketRules(w)...)
 	if w["proc"] {
 		rules = append(rules, rule{"clone", []test{arg(0, namespaces, 0)}})
-	}
-	if w.any("inet unix dns route wroute") {
-		rules = append(rules, rule{"sendto", nil})
 	}
 	if w["dpath"] { // named pipes, no devices
 		rules = append(rules,

@@ -27,6 +27,31 @@ func memoryRules(w words) []rule {
 	}
 }
 
+// sendRules: a datagram socket can send to any name, which a filter cannot see, so
+// a pair is of another kind; and TCP's fast open connects behind Landlock's back.
+func sendRules(w words) []rule {
+	pair := []rule{
+		{"socketpair", []test{arg(0, all32, unix.AF_UNIX), arg(1, kind, unix.SOCK_STREAM)}},
+		{"socketpair", []test{arg(0, all32, unix.AF_UNIX), arg(1, kind, unix.SOCK_SEQPACKET)}},
+	}
+	if w["unix"] {
+		pair = []rule{{"socketpair", []test{arg(0, all32, unix.AF_UNIX)}}}
+	}
+	mask := uint32(unix.MSG_FASTOPEN)
+	if w["inet"] {
+		mask = 0
+	}
+	rules := append(pair,
+		rule{"sendmsg", []test{arg(2, mask, 0)}},
+		rule{"sendmmsg", []test{arg(3, mask, 0)}})
+	if w.any("inet unix dns route wroute") {
+		return append(rules, rule{"sendto", []test{arg(3, mask, 0)}})
+	}
+	return append(rules, rule{"sendto", null(4)})
+}
+
+const kind = 0xf // of a socket's type; the rest is flags
+
 // fcntlRules leave out what sends signals to others or takes leases.
 func fcntlRules(w words) []rule {
 	rules := oneOf("fcntl", 1, unix.F_DUPFD, unix.F_DUPFD_CLOEXEC, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_SETFL,
@@ -101,7 +126,6 @@ func openRules(w words) []rule {
 
 // socketRules open sockets of the promised families, and none that is raw.
 func socketRules(w words) []rule {
-	const kind = 0xf // the rest of the type is flags
 	var rules []rule
 	add := func(family, typ uint32, protocols ...uint32) {
 		for _, p := range protocols {
@@ -111,11 +135,13 @@ func socketRules(w words) []rule {
 	}
 	if w.any("inet dns") {
 		for _, family := range []uint32{unix.AF_INET, unix.AF_INET6} {
-			add(family, unix.SOCK_STREAM, 0, unix.IPPROTO_TCP, unix.IPPROTO_MPTCP)
+			add(family, unix.SOCK_STREAM, 0, unix.IPPROTO_TCP)
 			add(family, unix.SOCK_DGRAM, 0, unix.IPPROTO_UDP)
 		}
 	}
-	if w["inet"] {
+	if w["inet"] { // MPTCP, too, connects behind Landlock's back
+		add(unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_MPTCP)
+		add(unix.AF_INET6, unix.SOCK_STREAM, unix.IPPROTO_MPTCP)
 		add(unix.AF_INET, unix.SOCK_DGRAM, unix.IPPROTO_ICMP)
 		add(unix.AF_INET6, unix.SOCK_DGRAM, unix.IPPROTO_ICMPV6)
 	}
