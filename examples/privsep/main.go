@@ -33,8 +33,7 @@ import (
 const (
 	reqOpen uint32 = 1 + iota // worker to parent: a name
 	repOpen                   // the answer: the file
-	reqLine                   // worker to logger: a line
-	repLine                   // the answer: it is written
+	msgLine                   // worker to logger: a line
 )
 
 var daemon = privsep.Daemon{
@@ -86,26 +85,18 @@ func work(ctx context.Context, p *privsep.Proc) error {
 		} else if err != nil {
 			return err
 		}
-		// The answer says that it was written: a line that is only sent could
-		// be lost at the end.
-		m, err := p.Peer("logger").Call(ctx, peer.Request{Type: reqLine, Data: []byte(name + ": " + line + "\n"), End: []uint32{repLine}})
-		if err != nil {
+		// Nothing is lost at the end: the logger is declared behind the worker.
+		if err := p.Peer("logger").Send(ctx, msgLine, nil, []byte(name+": "+line+"\n")); err != nil {
 			return err
 		}
-		m.Close()
 	}
 	return nil
 }
 
 func count(ctx context.Context, parent *peer.Peer, name string) (string, error) {
-	m, err := parent.Call(ctx, peer.Request{Type: reqOpen, Data: []byte(name), End: []uint32{repOpen}})
+	f, err := parent.CallFile(ctx, peer.Request{Type: reqOpen, Data: []byte(name), End: []uint32{repOpen}})
 	if err != nil {
 		return "", err
-	}
-	defer m.Close()
-	f := m.TakeFile()
-	if f == nil {
-		return "", fmt.Errorf("an answer without the file: %v", m.FileErr())
 	}
 	defer f.Close()
 	text, err := io.ReadAll(f)
@@ -114,11 +105,9 @@ func count(ctx context.Context, parent *peer.Peer, name string) (string, error) 
 
 // write is the logger.
 func write(ctx context.Context, p *privsep.Proc) error {
-	p.Handle("worker", peer.Rule{Type: reqLine, Handle: func(ctx context.Context, r *peer.Incoming) error {
-		if _, err := os.Stdout.Write(r.Bytes()); err != nil {
-			return err
-		}
-		return r.Reply(repLine, nil)
+	p.Handle("worker", peer.Rule{Type: msgLine, Handle: func(_ context.Context, r *peer.Incoming) error {
+		_, err := os.Stdout.Write(r.Bytes())
+		return err
 	}})
 	return p.Serve(ctx)
 }

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The test binary is the program too, built as the tests are: TestMain runs it
+// if the environment says so, and its children come by here.
+const programEnv = "EXAMPLE_PROGRAM"
+
+// patience only bounds failures.
+const patience = 30 * time.Second
+
+func TestMain(m *testing.M) {
+	split().Child()
+	if os.Getenv(programEnv) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// A program is httpd, started by a test.
+type program struct {
+	cmd    *exec.Cmd
+	status []string // what it says about its processes
+	addr   string
+	root   string // of the documents
+	log    string // the file
+	client *http.Client
+}
+
+// eachUser runs a test as the present user, and if that is root also as one
+// that is not.
+func eachUser(t *testing.T, test func(t *testing.T, uid int)) {
+	uids := []int{os.Getuid()}
+	if uids[0] == 0 {
+		uids = append(uids, 65534)
+	}
+	for _, uid := range uids {
+		t.Run(fmt.Sprintf("uid %d", uid), func(t *testing.T) { test(t, uid) })
+	}
+}
+
+// start starts the program as a user, and ends it after the test with SIGTERM,
+// which must do.
+func start(t testing.TB, uid int, args ...string) *program {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "httpd-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	p := &program{root: filepath.Join(dir, "root"), log: filepath.Join(dir, "log")}
+	for _, d := range []string{dir, p.root} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p.write(t, "../log", nil)
+	p.cmd = exec.Command("/proc/self/exe", append([]string{"-root", p.root, "-listen", "127.0.0.1:0", "-log", p.log}, args...)...)
+	p.cmd.Env = append(os.Environ(), programEnv+"=1")
+	p.cmd.Dir = "/"
+	if os.Getuid() != uid {
+		p.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
+		if err := os.Chown(p.log, uid, uid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.launch(t)
+	return p
+}
+
+func (p *program) launch(t testing.TB) {
+	t.Helper()
+	var stderr bytes.Buffer
+	p.cmd.Stderr = &stderr
+	stdout, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	bound := time.AfterFunc(patience, func() { p.cmd.Process.Kill() })
+	lines := bufio.NewScanner(stdout)
+	for p.addr == "" && lines.Scan() {
+		if _, addr, ok := strings.Cut(lines.Text(), "listening on http://"); ok {
+			p.addr = strings.TrimSuffix(addr, "/")
+		} else {
+			p.status = append(p.status, lines.Text())
+		}
+	}
+	bound.Stop()
+	if p.addr == "" {
+		t.Fatalf("not listening: %v\n%s", p.cmd.Wait(), &stderr)
+	}
+	p.client = &http.Client{
+		Timeout:       patience,
+		Transport:     &http.Transport{},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	t.Cleanup(func() {
+		p.client.CloseIdleConnections()
+		p.cmd.Process.Signal(syscall.SIGTERM)
+		bound.Reset(patience)
+		io.Copy(io.Discard, stdout)
+		if err := p.cmd.Wait(); err != nil {
+			t.Errorf("the daemon ended with %v\n%s", err, &stderr)
+		}
+		bound.Stop()
+		if t.Failed() && stderr.Len() > 0 {
+			t.Logf("the daemon said:\n%s", &stderr)
+		}
+	})
+}
+
+// write puts a file below the root.
+func (p *program) write(t testing.TB, name string, data []byte) {
+	t.Helper()
+	name = filepath.Join(p.root, name)
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// get does a request and returns the answer with its body.
+func (p *program) get(t testing.TB, path string, header ...string) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequest("GET", "http://"+p.addr+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	res, err := p.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res, string(body)
+}
+
+// dial connects, for what an honest client would not say.
+func (p *program) dial(t testing.TB) *net.TCPConn {
+	t.Helper()
+	c, err := net.Dial("tcp", p.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(patience))
+	return c.(*net.TCPConn)
+}
