@@ -63,8 +63,8 @@ type Daemon struct {
 	Reload func(context.Context, *Proc) error
 
 	// ParentSandbox is what the parent keeps for itself when the children run.
-	// Promises must have "proc", to end them, and for roles that are restarted
-	// "exec" and what Setup and the channels of a new child need.
+	// Promises must have "proc", to end them. There is none if a role is
+	// restarted: a new child would inherit it.
 	ParentSandbox sandbox.Policy
 
 	// Privileged makes the start fail for an ordinary user. Otherwise the same

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -105,6 +104,21 @@ func (c *fakeChild) readyGo() {
 	m.Close()
 }
 
+// accuse says that a peer has broken its rules.
+func (c *fakeChild) accuse(role string, instance int) {
+	c.send(ctlBroken, marshal(broken{peerName{role, instance}, "so it is\x1b[2J"}))
+}
+
+// linger ends when the parent says so, or is gone.
+func (c *fakeChild) linger() {
+	for m, err := range c.ctl.All(context.Background()) {
+		if err != nil || m.Type() == ctlStop {
+			return
+		}
+		m.Close()
+	}
+}
+
 // hang is a process that does not end: not before the test has failed.
 func (c *fakeChild) hang() {
 	time.Sleep(3 * limit)
@@ -137,15 +151,6 @@ func fakeRole(name string, script func(c *fakeChild)) Role {
 func fakeDrop(c *fakeChild, groups []int) {
 	if syscall.Setgroups(groups) != nil || setGID(c.hello.GID) != nil || setUID(c.hello.UID) != nil {
 		os.Exit(106)
-	}
-}
-
-// fakeDropOne does so for one thread.
-func fakeDropOne(c *fakeChild) {
-	runtime.LockOSThread()
-	uid := uintptr(c.hello.UID)
-	if _, _, errno := syscall.RawSyscall(syscall.SYS_SETREUID, uid, uid, 0); errno != 0 {
-		os.Exit(107)
 	}
 }
 

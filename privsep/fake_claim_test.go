@@ -38,7 +38,7 @@ var claimDaemon = &Daemon{Name: "claim", Grace: time.Second, Roles: []Role{
 			Sandbox: sandbox.Status{System: "\x1b[2J\n", States: []sandbox.State{{Detail: "\n\u009b"}}},
 			Missing: []string{"nothing\n"},
 		}))
-		io.Copy(io.Discard, os.NewFile(controlFD, "")) // until the parent ends
+		c.linger()
 	}),
 	fakeRole("dies when all is well", func(c *fakeChild) {
 		c.greet()
@@ -56,6 +56,23 @@ var claimDaemon = &Daemon{Name: "claim", Grace: time.Second, Roles: []Role{
 		c.send(ctlLog, []byte(`{"level":"INFO","msg":"to be read","role":"parent","instance":9,"pid":1}`))
 		c.send(ctlDone, marshal(failure{}))
 	}),
+	fakeRole("accuses one that is not", func(c *fakeChild) {
+		c.readyGo()
+		c.accuse("accused", 1)
+		c.hang()
+	}),
+	fakeRole("accuses one", func(c *fakeChild) {
+		c.readyGo()
+		c.accuse("accused", 0)
+		c.hang()
+	}),
+	fakeRole("accuses in vain", func(c *fakeChild) {
+		c.readyGo()
+		c.accuse("accused", 0)
+		c.send(ctlLog, []byte(`{"level":"INFO","msg":"after it"}`))
+		c.linger()
+	}),
+	fakeRole("accused", func(c *fakeChild) { c.readyGo(); c.linger() }),
 	fakeRole("logs and ends", func(c *fakeChild) {
 		c.readyGo()
 		c.send(ctlLog, []byte(`{"level":"INFO","msg":"to be lost"}`))
@@ -129,6 +146,31 @@ func TestClaimsCorrected(t *testing.T) {
 	})
 	var child *ChildError
 	if err != nil && !errors.As(err, &child) { // it may as well be refused
+		t.Error(err)
+	}
+}
+
+// TestAccusations: what a child says of a peer is not worth more than itself.
+func TestAccusations(t *testing.T) {
+	for _, r := range []struct{ accuser, named, text string }{
+		{"accuses one that is not", "accuses one that is not", ErrProtocol.Error()},
+		{"accuses one", "accused", "so it is [2J"},
+	} {
+		t.Run(r.accuser, func(t *testing.T) {
+			err := fails(t, claimDaemon, deathOnly(r.accuser, "accused"), func(d *Daemon) { d.Roles[0].Peers = []string{"accused"} })
+			deathCheck(t, err, r.named, "run", r.text)
+		})
+	}
+}
+
+// TestAccusedInVain: one whose own end is nobody else's cannot end the daemon by
+// what it says of others.
+func TestAccusedInVain(t *testing.T) {
+	r := up(t, claimDaemon, deathOnly("accuses in vain", "accused"), func(d *Daemon) {
+		d.Roles[0].Peers, d.Roles[0].OnExit = []string{"accused"}, Ignore
+	})
+	until(t, "record after it", func() bool { return strings.Contains(r.log.String(), "after it") })
+	if err := r.end(); err != nil {
 		t.Error(err)
 	}
 }

@@ -89,12 +89,6 @@ var fakeRows = []fakeRow{
 		c.send(ctlReady, marshal(c.status()))
 		c.hang()
 	}, "start", nil, "group", true},
-	{"ready on one thread only", func(c *fakeChild) {
-		c.greet()
-		fakeDropOne(c)
-		c.send(ctlReady, marshal(c.status()))
-		c.hang()
-	}, "start", nil, "a thread has the", true},
 	{"ready with a sandbox that is none", func(c *fakeChild) {
 		c.greet()
 		s := c.status()
@@ -102,6 +96,24 @@ var fakeRows = []fakeRow{
 		c.send(ctlReady, marshal(s))
 		c.hang()
 	}, "start", nil, "seccomp 0", false},
+
+	// Accusations.
+	{"accuses before ready", func(c *fakeChild) { c.greet(); c.accuse("accused", 0); c.hang() }, "start", ErrProtocol, "", false},
+	{"accuses the parent", func(c *fakeChild) {
+		c.readyGo()
+		c.accuse(Parent, 0)
+		c.send(ctlDone, marshal(failure{Text: "no more"}))
+	}, "run", nil, "no more", false},
+	{"accuses itself", func(c *fakeChild) { c.readyGo(); c.accuse("accuses itself", 0); c.hang() }, "run", ErrProtocol, "", false},
+	{"accuses nobody", func(c *fakeChild) { c.readyGo(); c.accuse("\x1b[2J\n", 0); c.hang() }, "run", ErrProtocol, "", false},
+	{"accuses with a file", func(c *fakeChild) { c.readyGo(); c.sendFile(ctlBroken, []byte("{}")); c.hang() }, "run", ErrProtocol, "file true", false},
+	{"accuses in no JSON", func(c *fakeChild) { c.readyGo(); c.send(ctlBroken, []byte("{")); c.hang() }, "run", ErrProtocol, "", false},
+	{"accuses after done", func(c *fakeChild) {
+		c.readyGo()
+		c.send(ctlDone, marshal(failure{}))
+		c.accuse("accused", 0)
+		c.hang()
+	}, "run", ErrProtocol, "", false},
 
 	// Records.
 	{"a record that is no JSON", func(c *fakeChild) { c.readyGo(); c.send(ctlLog, []byte("hello")); c.hang() }, "run", ErrProtocol, "", false},

@@ -39,9 +39,9 @@ var _ = registerMiddle("sandboxed", func() int {
 	}
 })
 
-// TestParentSandbox: a parent in a sandbox still ends a child that does not end
+// TestSandboxedParent: a parent in a sandbox still ends a child that does not end
 // or that breaks the rules, or it says at the start that it could not.
-func TestParentSandbox(t *testing.T) {
+func TestSandboxedParent(t *testing.T) {
 	for _, promises := range []string{"stdio", "stdio rpath exec", "stdio proc"} {
 		for _, child := range []string{"does not end", "breaks the rules"} {
 			t.Run(promises+", "+child, func(t *testing.T) {

@@ -12,39 +12,32 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"example.org/imsg"
 )
 
 // stubbornDaemon has children that do not end when they are asked to. They write
 // a byte to the file "events" when they begin not to, and hold "alive" open.
-var stubbornDaemon = &Daemon{Name: "stubborn", Grace: 200 * time.Millisecond, Env: []string{"GORACE"}, Roles: []Role{
+var stubbornDaemon = &Daemon{Name: "stubborn", Grace: 600 * time.Millisecond, Env: []string{"GORACE"}, Roles: []Role{
 	fakeRole("does not get ready", func(c *fakeChild) { c.greet(); c.event(); c.hang() }),
 	fakeRole("does not say that it is done", func(c *fakeChild) { c.readyGo(); c.event(); c.hang() }),
 	fakeRole("does not end", func(c *fakeChild) { c.readyGo(); c.hang() }),
 	fakeRole("breaks the rules", func(c *fakeChild) { c.readyGo(); c.send(99, nil); c.hang() }),
 	fakeRole("does not read", func(c *fakeChild) { c.hang() }),
-	fakeRole("is stopped at the start", func(c *fakeChild) { c.greet(); c.event(); fakeFreeze() }),
-	fakeRole("is stopped when it runs", func(c *fakeChild) { c.readyGo(); c.event(); fakeFreeze() }),
+	fakeRole("is stopped at the start", func(c *fakeChild) { c.greet(); c.event(); c.freeze() }),
+	fakeRole("is stopped when it runs", func(c *fakeChild) { c.readyGo(); c.event(); c.freeze() }),
 	fakeRole("only logs", func(c *fakeChild) {
 		c.readyGo()
 		c.event()
-		for line := fakeRecord(1000); ; {
-			c.send(ctlLog, line)
-		}
+		c.flood()
 	}),
 	fakeRole("logs without reading", func(c *fakeChild) {
-		for line := fakeRecord(1000); ; {
-			c.send(ctlLog, line)
-		}
+		c.flood()
 	}),
+	fakeRole("keeps a grandchild", func(c *fakeChild) { c.readyGo(); c.breed(); c.event(); c.hang() }),
 	fakeRole("leaves a grandchild", func(c *fakeChild) {
 		c.readyGo()
-		_, err := syscall.ForkExec(self, []string{"grandchild"}, &syscall.ProcAttr{
-			Env:   []string{envMiddle + "=grandchild", "GORACE=" + os.Getenv("GORACE")},
-			Files: []uintptr{0, 1, 2, controlFD, c.files["alive"].Fd()},
-		})
-		if err != nil {
-			os.Exit(109)
-		}
+		c.breed()
 		os.Exit(12)
 	}),
 }}
@@ -64,10 +57,32 @@ func (c *fakeChild) event() {
 	}
 }
 
-// fakeFreeze stops this process, and its parent gets no SIGCONT.
-func fakeFreeze() {
+// breed starts a process that has the control channel, and "alive" if there is one.
+func (c *fakeChild) breed() {
+	files := []uintptr{0, 1, 2, controlFD}
+	if f := c.files["alive"]; f != nil {
+		files = append(files, f.Fd())
+	}
+	_, err := syscall.ForkExec(self, []string{"grandchild"}, &syscall.ProcAttr{
+		Env: []string{envMiddle + "=grandchild", "GORACE=" + os.Getenv("GORACE")}, Files: files,
+	})
+	if err != nil {
+		os.Exit(109)
+	}
+}
+
+// flood logs as long as anybody listens.
+func (c *fakeChild) flood() {
+	for c.ctl.Send(context.Background(), imsg.Header{Type: ctlLog}, nil, fakeRecord(1000)) == nil {
+	}
+	c.hang()
+}
+
+// freeze stops this process, sooner or later: the thread that says so may go on
+// for a moment.
+func (c *fakeChild) freeze() {
 	_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
-	os.Exit(111)
+	c.hang()
 }
 
 // TestStubborn: a child that does not end is killed when the grace is nearly

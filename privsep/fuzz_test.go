@@ -66,7 +66,7 @@ func FuzzControl(f *testing.F) {
 		slices.Concat(fakeFrame(ctlHello, false, marshal(h)), fakeFrame(ctlFile, true, []byte("name")), fakeFrame(ctlFile, true, []byte("name"))),
 		fakeFrame(ctlReady, false, marshal(Status{UID: os.Getuid(), GID: os.Getgid()})),
 		slices.Concat(fakeFrame(ctlReady, false, []byte("{}")), fakeFrame(ctlLog, false, fakeRecord(100)), fakeFrame(ctlDone, false, marshal(failure{Step: "\n", Text: "\xff\x00", Errno: -1}))),
-		fakeFrame(ctlFail, false, marshal(failure{Step: "setup", Text: "text", Errno: 1 << 40, Build: true})),
+		fakeFrame(ctlFail, false, marshal(failure{Step: "setup", Text: "text", Errno: 1 << 30, Build: true})),
 		fakeFrame(ctlLog, false, []byte(`{"a":[1,{"b":null,"":[]},"c"],"time":"x","level":"INFO+99"} x`)),
 		fakeFrame(ctlLog, false, []byte(strings.Repeat(`[`, 100))),
 		fakeFrame(ctlLog, true, []byte(`{"level":1,"msg":{},"time":[]}`)),

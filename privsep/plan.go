@@ -71,8 +71,8 @@ func (d *Daemon) checkParent() error {
 	if len(words) > 0 && !slices.Contains(words, "proc") {
 		return errors.New("without the promise \"proc\" it could not end its children")
 	}
-	if len(words) > 0 && !slices.Contains(words, "exec") && slices.ContainsFunc(d.Roles, func(r Role) bool { return r.OnExit == Restart }) {
-		return errors.New("without the promise \"exec\" it could not start its children again")
+	if (len(words) > 0 || d.ParentSandbox.Paths != nil) && slices.ContainsFunc(d.Roles, func(r Role) bool { return r.OnExit == Restart }) {
+		return errors.New("ParentSandbox and Restart: a child that is started again would inherit the sandbox")
 	}
 	return nil
 }

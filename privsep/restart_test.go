@@ -287,33 +287,3 @@ func TestBackoff(t *testing.T) {
 		t.Errorf("%d wait", s.waiting)
 	}
 }
-
-// TestIgnore: the others go on, and learn that the channel has ended.
-func TestIgnore(t *testing.T) {
-	r := up(t, restartDaemon, patient, func(d *Daemon) { d.Roles[0].OnExit = Ignore })
-	q := r.Peer("mortal")
-	tell(t, q, "kill")
-	<-q.Done()
-	if _, err := try[any](t.Context(), q, nil, "hello"); err == nil {
-		t.Error("the dead answer")
-	}
-	if got := ask[string](t, r.Peer("steady"), "lost", "mortal"); got != "<nil>" {
-		t.Errorf("steady has lost it by %s", got)
-	}
-	until(t, "end of the status", func() bool { return len(r.Status()) == 1+3 })
-	ask[peerName](t, r.Peers("mortal")[1], "hello")
-	if err := r.end(); err != nil {
-		t.Error(err)
-	}
-
-	// When nobody is left the daemon ends.
-	r = up(t, restartDaemon, patient, func(d *Daemon) {
-		d.Parent = func(ctx context.Context, p *Proc) error { return nil }
-		for i := range d.Roles {
-			d.Roles[i].OnExit = Ignore
-		}
-	})
-	if err := r.wait(); err != nil {
-		t.Error(err)
-	}
-}

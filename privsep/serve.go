@@ -15,7 +15,9 @@ import (
 // lost that they said last. What the others said last may be.
 //
 // A peer that asks for something else has broken the agreement. Its channel ends,
-// and the parent, which is told so, kills it; its role says what follows. A
+// and the parent, which is told so, kills it; its role says what follows. It is
+// only logged if that would end the daemon, and the end of the role that says
+// so would not: the parent cannot know who is right. A
 // channel that ends otherwise has lost its process: that is the supervisor's
 // to deal with.
 func (p *Proc) Serve(ctx context.Context) error {
@@ -24,7 +26,7 @@ func (p *Proc) Serve(ctx context.Context) error {
 	defer hush()
 	var running sync.WaitGroup
 	serving := make(map[*peer.Peer]bool)
-	for ctx.Err() == nil {
+	for over := false; !over; {
 		peers, changed := p.all()
 		for name, q := range peers {
 			if serving[q] {
@@ -44,6 +46,7 @@ func (p *Proc) Serve(ctx context.Context) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
+			over = true
 		}
 	}
 	if p.ending.Err() == nil {

@@ -177,8 +177,10 @@ func (s *supervisor) handle(ctx context.Context, e event) {
 	case violated:
 		if p := s.children[e.name]; p != nil && !s.ending {
 			s.proc.log.Error("a child broke the rules", "role", e.name.Role, "instance", e.name.Instance, "err", e.err)
-			p.broken = e.err
-			p.os.Kill()
+			if mayEnd(e.process, p) {
+				p.broken = e.err
+				p.os.Kill()
+			}
 		}
 	case restart:
 		s.waiting--
@@ -198,4 +200,10 @@ func (s *supervisor) handle(ctx context.Context, e event) {
 			s.proc.log.Error("reload", "err", e.err)
 		}
 	}
+}
+
+// mayEnd says whether a child is killed for what another says, nil for the
+// parent: nobody can end the daemon so whose own end would not.
+func mayEnd(who, whom *process) bool {
+	return who == nil || who.plan.role.OnExit == EndAll || whom.plan.role.OnExit != EndAll
 }

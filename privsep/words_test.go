@@ -109,3 +109,27 @@ func TestPrepareDeclares(t *testing.T) {
 		}
 	}
 }
+
+var farewellDaemon = register(Daemon{Name: "farewell", Roles: []Role{{Name: "a", Run: func(ctx context.Context, p *Proc) error {
+	p.Logger().Info("it runs")
+	<-ctx.Done()
+	return p.Parent().Send(context.Background(), reqOwn, nil)
+}}}})
+
+// TestServeAtEnd: the parent hears its children to their end, even if it begins to
+// listen only then.
+func TestServeAtEnd(t *testing.T) {
+	heard, log := 0, make(lines, 100)
+	r := up(t, farewellDaemon, func(d *Daemon) {
+		d.Logger = log.logger()
+		d.Parent = func(ctx context.Context, p *Proc) error {
+			p.Handle("a", peer.Rule{Type: reqOwn, Handle: func(context.Context, *peer.Incoming) error { heard++; return nil }})
+			<-ctx.Done()
+			return p.Serve(ctx)
+		}
+	})
+	log.wait(t, "it runs")
+	if err := r.end(); err != nil || heard != 1 {
+		t.Errorf("the parent has heard %d words, %v", heard, err)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -47,4 +48,15 @@ func capabilityMode() error {
 		}
 	}
 	return os.NewSyscallError("cap_enter", unix.CapEnter())
+}
+
+// within reports whether nothing but the words in list was promised.
+func (w words) within(list string) bool {
+	n := 0
+	for _, word := range strings.Fields(list) {
+		if w[word] {
+			n++
+		}
+	}
+	return n == len(w)
 }

@@ -51,7 +51,7 @@ func (k kernel) prepare(p Policy, w words, root string) (plan, error) {
 		calls.Detail = "no promises given"
 	case k.seccomp != "":
 		calls.Detail = k.seccomp
-	case numbersFor(k.goarch) == nil:
+	case !known(k.goarch):
 		calls.Detail = "no list of system calls for " + k.goarch
 	default:
 		f, err := compile(w, k.goarch, os.Getpid(), p.denial())

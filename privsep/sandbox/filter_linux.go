@@ -64,21 +64,21 @@ func compile(w words, goarch string, pid int, denial uint32) (filter, error) {
 	if denial == retTrap {
 		fatal = retTrap
 	}
-	f := filter{program: prologue(goarch)}
-	for _, name := range strings.Fields(fatalCalls) {
+	f := filter{program: append(make([]bpf.Instruction, 0, 512), prologue(goarch)...)}
+	for name := range strings.FieldsSeq(fatalCalls) {
 		f.when(number, name, bpf.RetConstant{Val: fatal})
 	}
-	for _, name := range strings.Fields(absentCalls) {
+	for name := range strings.FieldsSeq(absentCalls) {
 		f.when(number, name, bpf.RetConstant{Val: retAbsent})
 	}
 
 	allowed := map[string][]rule{} // an empty list: always
 	var order []string
-	for _, word := range strings.Fields(vocabulary) {
+	for word := range strings.FieldsSeq(vocabulary) {
 		if !w[word] {
 			continue
 		}
-		for _, name := range strings.Fields(plainCalls(word)) {
+		for name := range strings.FieldsSeq(plainCalls(word)) {
 			if !slices.Contains(order, name) {
 				order = append(order, name)
 			}

@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -48,21 +47,24 @@ timer_gettime 224 108; timer_settime 223 110; times 100 153; truncate 76 45; uma
 uname 63 160; unlink 87 -; unlinkat 263 35; unshare 272 97; userfaultfd 323 282; utime 132 -; utimensat 280 88;
 utimes 235 -; vfork 58 -; wait4 61 260; waitid 247 95; write 1 64; writev 20 66;`
 
-// numbersFor returns the numbers of the calls on goarch, and nil if that
-// architecture has no column.
+// known says whether there are numbers for an architecture.
+func known(goarch string) bool { return goarch == "amd64" || goarch == "arm64" }
+
+// numbersFor returns the numbers of the calls on goarch, and nil if there are
+// none.
 func numbersFor(goarch string) map[string]uint32 {
-	column := slices.Index([]string{"amd64", "arm64"}, goarch) + 1
-	if column == 0 {
+	if !known(goarch) {
 		return nil
 	}
-	m := map[string]uint32{}
-	for row := range strings.SplitSeq(strings.TrimSpace(numbers), ";") {
-		fields := strings.Fields(row)
-		if len(fields) != 3 {
-			continue
+	m := make(map[string]uint32, 400)
+	for row := range strings.SplitSeq(numbers, ";") {
+		name, row, _ := strings.Cut(strings.TrimSpace(row), " ")
+		amd64, arm64, _ := strings.Cut(row, " ")
+		if goarch == "arm64" {
+			amd64 = arm64
 		}
-		if n, err := strconv.ParseUint(fields[column], 10, 32); err == nil {
-			m[fields[0]] = uint32(n)
+		if n, err := strconv.ParseUint(amd64, 10, 32); err == nil {
+			m[name] = uint32(n)
 		}
 	}
 	return m

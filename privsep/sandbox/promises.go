@@ -48,14 +48,3 @@ func (w words) any(list string) bool {
 	}
 	return false
 }
-
-// within reports whether nothing but the words in list was promised.
-func (w words) within(list string) bool {
-	n := 0
-	for _, word := range strings.Fields(list) {
-		if w[word] {
-			n++
-		}
-	}
-	return n == len(w)
-}
