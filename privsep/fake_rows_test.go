@@ -24,7 +24,7 @@ var fakeRows = []fakeRow{
 	{"dies at once", func(c *fakeChild) { os.Exit(7) }, "start", nil, "exit status 7", false},
 	{"dies after hello", func(c *fakeChild) { c.greet() }, "start", nil, "exit status 0", false},
 	{"is killed after hello", func(c *fakeChild) { c.greet(); fakeSuicide() }, "start", nil, "signal: killed", false},
-	{"dies after ready", func(c *fakeChild) { c.ready(); os.Exit(8) }, "run", nil, "exit status 8", false},
+	{"dies after ready", func(c *fakeChild) { c.ready(); os.Exit(8) }, "*", nil, "exit status 8", false},
 	{"is killed after go", func(c *fakeChild) { c.readyGo(); fakeSuicide() }, "run", nil, "signal: killed", false},
 	{"dies after fail", func(c *fakeChild) {
 		c.greet()

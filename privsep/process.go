@@ -320,12 +320,7 @@ func (p *process) verify() error {
 	}
 	st.Role, st.Instance, st.PID, st.Groups = p.name.Role, p.name.Instance, p.os.Pid, want.groups
 	st.Chroot, st.Missing = "", p.plan.miss
-	t, err := openThreads(p.os.Pid)
-	if err != nil {
-		return err
-	}
-	defer t.close()
-	states, err := t.read()
+	states, err := readThreads(p.os.Pid)
 	if err != nil {
 		return err
 	}
@@ -346,7 +341,7 @@ func (p *process) verify() error {
 	if st.Chroot = p.root; p.empty != "" {
 		st.Chroot = EmptyDir
 	}
-	return p.verifyRoot(t != nil)
+	return p.verifyRoot(states != nil)
 }
 
 func (p *process) verifyRoot(visible bool) error {

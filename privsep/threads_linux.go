@@ -1,28 +1,23 @@
 package privsep
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// threads are those of a process, to be read from the kernel.
-type threads struct{ dir *os.Root }
-
-// openThreads returns nil where there is no /proc, or where it is not for
-// ordinary users to look at.
-func openThreads(pid int) (*threads, error) {
-	dir, err := os.OpenRoot(fmt.Sprintf("/proc/%d/task", pid))
+// readThreads reads from the kernel what the threads of a process are: the
+// different states, and how many threads have each. It returns nil where there
+// is no /proc, or where it is not for ordinary users to look at.
+func readThreads(pid int) (map[threadState]int, error) {
+	dir := fmt.Sprintf("/proc/%d/task", pid)
+	list, err := os.ReadDir(dir)
 	switch {
-	case err == nil:
-		return &threads{dir}, nil
 	case errors.Is(err, fs.ErrNotExist):
 		if _, err := os.Stat("/proc/self"); errors.Is(err, fs.ErrNotExist) || os.Geteuid() != 0 {
 			return nil, nil
@@ -30,28 +25,19 @@ func openThreads(pid int) (*threads, error) {
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
 		return nil, nil
 	}
-	return nil, err
-}
-
-// read returns the different states, and how many threads have each.
-func (t *threads) read() (map[threadState]int, error) {
-	if t == nil {
-		return nil, nil
-	}
-	list, err := fs.ReadDir(t.dir.FS(), ".")
 	if err != nil {
 		return nil, err
 	}
 	states := make(map[threadState]int)
 	for _, e := range list {
-		s, err := t.thread(e.Name())
+		status, err := os.ReadFile(dir + "/" + e.Name() + "/status")
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
 			continue // ended meanwhile
 		}
 		if err != nil {
 			return nil, err
 		}
-		states[s]++
+		states[parseStatus(string(status))]++
 	}
 	if len(states) == 0 {
 		return nil, fmt.Errorf("no threads: %w", fs.ErrNotExist)
@@ -59,41 +45,18 @@ func (t *threads) read() (map[threadState]int, error) {
 	return states, nil
 }
 
-func (t *threads) thread(id string) (threadState, error) {
-	var s threadState
-	f, err := t.dir.Open(path.Join(id, "status"))
-	if err != nil {
-		return s, err
+func parseStatus(text string) (s threadState) {
+	fields := map[string]*string{
+		"Uid": &s.uid, "Gid": &s.gid, "Groups": &s.groups, "CapEff": &s.effective, "CapPrm": &s.permitted,
+		"NoNewPrivs": &s.noNewPrivs, "Seccomp": &s.seccomp,
 	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		key, value, _ := strings.Cut(lines.Text(), ":")
-		value = strings.Join(strings.Fields(value), " ")
-		switch key {
-		case "Uid":
-			s.uid = value
-		case "Gid":
-			s.gid = value
-		case "Groups":
-			s.groups = value
-		case "CapEff":
-			s.effective = value
-		case "CapPrm":
-			s.permitted = value
-		case "NoNewPrivs":
-			s.noNewPrivs = value
-		case "Seccomp":
-			s.seccomp = value
+	for line := range strings.Lines(text) {
+		key, value, _ := strings.Cut(line, ":")
+		if field := fields[key]; field != nil {
+			*field = strings.Join(strings.Fields(value), " ")
 		}
 	}
-	return s, lines.Err()
-}
-
-func (t *threads) close() {
-	if t != nil {
-		t.dir.Close()
-	}
+	return s
 }
 
 // rootOf identifies the root directory of a process, which only root may know.

@@ -7,14 +7,8 @@ import (
 	"os"
 )
 
-// threads can be looked at on Linux only. Not run.
-type threads struct{}
-
-func openThreads(int) (*threads, error) { return nil, nil }
-
-func (*threads) read() (map[threadState]int, error) { return nil, nil }
-
-func (*threads) close() {}
+// readThreads: threads can be looked at on Linux only. Not run.
+func readThreads(int) (map[threadState]int, error) { return nil, nil }
 
 // setUndumpable: these systems protect processes that have changed ids from
 // each other by themselves.
