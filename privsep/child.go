@@ -4,19 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"example.org/imsg"
-	"example.org/imsg/privsep/sandbox"
 )
 
 // Child is the whole life of a child, if this process is one of d's: then it
@@ -144,201 +140,6 @@ func (c *child) live() int {
 // send tells the parent. If it is gone there is nobody to tell.
 func (c *child) send(typ uint32, v any) error {
 	return c.ctl.Send(context.Background(), imsg.Header{Type: typ}, nil, marshal(v))
-}
-
-// greet learns who this process is to be.
-func (c *child) greet() error {
-	m, err := expect(c.ctx, c.ctl, ctlHello, false)
-	if err != nil {
-		return err
-	}
-	defer m.Close()
-	if err := unmarshal(m, &c.hello); err != nil {
-		return err
-	}
-	build, err := fingerprint()
-	if err != nil {
-		return err
-	}
-	if c.hello.Protocol != protocol || c.hello.Build != build {
-		return fmt.Errorf("%w: %s, protocol %d, and %s, protocol %d", ErrBuild, c.hello.Build, c.hello.Protocol, build, protocol)
-	}
-	c.role = c.d.role(c.name.Role)
-	if c.role == nil || c.hello.Role != c.name.Role || c.hello.Instance != c.name.Instance {
-		return fmt.Errorf("%w: started as %s[%d], greeted as %s[%d]", ErrProtocol, c.name.Role, c.name.Instance, c.hello.Role, c.hello.Instance)
-	}
-	setTitle(c.name.Role)
-	c.proc = newProc(c.name, slog.New(newLogHandler(c.ctl, c.hello.Level)), c.hello.Peers)
-	c.proc.dirs, c.proc.work = c.hello.Dirs, c.hello.Workers
-	c.proc.report = c.report
-	c.proc.ending = c.ctx
-	c.proc.know(peerRole{Name: Parent, Instances: 1, Passes: passes(c.hello.Sandbox)})
-	if !c.hello.Root {
-		c.proc.root = c.hello.Chroot
-	}
-	slog.SetDefault(c.proc.log)
-	return nil
-}
-
-// receive takes the configuration, the files and the channels. From then on
-// the parent may say go or stop at any time.
-func (c *child) receive() error {
-	for len(c.proc.config) < c.hello.Config {
-		m, err := expect(c.ctx, c.ctl, ctlConfig, false)
-		if err != nil {
-			return err
-		}
-		c.proc.config = append(c.proc.config, m.Bytes()...)
-		m.Close()
-	}
-	for range c.hello.Files {
-		m, err := expect(c.ctx, c.ctl, ctlFile, true)
-		if err != nil {
-			return err
-		}
-		c.proc.files[string(m.Bytes())] = m.TakeFile()
-		m.Close()
-	}
-	for range c.hello.channels() {
-		m, err := expect(c.ctx, c.ctl, ctlPeer, true)
-		if err != nil {
-			return err
-		}
-		err = c.meet(m)
-		m.Close()
-		if err != nil {
-			return err
-		}
-	}
-	go c.listen()
-	return nil
-}
-
-// report tells the parent who has broken the rules.
-func (c *child) report(name peerName, err error) {
-	c.send(ctlBroken, broken{name, err.Error()[:min(len(err.Error()), maxText)]})
-}
-
-// meet takes the end of a channel.
-func (c *child) meet(m imsg.Message) error {
-	var name peerName
-	if err := unmarshal(m, &name); err != nil {
-		return err
-	}
-	r, ok := c.proc.known[name.Role]
-	if !ok || name.Instance < 0 || name.Instance >= r.Instances {
-		return fmt.Errorf("%w: a channel to %s[%d]", ErrProtocol, name.Role, name.Instance)
-	}
-	conn, err := newConn(m.TakeFD(), r.Passes)
-	if err != nil {
-		return err
-	}
-	c.proc.put(name, conn)
-	return nil
-}
-
-// listen waits for what the parent says, until it says stop or is gone. A child
-// does not outlive its parent for longer than the grace.
-func (c *child) listen() {
-	for m, err := range c.ctl.All(context.Background()) {
-		if err != nil {
-			break
-		}
-		typ := m.Type()
-		switch {
-		case typ == ctlGo && !c.listened:
-			c.listened = true
-			close(c.run)
-		case typ == ctlPeer:
-			if err = m.FileErr(); err == nil {
-				err = c.meet(m)
-			}
-		case typ == ctlStop:
-			c.cancel()
-		default:
-			err = fmt.Errorf("%w: message type %d", ErrProtocol, typ)
-		}
-		m.Close()
-		if err != nil {
-			c.proc.log.Error("control channel", "err", err)
-			break
-		}
-	}
-	c.cancel()
-	time.AfterFunc(c.hello.Grace, func() { os.Exit(1) })
-}
-
-// setup prepares what the role asks for, and what the standard library reads
-// when it is first needed: there may be no file to read it from later.
-func (c *child) setup() error {
-	_ = time.Now().Local().String() // the time zone
-	if c.role.Setup == nil {
-		return nil
-	}
-	return c.role.Setup(c.ctx, c.proc)
-}
-
-// change becomes what the role is to be. The sandbox has the paths already: they
-// are there only now.
-func (c *child) change() error {
-	return through(
-		step{"chroot", c.chroot},
-		step{"groups", c.groups},
-		step{"ids", c.ids},
-		step{"dumpable", setUndumpable},
-		step{"proof", c.prove},
-	)
-}
-
-func (c *child) chroot() error {
-	if !c.hello.Root || c.hello.Chroot == "" {
-		return nil
-	}
-	var err error
-	if c.root, err = os.Stat(c.hello.Chroot); err != nil {
-		return err
-	}
-	if err := syscall.Chroot(c.hello.Chroot); err != nil {
-		return os.NewSyscallError("chroot", err)
-	}
-	return os.Chdir("/")
-}
-
-func (c *child) groups() error {
-	if c.hello.GID < 0 {
-		return nil
-	}
-	return os.NewSyscallError("setgroups", syscall.Setgroups([]int{c.hello.GID}))
-}
-
-func (c *child) ids() error {
-	if c.hello.GID >= 0 {
-		if err := setGID(c.hello.GID); err != nil {
-			return fmt.Errorf("gid %d: %w", c.hello.GID, err)
-		}
-	}
-	if c.hello.UID >= 0 {
-		if err := setUID(c.hello.UID); err != nil {
-			return fmt.Errorf("uid %d: %w", c.hello.UID, err)
-		}
-	}
-	return nil
-}
-
-// confine gives up what can be given up without being root, and the rest in
-// between.
-func (c *child) confine() error {
-	policy, root := c.hello.Sandbox, c.hello.Chroot
-	if !c.hello.Root { // and no change of root
-		root = ""
-		policy.Paths = slices.Clone(policy.Paths)
-		for i := range policy.Paths {
-			policy.Paths[i].Name = c.proc.Path(policy.Paths[i].Name)
-		}
-	}
-	status, err := sandbox.EnterWith(policy, root, c.change)
-	c.status.Sandbox = status
-	return err
 }
 
 func (c *child) ready() error { return c.send(ctlReady, c.status) }

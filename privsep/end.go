@@ -15,7 +15,7 @@ func (s *supervisor) gone(p *process) {
 	p.removeEmpty()
 	err := p.err
 	if p.broken != nil {
-		err = p.failed(p.broken)
+		err = p.failed(p.up, p.broken)
 	}
 	switch {
 	case s.ending:
@@ -25,7 +25,7 @@ func (s *supervisor) gone(p *process) {
 			s.proc.log.Warn("a child failed at the end", "err", err)
 		}
 	case !s.passed && err == nil:
-		s.end(p.failed(errors.New("it has ended before all were ready")))
+		s.end(p.failed(p.up, errors.New("it has ended before all were ready")))
 	case !s.passed || p.plan.role.OnExit == EndAll:
 		s.end(err)
 	default:

@@ -33,14 +33,14 @@ func (s *supervisor) start() error {
 		}
 		if err != nil {
 			s.discard(all)
-			return p.failed(err)
+			return p.failed(false, err)
 		}
 	}
 	s.starting = len(all)
 	for i, p := range all {
 		if err := p.launch(); err != nil {
 			s.discard(all[i:])
-			return p.failed(err)
+			return p.failed(false, err)
 		}
 		s.add(p)
 	}

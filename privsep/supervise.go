@@ -157,7 +157,7 @@ func (s *supervisor) loop(ctx, inner context.Context, hup <-chan os.Signal) bool
 		case <-s.timer.C:
 			if s.killed {
 				for _, p := range s.children { // what holds them?
-					s.fail(p.failed(p.broken))
+					s.fail(p.failed(p.up, p.broken))
 				}
 				s.fail(fmt.Errorf("privsep: the parent's own code has not ended within %v", s.d.grace()))
 				return false

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -56,9 +57,10 @@ func newNotifier() (notifier, error) {
 	return notifier{conn}, nil
 }
 
-// say is lost if nobody listens: a daemon does not end for that.
+// say is lost if nobody listens: a daemon does not end for that, nor wait.
 func (n notifier) say(state string) {
 	if n.conn != nil {
+		n.conn.SetWriteDeadline(time.Now().Add(time.Second))
 		n.conn.Write([]byte(state))
 	}
 }
