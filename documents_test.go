@@ -53,7 +53,7 @@ func TestPlatformCells(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cell := regexp.MustCompile(`^(run|qemu|compiled|unknown|none)( \([1-9]\))?$`)
+	cell := regexp.MustCompile(`^(run|qemu|compiled|unknown|none)( \(\d+\))?$`)
 	for _, row := range rows(string(text), "behaviour") {
 		for i, c := range row[2:] {
 			if !cell.MatchString(c) {
