@@ -81,7 +81,8 @@ type Daemon struct {
 
 	// Grace is how long the end may take, 0 means 5 seconds: children are asked
 	// to end, and killed after three quarters of it. They ignore SIGTERM, SIGINT
-	// and SIGHUP, which are the parent's to deal with, whoever gets them.
+	// and SIGHUP, which are the parent's to deal with, whoever gets them; so do
+	// programs that they execute.
 	Grace time.Duration
 
 	// Logger gets the children's records and what there is to say of them; nil
@@ -97,13 +98,13 @@ type Role struct {
 	Instances int
 
 	// User, Group and Chroot override the daemon's. The group is the user's
-	// own if it is not named. Root and the directory are taken for what they
-	// are: the names are looked up in the parent.
+	// own if it is not named, and the only one. All are looked up in the parent.
+	// The directory must belong to root, and nobody else may write there.
 	User, Group, Chroot string
 
-	// Sandbox is applied last. Its Limits are set while the child is still
-	// privileged. Its Paths are as seen inside Chroot, also when there is no
-	// change of root because the daemon was started by an ordinary user.
+	// Sandbox restricts files and sets limits just before the change of root and
+	// ids, and system calls last. Its Paths are as seen inside Chroot, also when
+	// there is no change because the daemon was started by an ordinary user.
 	Sandbox sandbox.Policy
 
 	// Peers are the roles to which this one has a channel. It is enough to

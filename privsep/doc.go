@@ -34,9 +34,9 @@
 // nothing, and no other descriptor but its output. Each child compares builds,
 // takes its files and channels, runs [Role.Setup] with the parent's rights, then
 // gives them up: files, limits, root directory, groups, ids, looking into it by
-// others, and after proof of that the system calls. Only when all have done so, and the
-// parent has seen the same from outside, does anybody's [Role.Run] begin. A step
-// that fails ends the daemon with a [ChildError] that names it.
+// others, and after proof of that the system calls. Only when all have done so,
+// and the parent has seen the same from outside, does anybody's [Role.Run]
+// begin. A step that fails ends the daemon with a [ChildError] that names it.
 //
 // # Requests
 //

@@ -80,7 +80,7 @@ func (s *supervisor) kill() {
 		p.broken = fmt.Errorf("it has not ended within %v and was killed", s.d.grace()/4*3)
 		p.os.Kill()
 	}
-	s.timer.Reset(s.d.grace() / 4)
+	s.timer.Reset(max(s.d.grace()/4, time.Second)) // for the kernel, and the parent's own code
 }
 
 func (s *supervisor) startReload(ctx context.Context) {

@@ -107,7 +107,7 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 	if s.plans, err = d.plans(); err != nil {
 		return err
 	}
-	s.proc.dirs = d.Directories
+	s.proc.log, s.proc.dirs = d.logger(), d.Directories
 	for _, plan := range s.plans {
 		s.proc.know(peerRole{plan.role.Name, plan.role.instances(), plan.role.passes(), true})
 	}
