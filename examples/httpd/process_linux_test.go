@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -66,6 +68,23 @@ func (p *program) signal(t testing.TB, role string, sig syscall.Signal) {
 	t.Helper()
 	if err := syscall.Kill(p.child(t, role), sig); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// stop stops a role, and waits until all its threads have: a signal takes its time.
+func (p *program) stop(t testing.TB, role string) {
+	t.Helper()
+	p.signal(t, role, syscall.SIGSTOP)
+	for begin, running := time.Now(), true; running; {
+		stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.child(t, role)))
+		if err != nil || time.Since(begin) > patience {
+			t.Fatalf("%s was not stopped: %v", role, err)
+		}
+		running = false
+		for _, name := range stats {
+			stat, err := os.ReadFile(name)
+			running = running || err != nil || !bytes.Contains(stat, []byte(") T "))
+		}
 	}
 }
 
@@ -138,7 +157,7 @@ func TestFilesKilled(t *testing.T) {
 		if got := status(); got != 404 {
 			t.Fatalf("status %d", got)
 		}
-		p.signal(t, "files", syscall.SIGSTOP)
+		p.stop(t, "files")
 		res, _ := p.get(t, "/missing")
 		if res.StatusCode != 503 || res.Header.Get("Retry-After") != "1" {
 			t.Errorf("stopped: status %d, %v", res.StatusCode, res.Header)
