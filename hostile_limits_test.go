@@ -52,7 +52,8 @@ func needExec(t *testing.T, err error) {
 	}
 }
 
-// asOrdinaryUser gives a privileged process's child the rights of nobody.
+// asOrdinaryUser gives a privileged process's child the rights of a user that
+// nobody else is: the kernel counts files in flight for each.
 func asOrdinaryUser(cmd *exec.Cmd) {
 	if os.Getuid() != 0 {
 		return
@@ -60,7 +61,8 @@ func asOrdinaryUser(cmd *exec.Cmd) {
 	if runtime.GOOS == "linux" {
 		cmd.Path = "/proc/self/exe" // the way to the binary may be closed to others
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	id := uint32(50000 + os.Getpid()%5000)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: id, Gid: id}}
 }
 
 func setMaxFiles(t *testing.T) {

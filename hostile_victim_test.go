@@ -15,8 +15,8 @@ import (
 
 const (
 	honestChannels = 2
-	attackingUser  = 65534
-	victimUser     = 65533 // another one, where we may choose
+	attackingUser  = 64534 // whom no other test is, where we may choose
+	victimUser     = 64533
 )
 
 // TestHostileVictim attacks one channel of a process while others ping-pong.
