@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"os/exec"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -25,6 +28,24 @@ type controlled struct {
 	c    *imsg.Conn
 	mu   sync.Mutex // one request at a time
 	gone int
+}
+
+// orders are what a role is told, until the test closes its end.
+func orders(t *testing.T, ctl *imsg.Conn) iter.Seq[imsg.Message] {
+	return func(yield func(imsg.Message) bool) {
+		for m, err := range ctl.All(context.Background()) {
+			if errors.Is(err, syscall.ECONNRESET) {
+				return // the end, with something that nobody wanted to know any more
+			}
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if !yield(m) {
+				return
+			}
+		}
+	}
 }
 
 // startRole starts this binary in another role, as an ordinary user.

@@ -3,7 +3,6 @@ package imsg_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"slices"
 	"sync"
 	"syscall"
@@ -86,14 +85,7 @@ func attackerProcess(t *testing.T) {
 			unix.Close(s.fd)
 		}
 	}
-	for m, err := range ctl.All(ctx) {
-		if errors.Is(err, syscall.ECONNRESET) {
-			break // the end, with something that nobody wanted to know any more
-		}
-		if err != nil {
-			t.Error(err)
-			break
-		}
+	for m := range orders(t, ctl) {
 		switch m.Type() {
 		case ctlAttack:
 			s = &siege{fd: m.TakeFD(), null: null, over: make(chan struct{})}

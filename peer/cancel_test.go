@@ -39,21 +39,29 @@ func TestCancelEverywhere(t *testing.T) {
 	}
 }
 
+// cancelled makes a call of p and cancels it when the request has come to c,
+// whose header it returns.
+func cancelled(t *testing.T, p *peer.Peer, c *imsg.Conn) imsg.Header {
+	t.Helper()
+	ctx, cancel := context.WithCancel(soon(t))
+	called := make(chan error, 1)
+	go func() {
+		_, err := call(ctx, p, "first")
+		called <- err
+	}()
+	first := receive(t, c).Header()
+	cancel()
+	check(t, "Call", <-called, context.Canceled)
+	return first
+}
+
 // TestCancelWaiting cancels a call of which everything was sent. Its answer,
 // which comes later with files, is closed, and a later call gets its own.
 func TestCancelWaiting(t *testing.T) {
 	for _, match := range []peer.Match{peer.ByID, peer.InOrder} {
 		for _, last := range []uint32{answer, failed} {
 			p, c := end(t, &peer.Config{Match: match, ErrorType: failed, MaxCalls: 2})
-			ctx, cancel := context.WithCancel(soon(t))
-			called := make(chan error, 1)
-			go func() {
-				_, err := call(ctx, p, "first")
-				called <- err
-			}()
-			first := receive(t, c).Header()
-			cancel()
-			check(t, "Call", <-called, context.Canceled)
+			first := cancelled(t, p, c)
 
 			type result struct {
 				text string
@@ -83,15 +91,7 @@ func TestCancelWaiting(t *testing.T) {
 func TestCancelledHoldsPlace(t *testing.T) {
 	for _, match := range []peer.Match{peer.ByID, peer.ByPID, peer.InOrder} {
 		p, c := end(t, &peer.Config{Match: match, MaxCalls: 1})
-		ctx, cancel := context.WithCancel(soon(t))
-		called := make(chan error, 1)
-		go func() {
-			_, err := call(ctx, p, "first")
-			called <- err
-		}()
-		first := receive(t, c).Header()
-		cancel()
-		check(t, "Call", <-called, context.Canceled)
+		first := cancelled(t, p, c)
 		for range 3 {
 			_, err := call(endingAfter(t, 2), p, "never sent")
 			check(t, "a call without a place", err, context.Canceled)

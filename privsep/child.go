@@ -48,23 +48,22 @@ func openControl() (*imsg.Conn, error) {
 	if _, local := addr.(*unix.SockaddrUnix); err != nil || !local || kind != unix.SOCK_STREAM {
 		return nil, fmt.Errorf("%w: descriptor %d is no stream socket of the unix domain", ErrNotChild, controlFD)
 	}
-	return imsg.NewConn(controlFD, &imsg.Config{AllowFDPass: true})
+	return newConn(controlFD, true)
 }
 
 // child is a process on its way from the parent's rights to its own.
 type child struct {
-	d        *Daemon
-	ctl      *imsg.Conn
-	name     peerName
-	role     *Role
-	hello    hello
-	proc     *Proc
-	root     os.FileInfo // what must be at "/" after chroot
-	status   Status
-	run      chan struct{} // closed when the parent says go
-	ctx      context.Context
-	cancel   context.CancelFunc
-	listened bool
+	d      *Daemon
+	ctl    *imsg.Conn
+	name   peerName
+	role   *Role
+	hello  hello
+	proc   *Proc
+	root   os.FileInfo // what must be at "/" after chroot
+	status Status
+	run    chan struct{} // closed when the parent says go
+	ctx    context.Context
+	cancel context.CancelFunc
 }
 
 func newChild(d *Daemon, ctl *imsg.Conn, role string, instance int) *child {
@@ -86,7 +85,6 @@ type stepError struct {
 }
 
 func (e *stepError) Error() string { return e.err.Error() }
-func (e *stepError) Unwrap() error { return e.err }
 
 // through does one step after the other.
 func through(steps ...step) error {
@@ -119,9 +117,7 @@ func (c *child) live() int {
 	select {
 	case <-c.run:
 	case <-c.ctx.Done():
-		select {
-		case <-c.run: // first go and then stop
-		default:
+		if !c.mayRun() { // it may be first go and then stop
 			return 0
 		}
 	}
@@ -135,6 +131,16 @@ func (c *child) live() int {
 		return 1
 	}
 	return 0
+}
+
+// mayRun says whether the parent has said go.
+func (c *child) mayRun() bool {
+	select {
+	case <-c.run:
+		return true
+	default:
+		return false
+	}
 }
 
 // send tells the parent. If it is gone there is nobody to tell.

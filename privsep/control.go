@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"example.org/imsg"
+	"example.org/imsg/internal/unixmsg"
 	"example.org/imsg/privsep/sandbox"
 )
 
@@ -123,6 +124,20 @@ func expect(ctx context.Context, c *imsg.Conn, typ uint32, file bool) (imsg.Mess
 		return imsg.Message{}, err
 	}
 	return m, nil
+}
+
+// newChannel makes a channel: the near side of it, and the descriptor of the far
+// one, which is the caller's to give away or to close.
+func newChannel(files bool) (near *imsg.Conn, far int, err error) {
+	fd, far, err := unixmsg.Pair(true)
+	if err != nil {
+		return nil, -1, err
+	}
+	if near, err = newConn(fd, files); err != nil {
+		unix.Close(far)
+		return nil, -1, err
+	}
+	return near, far, nil
 }
 
 // newConn makes one side of a channel of a descriptor, which it takes in any case.

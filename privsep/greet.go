@@ -110,8 +110,7 @@ func (c *child) listen() {
 		}
 		typ := m.Type()
 		switch {
-		case typ == ctlGo && !c.listened:
-			c.listened = true
+		case typ == ctlGo && !c.mayRun():
 			close(c.run)
 		case typ == ctlPeer:
 			if err = m.FileErr(); err == nil {

@@ -45,13 +45,8 @@ type process struct {
 // newProcess makes a child's control channel and queues what it must be told
 // first. Nothing runs yet.
 func (s *supervisor) newProcess(plan *plan, instance int) (*process, error) {
-	near, far, err := unixmsg.Pair(true)
+	ctl, far, err := newChannel(true)
 	if err != nil {
-		return nil, err
-	}
-	ctl, err := newConn(near, true)
-	if err != nil {
-		unix.Close(far)
 		return nil, err
 	}
 	p := &process{s: s, plan: plan, name: peerName{plan.role.Name, instance}, ctl: ctl, far: far, left: make(chan struct{})}

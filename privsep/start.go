@@ -89,13 +89,8 @@ func (s *supervisor) reconnect(p *process) error {
 
 // connect makes the channel between the parent and a child.
 func (s *supervisor) connect(p *process) error {
-	near, far, err := unixmsg.Pair(true)
+	conn, far, err := newChannel(p.plan.role.passes())
 	if err != nil {
-		return err
-	}
-	conn, err := newConn(near, p.plan.role.passes())
-	if err != nil {
-		unix.Close(far)
 		return err
 	}
 	s.proc.put(p.name, conn)
