@@ -17,20 +17,22 @@ import (
 // a time. It corresponds to struct imsgbuf.
 type Buf struct {
 	codec
-	fd   int
-	in   input
-	out  output
-	bufs [][]byte
-	rerr error
-	werr error
+	fd    int
+	waits bool // in a system call, as fd is a blocking descriptor
+	spin  spinner
+	in    input
+	out   output
+	rerr  error
+	werr  error
 }
 
 // NewBuf makes one side of a channel of the descriptor fd, which it borrows: a
 // stream socket of the unix domain that must stay open while the Buf is used.
 // cfg may be nil. It corresponds to imsgbuf_init.
 func NewBuf(fd int, cfg *Config) *Buf {
-	b := &Buf{fd: fd}
+	b := &Buf{fd: fd, waits: unixmsg.Blocking(fd)}
 	b.codec.init(cfg)
+	b.spin.busy = b.cfg.BusyPoll
 	b.in.init(&b.codec)
 	b.out.c = &b.codec
 	return b
@@ -54,8 +56,12 @@ func (b *Buf) ReadSocket() error {
 	if n := b.in.framer.Pending(); n >= b.cfg.MaxPendingBytes {
 		return opError("receive", 0, b.in.full(n))
 	}
+	if b.waits { // sleep later
+		b.spin.until(func() bool { return unixmsg.Poll(b.fd, false, 0) == nil }, never)
+	}
 	err := b.in.receive(b.fd, b.in.framer.Space())
 	if again(err) {
+		b.waits = false
 		b.in.framer.Idle()
 		return nil
 	}
@@ -182,15 +188,13 @@ func (b *Buf) write() error {
 	if b.werr != nil || b.QueueLen() == 0 {
 		return b.werr
 	}
-	bufs, file := b.out.q.Gather(b.bufs[:0], maxGather)
+	bufs, file := b.out.q.Gather(maxGather)
 	n, err := transmit(b.fd, bufs, file, b.cfg.AllowFDPass)
-	clear(bufs)
-	b.bufs = bufs
 	switch {
 	case err == nil:
 		b.out.wrote(n)
 	case !again(err) && !later(err):
-		b.out.drop()
+		b.out.q.Clear()
 		b.werr = opError("send", 0, err)
 		return b.werr
 	}
@@ -203,7 +207,7 @@ func (b *Buf) write() error {
 // It corresponds to imsgbuf_clear.
 func (b *Buf) Clear() {
 	b.in.framer.Clear()
-	b.out.drop()
+	b.out.q.Clear()
 }
 
 // Stats returns what the channel has moved since NewBuf.

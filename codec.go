@@ -15,6 +15,10 @@ type codec struct {
 	pid     int32
 	dialect atomic.Uint32 // Auto: not decided yet
 	limit   atomic.Int64  // maximum size of a message, header included
+
+	// plainQueue is cfg.MaxQueueBytes, if nothing but the number of bytes is
+	// to be looked at when a message is queued, and 0 otherwise.
+	plainQueue int
 }
 
 func (c *codec) init(cfg *Config) {
@@ -22,6 +26,9 @@ func (c *codec) init(cfg *Config) {
 	c.pid = int32(os.Getpid())
 	c.dialect.Store(uint32(c.cfg.Dialect))
 	c.limit.Store(DefaultMaxSize)
+	if c.cfg.MaxQueueMessages <= 0 && c.cfg.Trace == nil {
+		c.plainQueue = c.cfg.MaxQueueBytes
+	}
 }
 
 // Dialect returns the dialect in force; Auto until the peer's is known.
@@ -58,6 +65,15 @@ func (c *codec) own(h Header) Header {
 		h.PID = c.pid
 	}
 	return h
+}
+
+// plainMax returns up to what size the length of a message without a file is
+// a plain number in every dialect that the peer may speak; 0: not at all.
+func (c *codec) plainMax() int {
+	if Dialect(c.dialect.Load()) != Current && legacyWord(1, false) != 1 {
+		return 0
+	}
+	return int(c.limit.Load())
 }
 
 // guess tells what one header of an undecided Auto channel says. Lengths are

@@ -3,6 +3,8 @@ package imsg
 import (
 	"fmt"
 	"testing"
+
+	"example.org/imsg/internal/unixmsg"
 )
 
 // BenchmarkDecode cuts a stream that is in memory already into messages, and
@@ -18,7 +20,7 @@ func BenchmarkDecode(b *testing.B) {
 			count := cap(stream) / (HeaderSize + n)
 			for range count {
 				p := stream[len(stream) : len(stream)+HeaderSize+n]
-				Current.put(p, Header{Type: 1}, len(p), false)
+				put(p, Header{Type: 1}, uint32(len(p)))
 				stream = stream[:len(stream)+len(p)]
 			}
 			b.SetBytes(int64(HeaderSize + n))
@@ -26,7 +28,8 @@ func BenchmarkDecode(b *testing.B) {
 			for i := 0; i < b.N; i += count {
 				for p := stream; len(p) > 0; {
 					k := copy(in.framer.Space(), p)
-					if err := in.framer.Fed(k, -1, false); err != nil {
+					in.got = append(in.got[:0], unixmsg.Part{N: int32(k), File: -1})
+					if err := in.fed(); err != nil {
 						b.Fatal(err)
 					}
 					p = p[k:]
@@ -47,7 +50,7 @@ func BenchmarkEncode(b *testing.B) {
 			var c codec
 			c.init(nil)
 			out := output{c: &c}
-			p, bufs := make([]byte, n), [][]byte(nil)
+			p := make([]byte, n)
 			count := 64 << 10 / (HeaderSize + n)
 			b.SetBytes(int64(HeaderSize + n))
 			b.ReportAllocs()
@@ -57,7 +60,7 @@ func BenchmarkEncode(b *testing.B) {
 						b.Fatal(err)
 					}
 				}
-				bufs, _ = out.q.Gather(bufs[:0], maxGather)
+				out.q.Gather(maxGather)
 				out.wrote(out.q.Size())
 			}
 		})

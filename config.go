@@ -26,11 +26,12 @@ type Config struct {
 	// default 16 MiB. Conn reads only when it holds no message.
 	MaxPendingBytes int
 
-	// BusyPoll is how long a Receive of a Conn tries to read again and again
-	// before it sleeps: the lowest latency, for the price of a core that is
-	// busy meanwhile. It makes everything slower where there is no core to
-	// spare, and does nothing on a single one. With 0, the default, a Conn
-	// decides by itself whether trying for a few microseconds pays.
+	// BusyPoll is how long a Receive of a Conn, and ReadSocket of a Buf with a
+	// blocking descriptor, try again and again before they sleep: the lowest
+	// latency, for the price of a core that is busy meanwhile. It makes
+	// everything slower where there is no core to spare, and does nothing on a
+	// single one. With 0, the default, they decide by themselves whether trying
+	// for a few microseconds pays.
 	BusyPoll time.Duration
 
 	// Trace, if not nil, is called for every message when it is queued to be

@@ -56,34 +56,36 @@ func (d Dialect) String() string {
 }
 
 const (
+	lengthAt    = 4         // byte of the header where its length is
 	currentMark = 1 << 31   // in the 32-bit length
 	legacyMark  = 1         // in the 16-bit flags
 	legacyLimit = 1<<16 - 1 // longest length of 16 bits
 	maxLimit    = 1<<31 - 1 // longest length of 31 bits
 )
 
-// put writes a header in host byte order; n is the size of the whole message.
-func (d Dialect) put(to []byte, h Header, n int, file bool) {
+// put writes a header in host byte order.
+func put(to []byte, h Header, word uint32) {
 	p := (*[HeaderSize]byte)(to)
 	ne := binary.NativeEndian
 	ne.PutUint32(p[0:], h.Type)
+	ne.PutUint32(p[4:], word)
 	ne.PutUint32(p[8:], h.ID)
 	ne.PutUint32(p[12:], uint32(h.PID))
-	ne.PutUint32(p[4:], d.word(uint32(n), file))
 }
 
-// word is what the bytes 4 to 7 are as one number.
-func (d Dialect) word(n uint32, file bool) uint32 {
+// word is what the bytes 4 to 7 are as one number, for a message of n bytes,
+// header included.
+func (d Dialect) word(n int, file bool) uint32 {
 	if d == Legacy {
 		return legacyWord(n, file)
 	}
 	if file {
-		return n | currentMark
+		return uint32(n) | currentMark
 	}
-	return n
+	return uint32(n)
 }
 
-func legacyWord(n uint32, file bool) uint32 {
+func legacyWord(n int, file bool) uint32 {
 	var p [4]byte
 	binary.NativeEndian.PutUint16(p[0:], uint16(n))
 	if file {
@@ -115,7 +117,7 @@ func fields(p []byte) Header {
 // p[:HeaderSize] in the byte order given; Auto writes Current. A channel does
 // this by itself: Encode is for tools and tests.
 func (d Dialect) Encode(p []byte, order binary.ByteOrder, h Header, n int, file bool) {
-	d.put(p, h, n, file)
+	put(p, h, d.word(n, file))
 	if foreign(order) {
 		d.swap(p)
 	}

@@ -51,7 +51,7 @@ func FuzzHeader(f *testing.F) {
 			if spoken == Auto {
 				spoken = Current // undecided: both must be able to say it
 				var q [HeaderSize]byte
-				Legacy.put(q[:], fields(p), n, file)
+				put(q[:], fields(p), Legacy.word(n, file))
 				if file || string(q[:]) != string(p) {
 					t.Fatalf("%x is undecided, but legacy for it is %x", p, q)
 				}
@@ -83,7 +83,7 @@ func TestGuess(t *testing.T) {
 			for _, file := range []bool{false, true} {
 				for _, d := range []Dialect{Current, Legacy} {
 					var p [HeaderSize]byte
-					d.put(p[:], Header{}, n, file)
+					put(p[:], Header{}, d.word(n, file))
 					got, gn, gfile := guess(p[:], limit)
 					if gn != n || gfile != file || got != d && (got != Auto || file) {
 						t.Fatalf("%v, length %d, file %v, limit %d: guessed %v %d %v", d, n, file, limit, got, gn, gfile)

@@ -24,7 +24,7 @@ type input struct {
 
 func (in *input) init(c *codec) {
 	in.c = c
-	in.framer = ibuf.Framer{HeaderSize: HeaderSize, Header: func(hdr []byte) (n int, file bool, err error) {
+	in.framer = ibuf.Framer{HeaderSize: HeaderSize, PlainAt: lengthAt, Header: func(hdr []byte) (n int, file bool, err error) {
 		limit := int(c.limit.Load())
 		if Dialect(c.dialect.Load()) == Current {
 			n, file = Current.size(hdr)
@@ -85,6 +85,7 @@ func (in *input) receive(fd int, space []byte) error {
 
 // fed passes on what receive got.
 func (in *input) fed() (err error) {
+	in.framer.PlainMax = in.c.plainMax()
 	for _, p := range in.got {
 		in.count.Bytes += uint64(p.N)
 		err = in.framer.FedPart(int(p.N), int(p.File), p.Lost, p.Full)

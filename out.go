@@ -12,40 +12,49 @@ import (
 type output struct {
 	q     ibuf.Output
 	c     *codec
-	count Counters // Messages and Files count what was queued
+	bytes uint64 // written
+	calls uint64
 }
 
 // compose queues one message. The file belongs to the queue if owned is set.
 // It checks everything before it changes anything.
 func (o *output) compose(h Header, f *os.File, owned bool, data [][]byte) error {
-	n := size(data)
-	if f != nil || !o.plain(n) {
-		if err := o.check(h, f, n); err != nil {
-			return err
-		}
+	n := sizeOf(data)
+	if f == nil && o.plain(n) {
+		fill(o.q.Extend(n), h, o.wire().word(n, false), data)
+		return nil
 	}
-	p := o.q.Append(HeaderSize+n, f, owned)
-	o.wire().put(p, h, HeaderSize+n, f != nil)
-	at := HeaderSize
-	for _, part := range data {
-		at += copy(p[at:], part)
+	if err := o.check(h, f, n-HeaderSize); err != nil {
+		return err
 	}
-	o.count.Messages++
-	if f != nil {
-		o.count.Files++
-	}
-	if o.c.cfg.Trace != nil {
-		o.trace(h, p[HeaderSize:], f != nil)
-	}
+	p := o.q.Append(n, f, owned)
+	fill(p, h, o.wire().word(n, f != nil), data)
+	o.trace(h, p[HeaderSize:], f != nil)
 	return nil
 }
 
-// size is the length of a payload in parts.
-func size(data [][]byte) (n int) {
+// sizeOf is the size of a message with the payload data, header included.
+func sizeOf(data [][]byte) int {
+	n := HeaderSize
 	for _, p := range data {
 		n += len(p)
 	}
 	return n
+}
+
+// plain reports whether a message of n bytes, header included, and without a
+// file may be queued, as most may, with as little work as possible.
+func (o *output) plain(n int) bool {
+	return n <= o.q.Room() && n <= int(o.c.limit.Load()) && o.q.Size()+n <= o.c.plainQueue
+}
+
+// fill writes a whole message to p.
+func fill(p []byte, h Header, word uint32, data [][]byte) {
+	put(p, h, word)
+	p = p[HeaderSize:]
+	for _, part := range data {
+		p = p[copy(p, part):]
+	}
 }
 
 // composeBuffer queues one message whose payload is what is unread of b. The
@@ -56,26 +65,13 @@ func (o *output) composeBuffer(h Header, b *ibuf.Buffer) error {
 	if err := o.check(h, f, n); err != nil {
 		return err
 	}
-	o.wire().put(o.q.AppendBuffer(HeaderSize, b), h, HeaderSize+n, f != nil)
-	o.count.Messages++
-	if f != nil {
-		o.count.Files++
-	}
-	if o.c.cfg.Trace != nil {
-		o.trace(h, b.Bytes(), f != nil)
-	}
+	put(o.q.AppendBuffer(HeaderSize, b), h, o.wire().word(HeaderSize+n, f != nil))
+	o.trace(h, b.Bytes(), f != nil)
 	return nil
 }
 
 // wire is the dialect to write.
 func (o *output) wire() Dialect { return Dialect(o.c.dialect.Load()) }
-
-// plain reports whether a message without a file may be queued, as most may,
-// without the cost of looking at everything.
-func (o *output) plain(n int) bool {
-	cfg := &o.c.cfg
-	return HeaderSize+n <= int(o.c.limit.Load()) && o.q.Size()+HeaderSize+n <= cfg.MaxQueueBytes && cfg.MaxQueueMessages <= 0
-}
 
 // check reports whether a message may be queued.
 func (o *output) check(h Header, f *os.File, n int) error {
@@ -112,28 +108,23 @@ func (o *output) full(h Header, more, have, limit int, what string) error {
 }
 
 func (o *output) trace(h Header, payload []byte, file bool) {
+	if o.c.cfg.Trace == nil {
+		return
+	}
 	o.c.cfg.Trace(Event{Direction: Sent, Header: h, Payload: ibuf.NewView(payload), HasFile: file})
 }
 
 // wrote accounts for what one system call took.
 func (o *output) wrote(n int) {
 	if n > 0 {
-		o.count.Calls++
-		o.count.Bytes += uint64(n)
+		o.calls++
+		o.bytes += uint64(n)
 	}
 	o.q.Wrote(n)
 }
 
-// drop discards what is queued.
-func (o *output) drop() {
-	o.count = o.sent()
-	o.q.Clear()
-}
-
 // sent returns the counters of what was written.
 func (o *output) sent() Counters {
-	c := o.count
-	c.Messages -= uint64(o.q.Len())
-	c.Files -= uint64(o.q.Files())
-	return c
+	messages, files := o.q.Sent()
+	return Counters{Messages: messages, Bytes: o.bytes, Files: files, Calls: o.calls}
 }

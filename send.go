@@ -22,8 +22,6 @@ type sender struct {
 	broken   uint64    // with err set: up to where the queue was written before
 
 	crowd crowd
-
-	bufs [][]byte // for the one that has the turn
 }
 
 func (w *sender) init(c *Conn) {
@@ -59,7 +57,7 @@ func (c *Conn) Send(ctx context.Context, h Header, f *os.File, data ...[]byte) e
 	}
 	end := w.out.q.End()
 	err := w.flush(ctx, end)
-	if err != nil && w.err == nil && !w.withdraw(end, HeaderSize+size(data), f != nil) && w.sent(end) {
+	if err != nil && w.err == nil && !w.withdraw(end, sizeOf(data)) && w.sent(end) {
 		return nil // the last byte went out while we were giving up
 	}
 	return opError("send", h.Type, err)
@@ -83,18 +81,11 @@ func (w *sender) compose(ctx context.Context, h Header, f *os.File, data [][]byt
 
 // withdraw takes the message that ends at end out of the queue, if no byte of
 // it was written.
-func (w *sender) withdraw(end uint64, n int, file bool) bool {
+func (w *sender) withdraw(end uint64, n int) bool {
 	for w.inflight {
 		w.landed.Wait()
 	}
-	if w.err != nil || w.sent(end) || !w.out.q.Remove(end, n) {
-		return false
-	}
-	w.out.count.Messages--
-	if file {
-		w.out.count.Files--
-	}
-	return true
+	return w.err == nil && !w.sent(end) && w.out.q.Remove(end, n)
 }
 
 // Queue queues a message like Buf.Compose: it does not wait and sends nothing,
@@ -210,18 +201,16 @@ func (w *sender) gather() {
 func (w *sender) write(fd uintptr) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	bufs, file := w.out.q.Gather(w.bufs[:0], maxGather)
+	bufs, file := w.out.q.Gather(maxGather)
 	w.inflight = true
 	w.mu.Unlock()
 	n, err := transmit(int(fd), bufs, file, w.out.c.cfg.AllowFDPass)
-	clear(bufs)
-	w.bufs = bufs
 	w.mu.Lock()
 	w.inflight = false
 	w.landed.Broadcast()
 	w.serr = err
 	if w.err != nil { // closed meanwhile
-		w.out.drop()
+		w.out.q.Clear()
 		return true
 	}
 	if err == nil {
@@ -252,7 +241,7 @@ func (w *sender) fail(err error) {
 	w.broken = w.out.q.Done()
 	w.err = err
 	if !w.inflight {
-		w.out.drop()
+		w.out.q.Clear()
 	}
 	w.wake()
 }

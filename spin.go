@@ -48,6 +48,9 @@ func tries(try func() bool, n int) bool {
 	return false
 }
 
+// never is for until without a reason to stop.
+func never(time.Time) bool { return false }
+
 func oneCore() bool { return runtime.GOMAXPROCS(0) == 1 || runtime.NumCPU() == 1 }
 
 // worth reports whether trying once more is likely to pay, or due to find out.

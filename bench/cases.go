@@ -23,8 +23,8 @@ const (
 	allocCount = 100000 // messages
 )
 
-// batchOf is how many messages of size bytes are written at once.
-func batchOf(size int) int { return max(1, 64<<10/(size+imsg.HeaderSize)) }
+// batchOf is how many messages of size bytes of payload are in n bytes.
+func batchOf(size, n int) int { return max(1, n/(size+imsg.HeaderSize)) }
 
 // startCase does nothing: it shows what it costs to have two processes.
 func startCase() benchCase {
@@ -131,7 +131,7 @@ func allCases() []benchCase {
 
 func stream(size int, others ...peer) benchCase {
 	return benchCase{
-		name: fmt.Sprint("stream-", size), what: fmt.Sprintf("one way, %d bytes, 64 KiB a write", size), size: size,
+		name: fmt.Sprint("stream-", size), what: fmt.Sprintf("one way, %d bytes, in batches", size), size: size,
 		op: "message", unit: "ns", base: "raw",
 		peers: append([]peer{
 			{name: "raw", drive: rawStream, serve: rawSink},

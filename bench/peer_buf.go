@@ -8,7 +8,7 @@ import (
 )
 
 // bufStream queues messages and flushes them in batches.
-func bufStream(size int) (step, error) { return bufBatches(size, batchOf(size)) }
+func bufStream(size int) (step, error) { return bufBatches(size, batchOf(size, batch)) }
 
 // bufSend flushes each message.
 func bufSend(size int) (step, error) { return bufBatches(size, 1) }

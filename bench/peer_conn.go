@@ -16,10 +16,10 @@ func connStream(size int) (step, error) {
 	if err != nil {
 		return nil, err
 	}
-	batch, payload := batchOf(size), make([]byte, size)
+	many, payload := batchOf(size, batch), make([]byte, size)
 	return func(n int) error {
 		for left := n; left > 0; {
-			k := min(left, batch)
+			k := min(left, many)
 			for range k {
 				if err := c.Queue(imsg.Header{Type: typeData}, nil, payload); err != nil {
 					return err

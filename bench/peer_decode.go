@@ -11,7 +11,7 @@ import (
 // messagesOf returns 64 KiB of messages, as they arrive.
 func messagesOf(size int) []byte {
 	p := []byte(nil)
-	for range batchOf(size) {
+	for range batchOf(size, chunk) {
 		p = append(p, message(typeData, size, 0)...)
 	}
 	return p
@@ -19,7 +19,7 @@ func messagesOf(size int) []byte {
 
 // newFramer cuts messages as a Conn does.
 func newFramer() *ibuf.Framer {
-	return &ibuf.Framer{HeaderSize: imsg.HeaderSize, Header: func(h []byte) (int, bool, error) {
+	return &ibuf.Framer{HeaderSize: imsg.HeaderSize, PlainAt: 4, PlainMax: maxMessage, Header: func(h []byte) (int, bool, error) {
 		word := binary.NativeEndian.Uint32(h[4:])
 		n := int(word &^ (1 << 31))
 		if n < imsg.HeaderSize || n > maxMessage {

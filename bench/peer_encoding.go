@@ -29,8 +29,8 @@ func newEncoding(enc func(io.Writer) encoder, dec func(io.Reader) decoder) (*enc
 	if err != nil {
 		return nil, err
 	}
-	w := bufio.NewWriterSize(c, chunk)
-	return &encoding{enc(w), dec(bufio.NewReaderSize(net.Conn(c), chunk)), w}, nil
+	w := bufio.NewWriterSize(c, batch)
+	return &encoding{enc(w), dec(bufio.NewReaderSize(net.Conn(c), batch)), w}, nil
 }
 
 func newGob() (*encoding, error) {
@@ -67,7 +67,7 @@ func (e *encoding) receive(r *record) error {
 	return e.Decode(r)
 }
 
-// encodedStream writes 64 KiB at a time: when the buffer is full.
+// encodedStream writes a batch at a time: when the buffer is full.
 func encodedStream(open func() (*encoding, error), size int) (step, error) {
 	e, err := open()
 	if err != nil {

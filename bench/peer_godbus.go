@@ -53,9 +53,9 @@ func openDBus(handle dbusSignals, buffered bool) (*dbus.Conn, *dbusChannel, erro
 		return nil, nil, err
 	}
 	answers := strings.NewReader("REJECTED EXTERNAL\r\nOK 0\r\n")
-	d := &dbusChannel{Reader: io.MultiReader(answers, bufio.NewReaderSize(c, chunk)), Closer: c, c: c}
+	d := &dbusChannel{Reader: io.MultiReader(answers, bufio.NewReaderSize(c, batch)), Closer: c, c: c}
 	if buffered {
-		d.w = bufio.NewWriterSize(c, chunk)
+		d.w = bufio.NewWriterSize(c, batch)
 	}
 	var opts []dbus.ConnOption
 	if handle != nil {
@@ -106,7 +106,7 @@ func dbusServe(int) error {
 	}
 }
 
-// dbusStream sends signals, 64 KiB a write.
+// dbusStream sends signals, a batch a write.
 func dbusStream(size int) (step, error) {
 	acks := make(chan uint32, 1)
 	conn, d, err := openDBus(func(s *dbus.Signal) { acks <- s.Body[0].(uint32) }, true)

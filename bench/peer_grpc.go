@@ -72,7 +72,7 @@ func grpcServe(int) error {
 	if err != nil {
 		return err
 	}
-	s := grpc.NewServer(grpc.ForceServerCodecV2(plain{}), grpc.ReadBufferSize(chunk), grpc.WriteBufferSize(chunk))
+	s := grpc.NewServer(grpc.ForceServerCodecV2(plain{}), grpc.ReadBufferSize(batch), grpc.WriteBufferSize(batch))
 	s.RegisterService(&grpcService, nil)
 	s.Serve(l) // until the channel's end
 	return nil
@@ -86,7 +86,7 @@ func grpcDial() (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///channel",
 		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return c, nil }),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithReadBufferSize(chunk), grpc.WithWriteBufferSize(chunk),
+		grpc.WithReadBufferSize(batch), grpc.WithWriteBufferSize(batch),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(plain{})))
 }
 

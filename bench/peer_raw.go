@@ -12,11 +12,11 @@ import (
 // rawStream is the bare loop, the limit for whoever has messages with headers:
 // it encodes into one buffer and writes it whole.
 func rawStream(size int) (step, error) {
-	length, batch, payload := imsg.HeaderSize+size, batchOf(size), make([]byte, size)
-	buf := make([]byte, batch*length)
+	length, many, payload := imsg.HeaderSize+size, batchOf(size, chunk), make([]byte, size)
+	buf := make([]byte, many*length)
 	return func(n int) error {
 		for left := n; left > 0; {
-			k := min(left, batch)
+			k := min(left, many)
 			p := buf[:k*length]
 			for q := p; len(q) > 0; q = q[length:] {
 				putHeader(q, typeData, uint32(length), 0)

@@ -27,7 +27,7 @@ type chart struct {
 
 func allCharts() []chart {
 	return []chart{
-		{"stream", "One way, 64 KiB a write, by payload", "ns per message", []string{"stream-0", "stream-64", "stream-1024", "stream-16368"},
+		{"stream", "One way, in batches, by payload", "ns per message", []string{"stream-0", "stream-64", "stream-1024", "stream-16368"},
 			[]string{"raw", "raw-chunks", "buf", "conn", "conn-send", "c"}, true},
 		{"stream-64", "One way, 64 bytes of payload", "ns per message", []string{"stream-64"}, nil, true},
 		{"pingpong-64", "There and back, 64 bytes of payload", "ns per round trip", []string{"pingpong-64"}, nil, true},

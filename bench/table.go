@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"text/tabwriter"
 )
@@ -60,15 +59,22 @@ func printCase(w io.Writer, c benchCase, peers []peer, rep *report) {
 func printTargets(w io.Writer, verdicts []verdict) {
 	fmt.Fprintln(w, "\ntargets")
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	missing := 0
 	for _, v := range verdicts {
-		value, result := "-", "not measured"
-		if v.Value != nil {
-			value = strconv.FormatFloat(*v.Value, 'g', -1, 64)
-			result = []string{"not met", "met"}[slices.Index([]bool{false, true}, *v.Met)]
+		if v.Value == nil {
+			missing++
+			continue
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", v.Name, value, v.Target, result)
+		result := "not met"
+		if *v.Met {
+			result = "met"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", v.Name, strconv.FormatFloat(*v.Value, 'g', -1, 64), v.Target, result)
 	}
 	t.Flush()
+	if missing > 0 {
+		fmt.Fprintf(w, "(%d not measured)\n", missing)
+	}
 }
 
 // figure formats a number with about three digits.

@@ -17,7 +17,8 @@ const (
 	typeSync = 2
 	typePing = 3
 
-	chunk      = 64 << 10
+	chunk      = 64 << 10  // bytes that the bare loop writes and reads at once
+	batch      = 128 << 10 // bytes that the others queue before they write
 	maxMessage = imsg.DefaultMaxSize
 
 	// filesInFlight is how many descriptors may be on their way. The kernel

@@ -24,9 +24,9 @@ type chunk struct {
 	buf    []byte
 	r, w   int // buf[r:w] has arrived and belongs to no message yet
 	blocks []*block
-	n      int    // slots in use, in order of arrival
-	taken  int    // slots handed out, taken <= n
-	closed int    // the first so many are closed, closed <= taken
+	n      uint   // slots in use, in order of arrival
+	taken  uint   // slots handed out, taken <= n
+	closed uint   // the first so many are closed, closed <= taken
 	round  uint32 // of use, from 1
 	next   *chunk // the next one with messages not handed out
 
@@ -68,12 +68,18 @@ const (
 	ownFile  = -3 // the chunk's file
 )
 
-// last returns the block for slot c.n.
-func (c *chunk) last() *block {
-	if c.n == len(c.blocks)*slotBlock {
+// slot returns the message i.
+func (c *chunk) slot(i uint) *slot { return &c.blocks[i/slotBlock].slots[i%slotBlock] }
+
+// add makes a message of n bytes, hdr of them header, that begins at beg.
+func (c *chunk) add(beg, hdr, n, fd int) {
+	i := c.n
+	if i/slotBlock == uint(len(c.blocks)) {
 		c.blocks = append(c.blocks, &block{c: c})
 	}
-	return c.blocks[c.n/slotBlock]
+	c.n = i + 1
+	s := c.slot(i)
+	s.beg, s.pos, s.end, s.fd = uint32(beg), uint32(beg+hdr), uint32(beg+n), int32(fd)
 }
 
 // take returns the oldest message that was not handed out yet. There must be
@@ -100,14 +106,14 @@ func (c *chunk) pending() int {
 	if c.taken == c.n {
 		return 0
 	}
-	return c.r - int(c.blocks[c.taken/slotBlock].slots[c.taken%slotBlock].beg)
+	return c.r - int(c.slot(c.taken).beg)
 }
 
 // free reports whether the chunk can be used for another round: every message
 // in it is closed.
 func (c *chunk) free() bool {
 	for c.closed < c.n {
-		if c.blocks[c.closed/slotBlock].slots[c.closed%slotBlock].closed.Load() != c.round {
+		if c.slot(c.closed).closed.Load() != c.round {
 			return false
 		}
 		c.closed++

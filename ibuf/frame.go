@@ -29,15 +29,14 @@ func NewFrame(b *Buffer, hdrSize int) (Frame, error) {
 		return Frame{}, fmt.Errorf("ibuf: message of %d bytes with a header of %d: %w", len(b.buf), hdrSize, ErrShort)
 	}
 	c := &chunk{buf: b.buf, round: 1, file: b.TakeFile()}
-	s := &c.last().slots[0]
-	c.n = 1
-	s.pos, s.end, s.fd = uint32(hdrSize), uint32(len(b.buf)), noFile
+	fd := noFile
 	switch {
 	case c.file != nil:
-		s.fd = ownFile
+		fd = ownFile
 	case b.lost:
-		s.fd = lostFile
+		fd = lostFile
 	}
+	c.add(0, hdrSize, len(b.buf), fd)
 	return c.take(), nil
 }
 

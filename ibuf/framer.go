@@ -1,6 +1,7 @@
 package ibuf
 
 import (
+	"encoding/binary"
 	"fmt"
 	"io"
 	"math"
@@ -28,6 +29,12 @@ type HeaderFunc func(hdr []byte) (size int, file bool, err error)
 type Framer struct {
 	HeaderSize int        // bytes of a header, at least 1
 	Header     HeaderFunc // parses one
+
+	// PlainMax, if not 0, spares calls of Header, which cost more than a small
+	// message does otherwise: a header whose 32 bits in host byte order at byte
+	// PlainAt are a number from HeaderSize to PlainMax is that of a message of
+	// so many bytes without a file. Header is asked about all others.
+	PlainAt, PlainMax int
 
 	// HoldFiles is how many descriptors may wait for a later header to claim
 	// them; one more ends the stream. With 0 a descriptor belongs to a header
@@ -144,7 +151,7 @@ func (f *Framer) end(err error) error {
 }
 
 // ready puts c, which had n messages before, in the row from which Next takes.
-func (f *Framer) ready(c *chunk, n int) {
+func (f *Framer) ready(c *chunk, n uint) {
 	if c.n == n {
 		return
 	}
@@ -158,49 +165,73 @@ func (f *Framer) ready(c *chunk, n int) {
 	}
 }
 
-// cut makes messages of what has arrived. Its loop is what every message
-// costs, so it works on copies of the state.
+// cut makes messages of what has arrived.
 func (f *Framer) cut(c *chunk) error {
-	var err error
-	b := c.last()
-	beg, off, need, fd := c.r, f.off, f.need, f.fd
 	for {
-		if need == 0 {
-			if c.w-beg < f.HeaderSize {
+		if f.need == 0 {
+			f.cutPlain(c)
+		}
+		if f.need == 0 {
+			if c.w-c.r < f.HeaderSize {
 				break
 			}
-			size, mark, herr := f.Header(c.buf[beg : beg+f.HeaderSize])
-			if herr == nil && (size < f.HeaderSize || size > math.MaxInt32) {
-				herr = fmt.Errorf("ibuf: message of %d bytes with a header of %d: %w", size, f.HeaderSize, ErrInvalid)
-			}
-			if err = herr; err != nil {
-				break
-			}
-			need, fd = size, noFile
-			if mark || len(f.files) > 0 {
-				fd = f.claim(off, mark)
+			if err := f.parse(c.buf[c.r : c.r+f.HeaderSize]); err != nil {
+				return err
 			}
 		}
-		if c.w-beg < need {
+		if c.w-c.r < f.need {
 			break
 		}
-		if c.n%slotBlock == 0 {
-			b = c.last()
-		}
-		s := &b.slots[c.n%slotBlock]
-		c.n++
-		s.beg, s.pos, s.end, s.fd = uint32(beg), uint32(beg+f.HeaderSize), uint32(beg+need), int32(fd)
-		beg += need
-		off += uint64(need)
-		need = 0
+		c.add(c.r, f.HeaderSize, f.need, f.fd)
+		c.r += f.need
+		f.off += uint64(f.need)
+		f.need = 0
 	}
-	c.r, f.off, f.need, f.fd = beg, off, need, fd
-	if err != nil || len(f.files) == 0 {
-		return err
+	if len(f.files) == 0 {
+		return nil
 	}
 	f.expire(f.off + uint64(f.need))
 	if f.HoldFiles > 0 && len(f.files) > f.HoldFiles {
 		return fmt.Errorf("ibuf: %d files that no message claims, limit %d: %w", len(f.files), f.HoldFiles, ErrTooLarge)
+	}
+	return nil
+}
+
+// cutPlain is cut for as long as there is nothing to ask about: its loop is
+// what every message costs.
+func (f *Framer) cutPlain(c *chunk) {
+	if f.PlainMax <= 0 {
+		return
+	}
+	p, beg, hdr, at, most := c.buf[:c.w], c.r, f.HeaderSize, f.PlainAt, f.PlainMax
+	for len(p)-beg >= hdr {
+		n := int(binary.NativeEndian.Uint32(p[beg+at:]))
+		if n < hdr || n > most {
+			break
+		}
+		if len(p)-beg < n {
+			f.need, f.fd = n, noFile
+			break
+		}
+		c.add(beg, hdr, n, noFile)
+		beg += n
+	}
+	f.off += uint64(beg - c.r)
+	c.r = beg
+}
+
+// parse asks about the header of the message that begins at c.r.
+func (f *Framer) parse(hdr []byte) error {
+	size, mark, err := f.Header(hdr)
+	if err == nil && (size < f.HeaderSize || size > math.MaxInt32) {
+		err = fmt.Errorf("ibuf: message of %d bytes with a header of %d: %w", size, f.HeaderSize, ErrInvalid)
+	}
+	if err != nil {
+		return err
+	}
+	f.need, f.fd = size, noFile
+	if mark {
+		f.fd = f.claim(f.off)
 	}
 	return nil
 }

@@ -43,13 +43,10 @@ func (f *Framer) arrived(n, fd int, lost, full bool) {
 	}
 }
 
-// claim returns the file of the message that begins at stream offset off:
-// if its header is marked, the oldest descriptor that can be its own.
-func (f *Framer) claim(off uint64, mark bool) int {
+// claim returns the file of the marked message that begins at stream offset
+// off: the oldest descriptor that can be its own.
+func (f *Framer) claim(off uint64) int {
 	f.expire(off)
-	if !mark {
-		return noFile
-	}
 	if len(f.files) > 0 {
 		if h := f.files[0]; f.HoldFiles > 0 || h.beg <= off {
 			f.files = f.files[:copy(f.files, f.files[1:])]

@@ -61,7 +61,7 @@ func modelArrived(files []heldFile, n, fd int, lost bool, beg uint64, full bool)
 	return files
 }
 
-// fuzzStream returns a message for each byte of msgs, from 3 bytes to 16 KiB,
+// fuzzStream returns a message for each byte of msgs, from 5 bytes to 16 KiB,
 // followed by raw bytes that need not be messages.
 func fuzzStream(msgs, raw []byte) (p []byte) {
 	for i, b := range msgs[:min(len(msgs), 100)] {
@@ -81,7 +81,8 @@ func fuzzPiece(s byte) int {
 
 // FuzzFramer feeds a stream in the pieces that the script says, with files,
 // and compares with a model that sees the stream whole. Messages are taken and
-// closed late or at once, and pieces come in parts. Every descriptor must end up on one message or be
+// closed late or at once, pieces come in parts, and plain headers are parsed by
+// the framer itself or not. Every descriptor must end up on one message or be
 // closed, once.
 func FuzzFramer(f *testing.F) {
 	f.Add([]byte{1, 4, 1}, []byte{9, 9}, []byte{0x83, 2, 3, 0x81, 31}, uint8(0))
@@ -91,10 +92,15 @@ func FuzzFramer(f *testing.F) {
 	f.Add([]byte{}, []byte{255, 255, 1, 0}, []byte{0x81, 0xff}, uint8(1))
 	f.Add([]byte{1, 5, 1, 7, 1}, []byte{}, []byte{0x84, 3, 0x86, 9, 0x9f, 31}, uint8(140))
 	f.Add([]byte{1, 5, 1, 7, 1}, []byte{}, []byte{0x84, 3, 0x86, 9, 0x9f, 31}, uint8(145))
+	f.Add([]byte{1, 4, 2, 6, 8, 3, 40, 7}, []byte{9, 9}, []byte{0x83, 20, 3, 0x81, 31, 31, 31}, uint8(80))
+	f.Add([]byte{4, 2, 6, 200}, []byte{4, 0, 0, 0, 0}, []byte{31, 31, 31}, uint8(64))
 	f.Fuzz(func(t *testing.T, msgs, raw, script []byte, hold uint8) {
 		stream := fuzzStream(msgs, raw)
 		fr, closed := newTestFramer(int(hold % 20))
 		parts := hold >= 128 // what one read delivers came in two
+		if hold&64 != 0 {
+			fr.PlainMax = testLimit
+		}
 		var files []heldFile
 		var got []wantMsg
 		var open []Frame

@@ -11,27 +11,30 @@ import (
 	"weak"
 )
 
-// The tests' own framing: two bytes of length with the header, one of mark.
+// The tests' own framing: 32 bits of length with the header, the highest of
+// which is a mark, and one byte of nothing.
 const (
-	testHeader = 3
+	testHeader = 5
 	testLimit  = 20000
+	testMark   = 1 << 31
 )
 
 func parseTest(hdr []byte) (int, bool, error) {
-	n := int(binary.BigEndian.Uint16(hdr))
+	word := binary.NativeEndian.Uint32(hdr)
+	n := int(word &^ testMark)
 	if n < testHeader || n > testLimit {
 		return 0, false, fmt.Errorf("length %d", n)
 	}
-	return n, hdr[2] != 0, nil
+	return n, word&testMark != 0, nil
 }
 
 func testMsg(n int, mark bool, fill byte) []byte {
 	p := bytes.Repeat([]byte{fill}, n)
-	binary.BigEndian.PutUint16(p, uint16(n))
-	p[2] = 0
+	word := uint32(n)
 	if mark {
-		p[2] = 1
+		word |= testMark
 	}
+	binary.NativeEndian.PutUint32(p, word)
 	return p
 }
 
@@ -217,10 +220,10 @@ func TestFramerEOF(t *testing.T) {
 	}{
 		{"nothing", nil, io.EOF},
 		{"a message", testMsg(10, false, 'x'), io.EOF},
-		{"inside a header", []byte{0, 10}, io.ErrUnexpectedEOF},
-		{"behind a header", testMsg(10, false, 'x')[:3], io.ErrUnexpectedEOF},
+		{"inside a header", testMsg(10, false, 'x')[:2], io.ErrUnexpectedEOF},
+		{"behind a header", testMsg(10, false, 'x')[:testHeader], io.ErrUnexpectedEOF},
 		{"inside a payload", testMsg(10, false, 'x')[:9], io.ErrUnexpectedEOF},
-		{"after a bad header", []byte{0, 0, 0}, boom},
+		{"after a bad header", make([]byte, testHeader), boom},
 	} {
 		f, _ := newTestFramer(0)
 		f.Header = func(h []byte) (int, bool, error) {

@@ -36,9 +36,8 @@ type MsgWriter interface {
 //
 // A MsgBuf must not be used by several goroutines at a time.
 type MsgBuf struct {
-	in   *Framer
-	out  Output
-	bufs [][]byte
+	in  *Framer
+	out Output
 }
 
 // NewMsgBuf returns a MsgBuf that writes. It corresponds to msgbuf_new.
@@ -148,12 +147,12 @@ func (m *MsgBuf) ReadMsg(r MsgReader) error {
 // corresponds to ibuf_write.
 func (m *MsgBuf) WriteStream(w io.Writer) error {
 	for m.out.Len() > 0 {
-		m.bufs, _ = m.out.Gather(m.bufs[:0], 1)
-		if len(m.bufs) == 0 { // nothing but empty Buffers
+		bufs, _ := m.out.Gather(1)
+		if len(bufs) == 0 { // nothing but empty Buffers
 			m.out.Wrote(0)
 			continue
 		}
-		n, err := w.Write(m.bufs[0])
+		n, err := w.Write(bufs[0])
 		if err := m.wrote(n, err); err != nil || n == 0 {
 			return err
 		}
@@ -170,8 +169,7 @@ func (m *MsgBuf) WriteMsg(w MsgWriter) error {
 	}
 	var n int
 	var err error
-	bufs, file := m.out.Gather(m.bufs[:0], maxGather)
-	m.bufs = bufs
+	bufs, file := m.out.Gather(maxGather)
 	if len(bufs) > 0 {
 		n, err = w.WriteMsg(bufs, file)
 	}
@@ -182,7 +180,6 @@ func (m *MsgBuf) wrote(n int, err error) error {
 	if err == nil || n > 0 {
 		m.out.Wrote(n)
 	}
-	clear(m.bufs)
 	if err != nil && (errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.ENOBUFS)) {
 		return nil
 	}

@@ -64,7 +64,7 @@ func TestMsgBufRead(t *testing.T) {
 	m.Clear()
 
 	m = newTestReader(t)
-	if err := m.ReadStream(bytes.NewReader(append(append([]byte(nil), a...), 0, 1, 0))); err == nil {
+	if err := m.ReadStream(bytes.NewReader(append(bytes.Clone(a), make([]byte, testHeader)...))); err == nil {
 		t.Error("a bad header was accepted")
 	}
 	if got := m.Get(); got == nil || !bytes.Equal(got.Bytes(), a) {

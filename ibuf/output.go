@@ -21,8 +21,11 @@ type Output struct {
 	ends  []uint64 // stream offsets behind each message, ends[first:]
 	first int
 	end   uint64 // stream offset behind the last message
-	size  int
+	gone  uint64 // bytes written or removed
 	files int
+	bufs  [][]byte // what Gather returned
+
+	sentMessages, sentFiles uint64
 
 	cur   *outChunk // messages are encoded at its end
 	grows bool      // and with it the last segment, whose p is out of date
@@ -47,6 +50,7 @@ type outChunk struct {
 	buf  []byte
 	segs []segment
 	ends []uint64
+	bufs [][]byte
 	self weak.Pointer[outChunk]
 	kept
 }
@@ -56,13 +60,31 @@ type outChunk struct {
 // if not nil, goes along: owned says that the queue closes it when it was sent
 // or dropped, otherwise it must stay open until then.
 func (o *Output) Append(n int, file *os.File, owned bool) []byte {
-	c := o.cur
-	if !o.grows || file != nil || cap(c.buf)-len(c.buf) < n {
-		c = o.begin(n, file, owned)
+	if file != nil || n > o.Room() {
+		o.begin(n, file, owned)
 	}
+	return o.Extend(n)
+}
+
+// Room returns how many bytes Extend can add.
+func (o *Output) Room() int {
+	if !o.grows {
+		return 0
+	}
+	return cap(o.cur.buf) - len(o.cur.buf)
+}
+
+// Extend is Append of a message without a file and of not more than Room bytes.
+// It is in line where it is called: with small messages a call counts.
+func (o *Output) Extend(n int) []byte {
+	o.finish(n)
+	return o.cur.extend(n)
+}
+
+// extend returns the next n bytes of c, which must have room.
+func (c *outChunk) extend(n int) []byte {
 	beg := len(c.buf)
 	c.buf = c.buf[:beg+n]
-	o.finish(n)
 	return c.buf[beg : beg+n : beg+n]
 }
 
@@ -72,13 +94,12 @@ func (o *Output) Append(n int, file *os.File, owned bool) []byte {
 // two calls of ibuf_close.
 func (o *Output) AppendBuffer(n int, b *Buffer) []byte {
 	body := b.Bytes()
-	c := o.begin(n, b.TakeFile(), true)
-	beg := len(c.buf)
-	c.buf = c.buf[:beg+n]
+	o.begin(n, b.TakeFile(), true)
+	head := o.cur.extend(n)
 	o.seal()
 	o.segs = append(o.segs, segment{p: body, at: o.end + uint64(n), buf: b})
 	o.finish(n + len(body))
-	return c.buf[beg : beg+n : beg+n]
+	return head
 }
 
 // Push adds what is unread of b as one message. The queue owns b and its file
@@ -97,13 +118,12 @@ func (o *Output) Push(b *Buffer) {
 // finish counts a message of n bytes that was added.
 func (o *Output) finish(n int) {
 	o.end += uint64(n)
-	o.size += n
 	o.ends = append(o.ends, o.end)
 }
 
 // begin makes the last segment one that grows with the chunk, in which there is
 // room for n bytes: a new one where a file begins.
-func (o *Output) begin(n int, file *os.File, owned bool) *outChunk {
+func (o *Output) begin(n int, file *os.File, owned bool) {
 	o.seal()
 	c := o.cur
 	if c == nil || cap(c.buf)-len(c.buf) < n {
@@ -113,10 +133,9 @@ func (o *Output) begin(n int, file *os.File, owned bool) *outChunk {
 	if file != nil {
 		o.files++
 	} else if last := len(o.segs) - 1; last >= o.head && o.segs[last].chunk == c && o.segs[last].reaches(c) {
-		return c
+		return
 	}
 	o.segs = append(o.segs, segment{p: c.buf[len(c.buf):], at: o.end, chunk: c, file: file, owned: owned})
-	return c
 }
 
 // reaches reports whether s goes to the end of c.
@@ -149,7 +168,7 @@ func (o *Output) room(n int) *outChunk {
 	if idle := o.idle.Value(); idle != nil && c == nil {
 		c = idle
 		if o.Len() == 0 {
-			o.segs, o.ends = c.segs, c.ends
+			o.segs, o.ends, o.bufs = c.segs, c.ends, c.bufs
 		}
 	}
 	o.idle = weak.Pointer[outChunk]{}
@@ -157,33 +176,32 @@ func (o *Output) room(n int) *outChunk {
 		c = &outChunk{buf: make([]byte, 0, size)}
 		c.self = keep(c, &c.kept)
 	}
-	c.segs, c.ends = nil, nil
+	c.segs, c.ends, c.bufs = nil, nil, nil
 	c.buf = c.buf[:0]
 	c.use()
 	o.cur = c
 	return c
 }
 
-// Gather appends to bufs what the next write should carry, and returns the
-// file that must go with it, or nil: whole segments up to the next file, not
-// more than max of them. What it returns stays valid until Wrote.
-func (o *Output) Gather(bufs [][]byte, max int) ([][]byte, *os.File) {
+// Gather returns what the next write should carry, and the file that must go
+// with it, or nil: whole segments up to the next file, not more than max of
+// them. What it returns stays valid until Wrote.
+func (o *Output) Gather(max int) ([][]byte, *os.File) {
 	o.seal()
+	o.bufs = o.bufs[:0]
 	if o.head == len(o.segs) {
-		return bufs, nil
+		return nil, nil
 	}
-	file := o.segs[o.head].file
-	for i := o.head; i < len(o.segs) && max > 0; i++ {
+	for i := o.head; i < len(o.segs) && len(o.bufs) < max; i++ {
 		s := &o.segs[i]
 		if i > o.head && s.file != nil {
 			break
 		}
 		if len(s.p) > 0 {
-			bufs = append(bufs, s.p)
-			max--
+			o.bufs = append(o.bufs, s.p)
 		}
 	}
-	return bufs, file
+	return o.bufs, o.segs[o.head].file
 }
 
 // Wrote tells that n bytes of what Gather returned were written, and with the
@@ -191,10 +209,13 @@ func (o *Output) Gather(bufs [][]byte, max int) ([][]byte, *os.File) {
 // queue owns is closed.
 func (o *Output) Wrote(n int) {
 	o.seal()
-	o.size -= n
+	clear(o.bufs)
+	o.gone += uint64(n)
+	first := o.first
 	for o.head < len(o.segs) {
 		s := &o.segs[o.head]
-		if n > 0 || len(s.p) == 0 {
+		if s.file != nil && (n > 0 || len(s.p) == 0) {
+			o.sentFiles++
 			o.dropFile(s)
 		}
 		k := min(n, len(s.p))
@@ -213,6 +234,7 @@ func (o *Output) Wrote(n int) {
 	for o.first < len(o.ends) && o.ends[o.first] <= done {
 		o.first++
 	}
+	o.sentMessages += uint64(o.first - first)
 	if o.first == len(o.ends) {
 		o.ends, o.first = o.ends[:0], 0
 		o.rest()
@@ -257,10 +279,10 @@ func (o *Output) dropFile(s *segment) {
 // else has found a use for it: an idle channel holds no buffer.
 func (o *Output) rest() {
 	if c := o.cur; c != nil {
-		c.buf, c.segs, c.ends = c.buf[:0], o.segs[:0], o.ends[:0]
+		c.buf, c.segs, c.ends, c.bufs = c.buf[:0], o.segs[:0], o.ends[:0], o.bufs[:0]
 		o.cur, o.idle = nil, c.self
 	}
-	o.segs, o.ends, o.spare = nil, nil, nil
+	o.segs, o.ends, o.bufs, o.spare = nil, nil, nil, nil
 }
 
 // Remove takes the message that ends at stream offset end and is n bytes long
@@ -298,7 +320,7 @@ func (o *Output) Remove(end uint64, n int) bool {
 	}
 	k := o.first + sort.Search(len(o.ends)-o.first, func(i int) bool { return o.ends[o.first+i] >= end })
 	o.ends = append(o.ends[:k], o.ends[k+1:]...)
-	o.size -= n
+	o.gone += uint64(n)
 	if o.Len() == 0 {
 		o.Clear()
 	}
@@ -320,22 +342,27 @@ func (o *Output) End() uint64 { return o.end }
 func (o *Output) Len() int { return len(o.ends) - o.first }
 
 // Size returns the number of bytes that are not written.
-func (o *Output) Size() int { return o.size }
+func (o *Output) Size() int { return int(o.end - o.gone) }
 
 // Files returns the number of files that are not sent.
 func (o *Output) Files() int { return o.files }
+
+// Sent returns how many messages were written completely so far, and how many
+// files.
+func (o *Output) Sent() (messages, files uint64) { return o.sentMessages, o.sentFiles }
 
 // Clear discards what was not written and closes the files and Buffers that
 // the queue owns. A message that was written in part stays torn: the stream
 // must not be used after it. It corresponds to the write half of msgbuf_clear.
 func (o *Output) Clear() {
 	o.seal()
+	clear(o.bufs)
 	for o.head < len(o.segs) {
 		s := &o.segs[o.head]
 		o.dropFile(s)
 		clear(s.p)
 		o.shift()
 	}
-	o.ends, o.first, o.size = o.ends[:0], 0, 0
+	o.ends, o.first, o.gone = o.ends[:0], 0, o.end
 	o.rest()
 }

@@ -70,7 +70,7 @@ func FuzzOutput(f *testing.F) {
 				body = bytes.Clone(b.Bytes())
 				o.Push(b)
 			case 4: // write a part of what may be written
-				bufs, wfile := o.Gather(nil, 1+arg%5)
+				bufs, wfile := o.Gather(1 + arg%5)
 				var next []byte
 				for _, p := range bufs {
 					next = append(next, p...)
@@ -158,11 +158,10 @@ func TestOutputClearsWhatIsWritten(t *testing.T) {
 
 func TestOutputMemoryIsUsedAgain(t *testing.T) {
 	var o Output
-	var bufs [][]byte
 	lagging := func() { // the queue is never empty
 		for range 1000 {
 			o.Append(500, nil, false)
-			bufs, _ = o.Gather(bufs[:0], 64)
+			o.Gather(64)
 			if o.Size() > 300<<10 {
 				o.Wrote(200 << 10)
 			}
@@ -172,7 +171,7 @@ func TestOutputMemoryIsUsedAgain(t *testing.T) {
 		for range 1000 {
 			o.Append(100, nil, false)
 		}
-		bufs, _ = o.Gather(bufs[:0], 64)
+		o.Gather(64)
 		o.Wrote(o.Size())
 	}
 	for name, round := range map[string]func(){"lagging": lagging, "draining": draining} {
@@ -191,7 +190,7 @@ func TestOutputIdleKeepsNoBigBuffer(t *testing.T) {
 		o.Append(1000, nil, false)
 	}
 	for o.Len() > 0 {
-		bufs, _ := o.Gather(nil, 64)
+		bufs, _ := o.Gather(64)
 		n := 0
 		for _, p := range bufs {
 			n += len(p)

@@ -26,7 +26,7 @@
 #include <unistd.h>
 
 #define CHANNEL		3
-#define BATCH_BYTES	65536	/* stream: bytes queued before a flush */
+#define BATCH_BYTES	131072	/* stream: bytes queued before a flush */
 #define FILE_BATCH	64	/* file: messages queued before a flush */
 #define FILE_WINDOW	512	/* file: most descriptors in flight */
 
@@ -210,7 +210,7 @@ drive(struct peer *p)
 	char		line[64];
 	uint64_t	batch = 1, i, n, start;
 
-	/* The largest message is a quarter of BATCH_BYTES: at least 4. */
+	/* The largest message is an eighth of BATCH_BYTES: at least 8. */
 	if (p->what == STREAM)
 		batch = BATCH_BYTES / (p->size + IMSG_HEADER_SIZE);
 	else if (p->what == PASS_FILE)

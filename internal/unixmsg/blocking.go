@@ -1,0 +1,12 @@
+//go:build unix && !aix
+
+package unixmsg
+
+import "golang.org/x/sys/unix"
+
+// Blocking reports whether calls on fd wait. If the system cannot tell, as with
+// a descriptor that is not open, the answer is no.
+func Blocking(fd int) bool {
+	mode, err := sysFcntl(fd, unix.F_GETFL, 0)
+	return err == nil && mode&unix.O_NONBLOCK == 0
+}
