@@ -43,7 +43,7 @@ func NewConn(fd int, cfg *Config) (*Conn, error) {
 	c.raw = raw
 	c.codec.init(cfg)
 	c.r.init(c)
-	c.w.init(c)
+	c.w.init(c, fd)
 	return c, nil
 }
 
@@ -122,9 +122,9 @@ func (c *Conn) Close() error {
 		return opError("close", 0, net.ErrClosed)
 	}
 	close(c.done)
+	c.w.close() // before its descriptor can become another file's
 	err := c.file.Close()
 	c.r.close()
-	c.w.close()
 	return opError("close", 0, err)
 }
 

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -118,6 +119,7 @@ type deadline struct {
 	mu    sync.Mutex
 	set   func(time.Time) error
 	user  time.Time
+	given atomic.Bool // user is not zero
 	token uint64
 	armed bool
 	hit   bool
@@ -128,6 +130,7 @@ func (d *deadline) change(t time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.user = t
+	d.given.Store(!t.IsZero())
 	if d.hit {
 		return nil // disarm does it
 	}

@@ -14,6 +14,7 @@ type output struct {
 	c     *codec
 	bytes uint64 // written
 	calls uint64
+	alone uint64 // messages written without the queue
 }
 
 // compose queues one message. The file belongs to the queue if owned is set.
@@ -44,8 +45,12 @@ func sizeOf(data [][]byte) int {
 
 // plain reports whether a message of n bytes, header included, and without a
 // file may be queued, as most may, with as little work as possible.
-func (o *output) plain(n int) bool {
-	return n <= o.q.Room() && n <= int(o.c.limit.Load()) && o.q.Size()+n <= o.c.plainQueue
+func (o *output) plain(n int) bool { return n <= o.q.Room() && o.simple(n) }
+
+// simple reports whether there is nothing to look at but sizes, and they are
+// right.
+func (o *output) simple(n int) bool {
+	return n <= int(o.c.limit.Load()) && o.q.Size()+n <= o.c.plainQueue
 }
 
 // fill writes a whole message to p.
@@ -116,15 +121,31 @@ func (o *output) trace(h Header, payload []byte, file bool) {
 
 // wrote accounts for what one system call took.
 func (o *output) wrote(n int) {
+	o.called(n)
+	o.q.Wrote(n)
+}
+
+func (o *output) called(n int) {
 	if n > 0 {
 		o.calls++
 		o.bytes += uint64(n)
 	}
-	o.q.Wrote(n)
+}
+
+// passed accounts for a message p without a file that was not queued, and of
+// which one system call took n bytes. The rest is queued.
+func (o *output) passed(p []byte, n int) {
+	if n < len(p) {
+		copy(o.q.Append(len(p), nil, false), p)
+		o.wrote(n)
+		return
+	}
+	o.called(n)
+	o.alone++
 }
 
 // sent returns the counters of what was written.
 func (o *output) sent() Counters {
 	messages, files := o.q.Sent()
-	return Counters{Messages: messages, Bytes: o.bytes, Files: files, Calls: o.calls}
+	return Counters{Messages: messages + o.alone, Bytes: o.bytes, Files: files, Calls: o.calls}
 }

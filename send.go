@@ -16,15 +16,21 @@ import (
 type sender struct {
 	half
 	out output
+	fd  int
 
 	inflight bool      // a system call reads the queue's memory right now
 	landed   sync.Cond // it does not any more
 	broken   uint64    // with err set: up to where the queue was written before
 
 	crowd crowd
+	small [smallSend]byte // for direct
 }
 
-func (w *sender) init(c *Conn) {
+// smallSend is the size of the messages that need no queue.
+const smallSend = 256
+
+func (w *sender) init(c *Conn, fd int) {
+	w.fd = fd
 	w.out.c = &c.codec
 	w.landed.L = &w.mu
 	w.done = c.done
@@ -49,18 +55,51 @@ func (c *Conn) Send(ctx context.Context, h Header, f *os.File, data ...[]byte) e
 		return opError("send", h.Type, err)
 	}
 	h = c.own(h)
+	n := sizeOf(data)
 	w := &c.w
-	w.mu.Lock()
+	if !w.mu.TryLock() {
+		w.mu.Lock()
+		w.crowd.met(true)
+	}
 	defer w.mu.Unlock()
-	if err := w.compose(ctx, h, f, data); err != nil {
+	taken, err := false, error(nil)
+	if f == nil && n <= len(w.small) {
+		taken, err = w.direct(h, w.small[:n], data)
+	}
+	if !taken {
+		err = w.compose(ctx, h, f, data)
+	}
+	if err != nil {
 		return err
 	}
 	end := w.out.q.End()
-	err := w.flush(ctx, end)
-	if err != nil && w.err == nil && !w.withdraw(end, sizeOf(data)) && w.sent(end) {
+	err = w.flush(ctx, end)
+	if err != nil && w.err == nil && !w.withdraw(end, n) && w.sent(end) {
 		return nil // the last byte went out while we were giving up
 	}
 	return opError("send", h.Type, err)
+}
+
+// direct writes a message at once if it is the only one and nobody waits,
+// without the queue and the poller, which cost as much as the system call. If
+// taken is false nothing has happened. w.mu is held, and Close takes it before
+// it closes the descriptor.
+func (w *sender) direct(h Header, p []byte, data [][]byte) (taken bool, err error) {
+	if w.err != nil || w.busy || w.crowd > 0 || w.deadline.given.Load() || w.out.q.Len() > 0 || !w.out.simple(len(p)) {
+		return false, nil
+	}
+	fill(p, h, w.out.wire().word(len(p), false), data)
+	defer clear(p)
+	n, err := transmit(w.fd, [][]byte{p}, nil, w.out.c.cfg.AllowFDPass)
+	switch {
+	case again(err) || later(err):
+		return false, nil
+	case err != nil:
+		w.fail(opError("send", 0, err))
+		return true, w.err
+	}
+	w.out.passed(p, n)
+	return true, nil
 }
 
 // compose queues a message with a borrowed file, as soon as there is room.
