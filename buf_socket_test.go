@@ -91,6 +91,58 @@ func TestBufOnAnyDescriptor(t *testing.T) {
 	}
 }
 
+// TestBufWaits lets two Bufs with blocking descriptors answer each other,
+// however long they try before they sleep. One whose descriptor does not block
+// never tries.
+func TestBufWaits(t *testing.T) {
+	for _, busy := range []time.Duration{0, 1, time.Hour} {
+		t.Run(busy.String(), func(t *testing.T) {
+			noLeak(t)
+			const n = 500
+			cfg := &imsg.Config{BusyPoll: busy}
+			sa, sb := imsgtest.Sockets(t)
+			if err := imsg.NewBuf(sa.FD, cfg).ReadSocket(); err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range []*imsgtest.Socket{sa, sb} {
+				if err := unix.SetNonblock(s.FD, false); err != nil {
+					t.Fatal(err)
+				}
+			}
+			echo := imsg.NewBuf(sb.FD, cfg)
+			done := make(chan error)
+			go func() {
+				for {
+					if err := echo.ReadSocket(); err != nil {
+						done <- err
+						return
+					}
+					for m := range echo.All() {
+						echo.Forward(m)
+						m.Close()
+					}
+					echo.Flush()
+				}
+			}()
+			b := imsg.NewBuf(sa.FD, cfg)
+			for i := range uint32(500) {
+				if err := errors.Join(b.Compose(imsg.Header{Type: i + 1}, nil), b.Flush(), b.ReadSocket()); err != nil {
+					t.Fatal(err)
+				}
+				m, ok := b.Get()
+				if !ok || m.Type() != i+1 {
+					t.Fatalf("type %d, %v", m.Type(), ok)
+				}
+				m.Close()
+			}
+			sa.Close()
+			if err := <-done; err != io.EOF {
+				t.Errorf("%v, want io.EOF", err)
+			}
+		})
+	}
+}
+
 // TestFlushWaits blocks a Flush on a full socket: it must sleep in poll(2).
 func TestFlushWaits(t *testing.T) {
 	noLeak(t)

@@ -14,7 +14,7 @@ type output struct {
 	c     *codec
 	bytes uint64 // written
 	calls uint64
-	alone uint64 // messages written without the queue
+	alone Counters // messages and files written without the queue
 }
 
 // compose queues one message. The file belongs to the queue if owned is set.
@@ -132,20 +132,23 @@ func (o *output) called(n int) {
 	}
 }
 
-// passed accounts for a message p without a file that was not queued, and of
-// which one system call took n bytes. The rest is queued.
-func (o *output) passed(p []byte, n int) {
+// passed accounts for a message p that was not queued, and of which one system
+// call took n bytes, and the file f, if it is not nil. The rest is queued.
+func (o *output) passed(p []byte, f *os.File, n int) {
+	if f != nil {
+		o.alone.Files++
+	}
 	if n < len(p) {
 		copy(o.q.Append(len(p), nil, false), p)
 		o.wrote(n)
 		return
 	}
 	o.called(n)
-	o.alone++
+	o.alone.Messages++
 }
 
 // sent returns the counters of what was written.
 func (o *output) sent() Counters {
 	messages, files := o.q.Sent()
-	return Counters{Messages: messages + o.alone, Bytes: o.bytes, Files: files, Calls: o.calls}
+	return Counters{Messages: messages + o.alone.Messages, Bytes: o.bytes, Files: files + o.alone.Files, Calls: o.calls}
 }

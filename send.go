@@ -63,8 +63,8 @@ func (c *Conn) Send(ctx context.Context, h Header, f *os.File, data ...[]byte) e
 	}
 	defer w.mu.Unlock()
 	taken, err := false, error(nil)
-	if f == nil && n <= len(w.small) {
-		taken, err = w.direct(h, w.small[:n], data)
+	if n <= len(w.small) {
+		taken, err = w.direct(h, f, w.small[:n], data)
 	}
 	if !taken {
 		err = w.compose(ctx, h, f, data)
@@ -84,21 +84,22 @@ func (c *Conn) Send(ctx context.Context, h Header, f *os.File, data ...[]byte) e
 // without the queue and the poller, which cost as much as the system call. If
 // taken is false nothing has happened. w.mu is held, and Close takes it before
 // it closes the descriptor.
-func (w *sender) direct(h Header, p []byte, data [][]byte) (taken bool, err error) {
-	if w.err != nil || w.busy || w.crowd > 0 || w.deadline.given.Load() || w.out.q.Len() > 0 || !w.out.simple(len(p)) {
+func (w *sender) direct(h Header, f *os.File, p []byte, data [][]byte) (taken bool, err error) {
+	files := w.out.c.cfg.AllowFDPass
+	if f != nil && !files || w.err != nil || w.busy || w.crowd > 0 || w.deadline.given.Load() || w.out.q.Len() > 0 || !w.out.simple(len(p)) {
 		return false, nil
 	}
-	fill(p, h, w.out.wire().word(len(p), false), data)
+	fill(p, h, w.out.wire().word(len(p), f != nil), data)
 	defer clear(p)
-	n, err := transmit(w.fd, [][]byte{p}, nil, w.out.c.cfg.AllowFDPass)
+	n, err := transmit(w.fd, [][]byte{p}, f, files)
 	switch {
-	case again(err) || later(err):
+	case again(err) || later(err) || err == os.ErrClosed: // f is
 		return false, nil
 	case err != nil:
 		w.fail(opError("send", 0, err))
 		return true, w.err
 	}
-	w.out.passed(p, n)
+	w.out.passed(p, f, n)
 	return true, nil
 }
 

@@ -242,3 +242,14 @@ func nonblocking(t testing.TB, fd int) bool {
 	}
 	return flags&unix.O_NONBLOCK != 0
 }
+
+func TestBlocking(t *testing.T) {
+	for _, nonblock := range []bool{true, false} {
+		if a, _ := pair(t, nonblock); Blocking(a) == nonblock {
+			t.Errorf("non-blocking %v, blocking too", nonblock)
+		}
+	}
+	if Blocking(-1) {
+		t.Error("what is not open blocks")
+	}
+}
