@@ -23,11 +23,7 @@ type sender struct {
 	broken   uint64    // with err set: up to where the queue was written before
 
 	crowd crowd
-	small [smallSend]byte // for direct
 }
-
-// smallSend is the size of the messages that need no queue.
-const smallSend = 256
 
 func (w *sender) init(c *Conn, fd int) {
 	w.fd = fd
@@ -63,8 +59,8 @@ func (c *Conn) Send(ctx context.Context, h Header, f *os.File, data ...[]byte) e
 	}
 	defer w.mu.Unlock()
 	taken, err := false, error(nil)
-	if n <= len(w.small) {
-		taken, err = w.direct(h, f, w.small[:n], data)
+	if n <= smallSend {
+		taken, err = w.direct(h, f, n, data)
 	}
 	if !taken {
 		err = w.compose(ctx, h, f, data)
@@ -80,18 +76,26 @@ func (c *Conn) Send(ctx context.Context, h Header, f *os.File, data ...[]byte) e
 	return opError("send", h.Type, err)
 }
 
+// smallSend is the size of the largest message that may need no queue: the
+// sender is locked while the system call copies it.
+const smallSend = 4 << 10
+
+var smallBufs = sync.Pool{New: func() any { return new([smallSend]byte) }}
+
 // direct writes a message at once if it is the only one and nobody waits,
 // without the queue and the poller, which cost as much as the system call. If
 // taken is false nothing has happened. w.mu is held, and Close takes it before
 // it closes the descriptor.
-func (w *sender) direct(h Header, f *os.File, p []byte, data [][]byte) (taken bool, err error) {
+func (w *sender) direct(h Header, f *os.File, n int, data [][]byte) (taken bool, err error) {
 	files := w.out.c.cfg.AllowFDPass
-	if f != nil && !files || w.err != nil || w.busy || w.crowd > 0 || w.deadline.given.Load() || w.out.q.Len() > 0 || !w.out.simple(len(p)) {
+	if f != nil && !files || w.err != nil || w.busy || w.crowd > 0 || w.deadline.given.Load() || w.out.q.Len() > 0 || !w.out.simple(n) {
 		return false, nil
 	}
-	fill(p, h, w.out.wire().word(len(p), f != nil), data)
-	defer clear(p)
-	n, err := transmit(w.fd, [][]byte{p}, f, files)
+	small := smallBufs.Get().(*[smallSend]byte)
+	p := small[:n]
+	fill(p, h, w.out.wire().word(n, f != nil), data)
+	defer func() { clear(p); smallBufs.Put(small) }()
+	k, err := transmit(w.fd, [][]byte{p}, f, files)
 	switch {
 	case again(err) || later(err) || err == os.ErrClosed: // f is
 		return false, nil
@@ -99,7 +103,7 @@ func (w *sender) direct(h Header, f *os.File, p []byte, data [][]byte) (taken bo
 		w.fail(opError("send", 0, err))
 		return true, w.err
 	}
-	w.out.passed(p, f, n)
+	w.out.passed(p, f, k)
 	return true, nil
 }
 
