@@ -23,7 +23,6 @@ type Buf struct {
 	in    input
 	out   output
 	rerr  error
-	werr  error
 }
 
 // NewBuf makes one side of a channel of the descriptor fd, which it borrows: a
@@ -103,9 +102,6 @@ func (b *Buf) All() iter.Seq[Message] {
 // ErrNoFDPass, os.ErrClosed for a file that is. It corresponds to imsg_compose
 // and imsg_composev.
 func (b *Buf) Compose(h Header, f *os.File, data ...[]byte) error {
-	if b.werr != nil {
-		return b.werr
-	}
 	return b.out.compose(b.own(h), f, true, data)
 }
 
@@ -113,9 +109,6 @@ func (b *Buf) Compose(h Header, f *os.File, data ...[]byte) error {
 // and a file that it has belong to the queue if the error is nil. It
 // corresponds to imsg_compose_ibuf.
 func (b *Buf) ComposeBuffer(h Header, buf *ibuf.Buffer) error {
-	if b.werr != nil {
-		return b.werr
-	}
 	return b.out.composeBuffer(b.own(h), buf)
 }
 
@@ -126,9 +119,6 @@ func (b *Buf) Forward(m Message) error {
 	p := m.f.Bytes()
 	if len(p) < HeaderSize {
 		return opError("forward", 0, ibuf.ErrInvalid)
-	}
-	if b.werr != nil {
-		return b.werr
 	}
 	return b.out.compose(m.Header(), nil, false, [][]byte{p[HeaderSize:]})
 }
@@ -163,7 +153,7 @@ func (b *Buf) WriteSocket() error {
 // and Flush can be called again. It corresponds to imsgbuf_flush, but does not
 // spin.
 func (b *Buf) Flush() error {
-	for pause := time.Millisecond; b.QueueLen() > 0 || b.werr != nil; {
+	for pause := time.Millisecond; b.QueueLen() > 0 || b.out.err != nil; {
 		err := b.write()
 		switch {
 		case err == nil:
@@ -185,8 +175,8 @@ func (b *Buf) Flush() error {
 // write makes one system call. It returns those errors bare that go away, and
 // keeps the others.
 func (b *Buf) write() error {
-	if b.werr != nil || b.QueueLen() == 0 {
-		return b.werr
+	if b.out.err != nil || b.QueueLen() == 0 {
+		return b.out.err
 	}
 	bufs, file := b.out.q.Gather(maxGather)
 	n, err := transmit(b.fd, bufs, file, b.cfg.AllowFDPass)
@@ -195,8 +185,8 @@ func (b *Buf) write() error {
 		b.out.wrote(n)
 	case !again(err) && !later(err):
 		b.out.q.Clear()
-		b.werr = opError("send", 0, err)
-		return b.werr
+		b.out.err = opError("send", 0, err)
+		return b.out.err
 	}
 	return err
 }

@@ -12,6 +12,7 @@ import (
 type output struct {
 	q     ibuf.Output
 	c     *codec
+	err   error  // final, of a Buf's direction; nothing is queued any more
 	bytes uint64 // written
 	calls uint64
 	alone Counters // messages and files written without the queue
@@ -21,6 +22,9 @@ type output struct {
 // It checks everything before it changes anything.
 func (o *output) compose(h Header, f *os.File, owned bool, data [][]byte) error {
 	n := sizeOf(data)
+	if o.err != nil {
+		return o.err
+	}
 	if f == nil && o.plain(n) {
 		fill(o.q.Extend(n), h, o.wire().word(n, false), data)
 		return nil
@@ -65,6 +69,9 @@ func fill(p []byte, h Header, word uint32, data [][]byte) {
 // composeBuffer queues one message whose payload is what is unread of b. The
 // queue owns b and its file if the error is nil.
 func (o *output) composeBuffer(h Header, b *ibuf.Buffer) error {
+	if o.err != nil {
+		return o.err
+	}
 	n, f := b.Len(), b.TakeFile()
 	b.SetFile(f)
 	if err := o.check(h, f, n); err != nil {
