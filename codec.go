@@ -68,7 +68,8 @@ func (c *codec) own(h Header) Header {
 }
 
 // plainMax returns up to what size the length of a message without a file is
-// a plain number in every dialect that the peer may speak; 0: not at all.
+// a plain number in every dialect that the peer may speak; 0: not at all. On a
+// little-endian machine all dialects are alike in this.
 func (c *codec) plainMax() int {
 	if Dialect(c.dialect.Load()) != Current && legacyWord(1, false) != 1 {
 		return 0

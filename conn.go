@@ -122,9 +122,10 @@ func (c *Conn) Close() error {
 		return opError("close", 0, net.ErrClosed)
 	}
 	close(c.done)
-	c.w.close() // before its descriptor can become another file's
-	err := c.file.Close()
+	c.w.release()
+	err := c.file.Close() // which waits for calls on their way
 	c.r.close()
+	c.w.close()
 	return opError("close", 0, err)
 }
 

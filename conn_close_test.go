@@ -200,3 +200,28 @@ func TestCloseRaces(t *testing.T) {
 		f.Close()
 	}
 }
+
+// TestCloseBehindSend closes a Conn as soon as the peer has its last message:
+// the Send of which may not have returned, but has done its work.
+func TestCloseBehindSend(t *testing.T) {
+	noLeak(t)
+	ctx := deadlineCtx(t)
+	for i := range 3000 {
+		a, b, err := imsg.Pair(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error)
+		go func() { done <- a.Send(ctx, imsg.Header{Type: 1}, nil, make([]byte, i%2*8000)) }()
+		m, err := b.Receive(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Close()
+		if err := <-done; err != nil {
+			t.Errorf("message %d: %v", i, err)
+		}
+		m.Close()
+		b.Close()
+	}
+}

@@ -12,10 +12,8 @@ import (
 type output struct {
 	q     ibuf.Output
 	c     *codec
-	err   error  // final, of a Buf's direction; nothing is queued any more
-	bytes uint64 // written
-	calls uint64
-	alone Counters // messages and files written without the queue
+	err   error    // final, of a Buf's direction; nothing is queued any more
+	count Counters // written; Messages and Files are those that were not queued
 }
 
 // compose queues one message. The file belongs to the queue if owned is set.
@@ -134,8 +132,8 @@ func (o *output) wrote(n int) {
 
 func (o *output) called(n int) {
 	if n > 0 {
-		o.calls++
-		o.bytes += uint64(n)
+		o.count.Calls++
+		o.count.Bytes += uint64(n)
 	}
 }
 
@@ -143,7 +141,7 @@ func (o *output) called(n int) {
 // call took n bytes, and the file f, if it is not nil. The rest is queued.
 func (o *output) passed(p []byte, f *os.File, n int) {
 	if f != nil {
-		o.alone.Files++
+		o.count.Files++
 	}
 	if n < len(p) {
 		copy(o.q.Append(len(p), nil, false), p)
@@ -151,11 +149,14 @@ func (o *output) passed(p []byte, f *os.File, n int) {
 		return
 	}
 	o.called(n)
-	o.alone.Messages++
+	o.count.Messages++
 }
 
 // sent returns the counters of what was written.
 func (o *output) sent() Counters {
+	c := o.count
 	messages, files := o.q.Sent()
-	return Counters{Messages: messages + o.alone.Messages, Bytes: o.bytes, Files: files + o.alone.Files, Calls: o.calls}
+	c.Messages += messages
+	c.Files += files
+	return c
 }

@@ -16,7 +16,7 @@ import (
 type sender struct {
 	half
 	out output
-	fd  int
+	fd  int // for direct; -1 before it becomes another file's
 
 	inflight bool      // a system call reads the queue's memory right now
 	landed   sync.Cond // it does not any more
@@ -84,11 +84,10 @@ var smallBufs = sync.Pool{New: func() any { return new([smallSend]byte) }}
 
 // direct writes a message at once if it is the only one and nobody waits,
 // without the queue and the poller, which cost as much as the system call. If
-// taken is false nothing has happened. w.mu is held, and Close takes it before
-// it closes the descriptor.
+// taken is false nothing has happened. w.mu is held.
 func (w *sender) direct(h Header, f *os.File, n int, data [][]byte) (taken bool, err error) {
 	files := w.out.c.cfg.AllowFDPass
-	if f != nil && !files || w.err != nil || w.busy || w.crowd > 0 || w.deadline.given.Load() || w.out.q.Len() > 0 || !w.out.simple(n) {
+	if w.fd < 0 || f != nil && !files || w.err != nil || w.busy || w.crowd > 0 || w.deadline.given.Load() || w.out.q.Len() > 0 || !w.out.simple(n) {
 		return false, nil
 	}
 	small := smallBufs.Get().(*[smallSend]byte)
@@ -97,14 +96,14 @@ func (w *sender) direct(h Header, f *os.File, n int, data [][]byte) (taken bool,
 	defer func() { clear(p); smallBufs.Put(small) }()
 	k, err := transmit(w.fd, [][]byte{p}, f, files)
 	switch {
+	case err == nil:
+		w.out.passed(p, f, k)
+		return true, nil
 	case again(err) || later(err) || err == os.ErrClosed: // f is
 		return false, nil
-	case err != nil:
-		w.fail(opError("send", 0, err))
-		return true, w.err
 	}
-	w.out.passed(p, f, k)
-	return true, nil
+	w.fail(opError("send", 0, err))
+	return true, w.err
 }
 
 // compose queues a message with a borrowed file, as soon as there is room.
@@ -288,6 +287,13 @@ func (w *sender) fail(err error) {
 		w.out.q.Clear()
 	}
 	w.wake()
+}
+
+// release ends the use of the descriptor without the poller.
+func (w *sender) release() {
+	w.mu.Lock()
+	w.fd = -1
+	w.mu.Unlock()
 }
 
 func (w *sender) close() {

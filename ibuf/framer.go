@@ -33,7 +33,8 @@ type Framer struct {
 	// PlainMax, if not 0, spares calls of Header, which cost more than a small
 	// message does otherwise: a header whose 32 bits in host byte order at byte
 	// PlainAt are a number from HeaderSize to PlainMax is that of a message of
-	// so many bytes without a file. Header is asked about all others.
+	// so many bytes without a file. Header is asked about all others. The four
+	// bytes must be in the header.
 	PlainAt, PlainMax int
 
 	// HoldFiles is how many descriptors may wait for a later header to claim
