@@ -98,7 +98,6 @@ func TestBufWaits(t *testing.T) {
 	for _, busy := range []time.Duration{0, 1, time.Hour} {
 		t.Run(busy.String(), func(t *testing.T) {
 			noLeak(t)
-			const n = 500
 			cfg := &imsg.Config{BusyPoll: busy}
 			sa, sb := imsgtest.Sockets(t)
 			if err := imsg.NewBuf(sa.FD, cfg).ReadSocket(); err != nil {
