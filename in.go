@@ -26,11 +26,7 @@ func (in *input) init(c *codec) {
 	in.c = c
 	in.framer = ibuf.Framer{HeaderSize: HeaderSize, PlainAt: lengthAt, Header: func(hdr []byte) (n int, file bool, err error) {
 		limit := int(c.limit.Load())
-		if Dialect(c.dialect.Load()) == Current {
-			n, file = Current.size(hdr)
-		} else {
-			n, file = in.other(hdr, limit)
-		}
+		n, file = in.size(hdr, limit)
 		if n < HeaderSize || n > limit {
 			return 0, false, &HeaderError{n, limit}
 		}
@@ -48,9 +44,8 @@ func (in *input) follow(d Dialect) {
 	}
 }
 
-// other reads the length and the mark of a header that need not be in the
-// current dialect.
-func (in *input) other(hdr []byte, limit int) (n int, file bool) {
+// size reads the length and the mark of a header, in whatever dialect.
+func (in *input) size(hdr []byte, limit int) (n int, file bool) {
 	d := Dialect(in.c.dialect.Load())
 	if d != Auto {
 		return d.size(hdr)

@@ -19,10 +19,10 @@ type output struct {
 // compose queues one message. The file belongs to the queue if owned is set.
 // It checks everything before it changes anything.
 func (o *output) compose(h Header, f *os.File, owned bool, data [][]byte) error {
-	n := sizeOf(data)
 	if o.err != nil {
 		return o.err
 	}
+	n := sizeOf(data)
 	if f == nil && o.plain(n) {
 		fill(o.q.Extend(n), h, o.wire().word(n, false), data)
 		return nil

@@ -58,10 +58,7 @@ func (c *Conn) Send(ctx context.Context, h Header, f *os.File, data ...[]byte) e
 		w.crowd.met(true)
 	}
 	defer w.mu.Unlock()
-	taken, err := false, error(nil)
-	if n <= smallSend {
-		taken, err = w.direct(h, f, n, data)
-	}
+	taken, err := w.direct(h, f, n, data)
 	if !taken {
 		err = w.compose(ctx, h, f, data)
 	}
@@ -87,7 +84,10 @@ var smallBufs = sync.Pool{New: func() any { return new([smallSend]byte) }}
 // taken is false nothing has happened. w.mu is held.
 func (w *sender) direct(h Header, f *os.File, n int, data [][]byte) (taken bool, err error) {
 	files := w.out.c.cfg.AllowFDPass
-	if w.fd < 0 || f != nil && !files || w.err != nil || w.busy || w.crowd > 0 || w.deadline.given.Load() || w.out.q.Len() > 0 || !w.out.simple(n) {
+	if n > smallSend || !w.out.simple(n) || f != nil && !files {
+		return false, nil
+	}
+	if w.fd < 0 || w.err != nil || w.busy || w.crowd > 0 || w.out.q.Len() > 0 || w.deadline.given.Load() {
 		return false, nil
 	}
 	small := smallBufs.Get().(*[smallSend]byte)

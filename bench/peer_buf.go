@@ -13,11 +13,11 @@ func bufStream(size int) (step, error) { return bufBatches(size, batchOf(size, b
 // bufSend flushes each message.
 func bufSend(size int) (step, error) { return bufBatches(size, 1) }
 
-func bufBatches(size, batch int) (step, error) {
+func bufBatches(size, many int) (step, error) {
 	b, payload := imsg.NewBuf(channel, nil), make([]byte, size)
 	return func(n int) error {
 		for left := n; left > 0; {
-			k := min(left, batch)
+			k := min(left, many)
 			for range k {
 				if err := b.Compose(imsg.Header{Type: typeData}, nil, payload); err != nil {
 					return err

@@ -41,11 +41,7 @@ func (p *process) verify() error {
 	if st.Chroot = p.root; p.empty != "" {
 		st.Chroot = EmptyDir
 	}
-	return p.verifyRoot(states != nil)
-}
-
-func (p *process) verifyRoot(visible bool) error {
-	if !visible {
+	if states == nil { // there is no /proc, or it is not for us
 		return nil
 	}
 	is, err := rootOf(p.os.Pid)

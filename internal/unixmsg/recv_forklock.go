@@ -21,8 +21,7 @@ func recv(fd int, p []byte) (n, file int, lost bool, err error) {
 		if err != unix.EAGAIN {
 			return n, file, lost, err
 		}
-		mode, modeErr := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
-		if modeErr != nil || mode&unix.O_NONBLOCK != 0 {
+		if !Blocking(fd) {
 			return n, file, lost, err
 		}
 		if err := Poll(fd, false, -1); err != nil {

@@ -59,11 +59,11 @@ func numbersFor(goarch string) map[string]uint32 {
 	m := make(map[string]uint32, 400)
 	for row := range strings.SplitSeq(numbers, ";") {
 		name, row, _ := strings.Cut(strings.TrimSpace(row), " ")
-		amd64, arm64, _ := strings.Cut(row, " ")
+		column, arm64, _ := strings.Cut(row, " ")
 		if goarch == "arm64" {
-			amd64 = arm64
+			column = arm64
 		}
-		if n, err := strconv.ParseUint(amd64, 10, 32); err == nil {
+		if n, err := strconv.ParseUint(column, 10, 32); err == nil {
 			m[name] = uint32(n)
 		}
 	}
