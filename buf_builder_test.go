@@ -5,6 +5,8 @@ import (
 	"os"
 	"testing"
 
+	"example.org/imsg/internal/testutil"
+
 	"example.org/imsg"
 	"example.org/imsg/ibuf"
 	"example.org/imsg/imsgtest"
@@ -12,7 +14,7 @@ import (
 
 func TestBuilderLimits(t *testing.T) {
 	for _, conn := range []bool{false, true} {
-		noLeak(t)
+		testutil.NoLeak(t)
 		sa, sb := imsgtest.Sockets(t)
 		peer, err := imsg.NewConn(sb.Take(), &imsg.Config{AllowFDPass: true})
 		if err != nil {
@@ -28,7 +30,7 @@ func TestBuilderLimits(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { c.Close() })
-			q, flush = c, func() error { return c.Flush(deadlineCtx(t)) }
+			q, flush = c, func() error { return c.Flush(testutil.DeadlineCtx(t)) }
 		} else {
 			b := imsg.NewBuf(sa.FD, cfg)
 			t.Cleanup(b.Clear)
@@ -97,12 +99,12 @@ func TestBuilderLimits(t *testing.T) {
 		}
 
 		// Discarded, with a file; twice.
-		p := newProbe(t)
+		p := testutil.NewProbe(t)
 		bd = create(3, 0)
-		bd.SetFile(p.w)
+		bd.SetFile(p.W)
 		bd.Discard()
 		bd.Discard()
-		if !p.closed() {
+		if !p.Closed() {
 			t.Error("Discard leaves the file open")
 		}
 		if err := bd.Commit(); !errors.Is(err, ibuf.ErrInvalid) {
@@ -110,10 +112,10 @@ func TestBuilderLimits(t *testing.T) {
 		}
 
 		// A Commit that fails, and works when the reason is gone.
-		p = newProbe(t)
+		p = testutil.NewProbe(t)
 		bd = create(4, 0)
 		bd.Add([]byte("0123456789"))
-		bd.SetFile(p.w)
+		bd.SetFile(p.W)
 		if err := q.SetMaxSize(5); err != nil {
 			t.Fatal(err)
 		}
@@ -124,7 +126,7 @@ func TestBuilderLimits(t *testing.T) {
 		if err := bd.Commit(); err != nil {
 			t.Error(err)
 		}
-		if p.closed() {
+		if p.Closed() {
 			t.Error("the queued file is closed")
 		}
 
@@ -143,7 +145,7 @@ func TestBuilderLimits(t *testing.T) {
 			typ     uint32
 			payload string
 		}{{1, "0123456789012345678!"}, {2, "2nd"}, {4, "0123456789"}, {5, ""}, {6, ""}} {
-			m, err := peer.Receive(deadlineCtx(t))
+			m, err := peer.Receive(testutil.DeadlineCtx(t))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -152,7 +154,7 @@ func TestBuilderLimits(t *testing.T) {
 			}
 			if want.typ == 4 {
 				f := m.TakeFile()
-				if err := p.works(f); err != nil {
+				if err := p.Works(f); err != nil {
 					t.Error(err)
 				}
 				f.Close()

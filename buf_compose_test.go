@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 
+	"example.org/imsg/internal/testutil"
+
 	"example.org/imsg"
 	"example.org/imsg/ibuf"
 	"example.org/imsg/imsgtest"
@@ -72,7 +74,7 @@ func TestCompose(t *testing.T) {
 	m.Close()
 
 	// A call that fails takes nothing.
-	w := newProbe(t).w
+	w := testutil.NewProbe(t).W
 	if err := a.Compose(imsg.Header{Type: 4}, w, make([]byte, 16369)); !errors.Is(err, imsg.ErrTooLarge) || !strings.Contains(err.Error(), "type 4: payload of 16369 bytes, limit 16368") {
 		t.Errorf("too large: %v", err)
 	}
@@ -93,11 +95,11 @@ func TestCompose(t *testing.T) {
 
 func TestComposeBuffer(t *testing.T) {
 	a, b := bufs(t, imsg.Config{})
-	file := newProbe(t)
+	file := testutil.NewProbe(t)
 	p := ibuf.New(8)
 	p.Add([]byte("skipdata"))
 	p.Skip(4)
-	p.SetFile(file.w)
+	p.SetFile(file.W)
 	if err := a.ComposeBuffer(imsg.Header{Type: 5}, p); err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +114,7 @@ func TestComposeBuffer(t *testing.T) {
 		t.Error("the buffer was not closed after it was sent")
 	}
 	m.Close()
-	if !file.closed() {
+	if !file.Closed() {
 		t.Error("somebody holds the file")
 	}
 
@@ -193,14 +195,14 @@ func TestWriteSocket(t *testing.T) {
 
 	x, y := imsgtest.Sockets(t)
 	c := imsg.NewBuf(x.FD, &imsg.Config{AllowFDPass: true})
-	file := newProbe(t)
-	c.Compose(imsg.Header{}, file.w, p)
+	file := testutil.NewProbe(t)
+	c.Compose(imsg.Header{}, file.W, p)
 	y.Close()
 	err := c.WriteSocket()
 	if !errors.Is(err, syscall.EPIPE) || c.WriteSocket() != err || c.Flush() != err || c.Compose(imsg.Header{}, nil) != err {
 		t.Errorf("after the peer has gone: %v", err)
 	}
-	if !file.closed() {
+	if !file.Closed() {
 		t.Error("somebody holds the file")
 	}
 }

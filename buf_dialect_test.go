@@ -8,12 +8,12 @@ import (
 	"syscall"
 	"testing"
 
+	"example.org/imsg/internal/testutil"
+
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
 	"golang.org/x/sys/unix"
 )
-
-func littleEndian() bool { return binary.NativeEndian.Uint16([]byte{1, 0}) == 1 }
 
 func TestMaxSizeBounds(t *testing.T) {
 	for _, tt := range []struct {
@@ -37,7 +37,7 @@ func TestMaxSizeBounds(t *testing.T) {
 		{imsg.Auto, -1, 65519},
 	} {
 		t.Run(fmt.Sprint(tt.d, tt.n), func(t *testing.T) {
-			noLeak(t)
+			testutil.NoLeak(t)
 			cfg := &imsg.Config{Dialect: tt.d}
 			_, s := imsgtest.Sockets(t)
 			b := imsg.NewBuf(s.FD, cfg)
@@ -75,7 +75,7 @@ func TestLargestMessages(t *testing.T) {
 	}{{imsg.Current, 16368}, {imsg.Legacy, 65519}, {imsg.Auto, 65519}, {imsg.Current, 3 << 20}} {
 		for _, file := range []bool{false, true} {
 			t.Run(fmt.Sprint(tt.d, tt.n, file), func(t *testing.T) {
-				noLeak(t)
+				testutil.NoLeak(t)
 				a, b := imsgtest.Pair(t, &imsg.Config{Dialect: tt.d})
 				for _, c := range []*imsg.Conn{a, b} {
 					if err := c.SetMaxSize(tt.n); err != nil {
@@ -84,17 +84,17 @@ func TestLargestMessages(t *testing.T) {
 				}
 				var f *os.File
 				if file {
-					f = devNull(t)
+					f = testutil.DevNull(t)
 					defer f.Close()
 				}
 				done := make(chan error, 1)
-				ctx := deadlineCtx(t)
-				go func() { done <- a.Send(ctx, imsg.Header{Type: 1}, f, pattern(1, tt.n)) }()
+				ctx := testutil.DeadlineCtx(t)
+				go func() { done <- a.Send(ctx, imsg.Header{Type: 1}, f, testutil.Pattern(1, tt.n)) }()
 				m, err := b.Receive(ctx)
 				if err != nil {
 					t.Fatal(err)
 				}
-				checkFrame(t, m, 1, tt.n)
+				testutil.CheckFrame(t, m, 1, tt.n)
 				if m.HasFile() != file || m.FileErr() != nil {
 					t.Errorf("file %v, %v", m.HasFile(), m.FileErr())
 				}
@@ -130,14 +130,14 @@ func TestAuto(t *testing.T) {
 		{"large with a file, legacy", []step{{imsg.Legacy, 65519, true, imsg.Legacy}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			noLeak(t)
+			testutil.NoLeak(t)
 			peer, s := imsgtest.Sockets(t)
 			b := imsg.NewBuf(s.FD, &imsg.Config{Dialect: imsg.Auto, AllowFDPass: true})
 			t.Cleanup(b.Clear)
 			if err := b.SetMaxSize(65519); err != nil {
 				t.Fatal(err)
 			}
-			side := bufSide(t, b, s.FD)
+			side := testutil.BufSide(t, b, s.FD)
 			in := imsg.Auto
 			look := func() {
 				t.Helper()
@@ -147,7 +147,7 @@ func TestAuto(t *testing.T) {
 				for _, file := range []bool{false, true} {
 					var f *os.File
 					if file {
-						f = devNull(t)
+						f = testutil.DevNull(t)
 					}
 					if err := b.Compose(imsg.Header{Type: 3, ID: 4, PID: 5}, f, []byte("hello")); err != nil {
 						t.Fatal(err)
@@ -167,18 +167,18 @@ func TestAuto(t *testing.T) {
 			look()
 			for i, st := range tt.steps {
 				var fds []int
-				p := newProbe(t)
+				p := testutil.NewProbe(t)
 				if st.file {
-					fds = []int{p.fd()}
+					fds = []int{p.Fd()}
 				}
 				typ := uint32(i + 1)
-				peer.Write(frame(st.wire, typ, st.size, st.file), fds...)
-				m := mustNext(t, side, typ, st.size)
+				peer.Write(testutil.Frame(st.wire, typ, st.size, st.file), fds...)
+				m := testutil.MustNext(t, side, typ, st.size)
 				if m.HasFile() != st.file || m.FileErr() != nil {
 					t.Errorf("step %d: file %v, %v", i, m.HasFile(), m.FileErr())
 				}
 				m.Close()
-				if in = st.want; !littleEndian() {
+				if in = st.want; !testutil.LittleEndian() {
 					in = st.wire // every header tells there
 				}
 				look()
@@ -190,33 +190,33 @@ func TestAuto(t *testing.T) {
 // TestCrossedDialects is how real users get hurt: the wrong one must fail, or
 // lose the file and say so where the wire says it.
 func TestCrossedDialects(t *testing.T) {
-	if !littleEndian() {
+	if !testutil.LittleEndian() {
 		t.Skip("big-endian: every header differs")
 	}
-	bothSides(t, imsg.Config{AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *side) {
-		p := newProbe(t)
-		peer.Write(frame(imsg.Legacy, 1, 4, true), p.fd())
-		p.w.Close()
-		err := receiveError(t, s)
+	testutil.BothSides(t, imsg.Config{AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
+		p := testutil.NewProbe(t)
+		peer.Write(testutil.Frame(imsg.Legacy, 1, 4, true), p.Fd())
+		p.W.Close()
+		err := testutil.ReceiveError(t, s)
 		var he *imsg.HeaderError
 		if !errors.As(err, &he) || he.Len != 1<<16+20 || he.Limit != 16384 {
 			t.Errorf("%v", err)
 		}
-		if !p.closed() {
+		if !p.Closed() {
 			t.Error("the file is open")
 		}
 	})
-	bothSides(t, imsg.Config{AllowFDPass: true, Dialect: imsg.Legacy}, func(t *testing.T, peer *imsgtest.Socket, s *side) {
-		p := newProbe(t)
-		peer.Write(frame(imsg.Current, 1, 4, true), p.fd())
-		p.w.Close()
-		m := mustNext(t, s, 1, 4)
+	testutil.BothSides(t, imsg.Config{AllowFDPass: true, Dialect: imsg.Legacy}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
+		p := testutil.NewProbe(t)
+		peer.Write(testutil.Frame(imsg.Current, 1, 4, true), p.Fd())
+		p.W.Close()
+		m := testutil.MustNext(t, s, 1, 4)
 		if m.HasFile() || m.FileErr() != nil {
 			t.Errorf("file %v, %v: the legacy dialect knows no such flag", m.HasFile(), m.FileErr())
 		}
 		m.Close()
-		s.clear()
-		if !p.closed() {
+		s.Clear()
+		if !p.Closed() {
 			t.Error("the file is open at the end")
 		}
 	})

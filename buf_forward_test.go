@@ -7,17 +7,19 @@ import (
 	"slices"
 	"testing"
 
+	"example.org/imsg/internal/testutil"
+
 	"example.org/imsg"
 	"example.org/imsg/ibuf"
 	"example.org/imsg/imsgtest"
 )
 
 func TestForwardTwice(t *testing.T) {
-	noLeak(t)
-	p := newProbe(t)
-	raw := slices.Concat(rawHeader(imsg.Current, 7, 16+6, true), []byte("secret"))
-	_, ms := one(t, raw, p.fd())
-	p.w.Close()
+	testutil.NoLeak(t)
+	p := testutil.NewProbe(t)
+	raw := slices.Concat(testutil.RawHeader(imsg.Current, 7, 16+6, true), []byte("secret"))
+	_, ms := one(t, raw, p.Fd())
+	p.W.Close()
 	m := ms[0]
 	sa, sb := imsgtest.Sockets(t)
 	out := imsg.NewBuf(sa.FD, nil) // no file passing: files are not forwarded
@@ -30,11 +32,11 @@ func TestForwardTwice(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if m.Len() != 3 || string(m.Bytes()) != "ret" || !m.HasFile() || p.closed() {
+	if m.Len() != 3 || string(m.Bytes()) != "ret" || !m.HasFile() || p.Closed() {
 		t.Errorf("the original: %d bytes, file %v", m.Len(), m.HasFile())
 	}
 	m.Close()
-	if !p.closed() {
+	if !p.Closed() {
 		t.Error("the file is not closed with the original")
 	}
 	if err := out.Forward(m); !errors.Is(err, ibuf.ErrInvalid) || out.QueueLen() != 2 {
@@ -63,7 +65,7 @@ func TestForwardTwice(t *testing.T) {
 
 // TestForwardPID forwards messages whose pid a sender would never write.
 func TestForwardPID(t *testing.T) {
-	noLeak(t)
+	testutil.NoLeak(t)
 	a, b := bufs(t, imsg.Config{})
 	for _, pid := range []int32{0, -1} {
 		raw := make([]byte, imsg.HeaderSize)
@@ -83,8 +85,8 @@ func TestForwardPID(t *testing.T) {
 
 // TestForwardLimits forwards to a channel that must refuse.
 func TestForwardLimits(t *testing.T) {
-	noLeak(t)
-	_, ms := one(t, frame(imsg.Current, 1, 100, false))
+	testutil.NoLeak(t)
+	_, ms := one(t, testutil.Frame(imsg.Current, 1, 100, false))
 	sa, sb := imsgtest.Sockets(t)
 	out := imsg.NewBuf(sa.FD, &imsg.Config{MaxQueueMessages: 1})
 	if err := out.SetMaxSize(99); err != nil {
@@ -102,21 +104,21 @@ func TestForwardLimits(t *testing.T) {
 	if err := out.Forward(ms[0]); !errors.Is(err, imsg.ErrQueueFull) || out.QueueLen() != 1 {
 		t.Errorf("%v, %d queued", err, out.QueueLen())
 	}
-	checkFrame(t, ms[0], 1, 100)
+	testutil.CheckFrame(t, ms[0], 1, 100)
 	sb.Close()
 	werr := out.Flush()
 	if werr == nil {
 		t.Fatal("flush to nobody")
 	}
-	sameError(t, werr, 2, func() error { return out.Forward(ms[0]) })
+	testutil.SameError(t, werr, 2, func() error { return out.Forward(ms[0]) })
 	ms[0].Close()
 }
 
 func TestPushPopFiles(t *testing.T) {
-	noLeak(t)
-	p := newProbe(t)
-	_, ms := one(t, slices.Concat(frame(imsg.Current, 1, 5, false), frame(imsg.Current, 2, 0, false), frame(imsg.Current, 3, 9, true)), p.fd())
-	p.w.Close()
+	testutil.NoLeak(t)
+	p := testutil.NewProbe(t)
+	_, ms := one(t, slices.Concat(testutil.Frame(imsg.Current, 1, 5, false), testutil.Frame(imsg.Current, 2, 0, false), testutil.Frame(imsg.Current, 3, 9, true)), p.Fd())
+	p.W.Close()
 	var q ibuf.Queue
 	if err := ms[0].Get(make([]byte, 2)); err != nil {
 		t.Fatal(err)
@@ -132,8 +134,8 @@ func TestPushPopFiles(t *testing.T) {
 			t.Errorf("push of a closed message: %v", err)
 		}
 	}
-	if q.Len() != 3 || p.closed() {
-		t.Fatalf("%d in the queue, file closed %v", q.Len(), p.closed())
+	if q.Len() != 3 || p.Closed() {
+		t.Fatalf("%d in the queue, file closed %v", q.Len(), p.Closed())
 	}
 	for i, n := range []int{5, 0, 9} {
 		m, ok, err := imsg.Pop(&q)
@@ -141,7 +143,7 @@ func TestPushPopFiles(t *testing.T) {
 			t.Fatalf("%v, %v", ok, err)
 		}
 		typ := uint32(i + 1)
-		checkFrame(t, m, typ, n)
+		testutil.CheckFrame(t, m, typ, n)
 		if m.Header() != (imsg.Header{Type: typ, ID: typ + 1, PID: int32(typ) + 2}) || m.HasFile() != (i == 2) || m.FileErr() != nil {
 			t.Errorf("%+v, file %v, %v", m.Header(), m.HasFile(), m.FileErr())
 		}
@@ -153,7 +155,7 @@ func TestPushPopFiles(t *testing.T) {
 		}
 		copied.Close()
 	}
-	if !p.closed() {
+	if !p.Closed() {
 		t.Error("the file is open")
 	}
 	if _, ok, err := imsg.Pop(&q); ok || err != nil {
@@ -162,7 +164,7 @@ func TestPushPopFiles(t *testing.T) {
 	for n := range imsg.HeaderSize {
 		b := ibuf.New(n)
 		b.AddZero(n)
-		f := devNull(t)
+		f := testutil.DevNull(t)
 		b.SetFile(f)
 		q.Push(b)
 		if _, ok, err := imsg.Pop(&q); ok || !errors.Is(err, ibuf.ErrShort) {
@@ -176,8 +178,8 @@ func TestPushPopFiles(t *testing.T) {
 
 // TestPushLostFile keeps the news of a lost file over a queue.
 func TestPushLostFile(t *testing.T) {
-	noLeak(t)
-	_, ms := one(t, frame(imsg.Current, 1, 5, true))
+	testutil.NoLeak(t)
+	_, ms := one(t, testutil.Frame(imsg.Current, 1, 5, true))
 	if !errors.Is(ms[0].FileErr(), imsg.ErrFileLost) {
 		t.Fatal(ms[0].FileErr())
 	}
@@ -197,7 +199,7 @@ func TestPushLostFile(t *testing.T) {
 
 // TestKeptMessages keeps messages while their neighbours come and go.
 func TestKeptMessages(t *testing.T) {
-	noLeak(t)
+	testutil.NoLeak(t)
 	peer, s := imsgtest.Sockets(t)
 	b := imsg.NewBuf(s.FD, nil)
 	kept := map[uint32]imsg.Message{}
@@ -205,14 +207,14 @@ func TestKeptMessages(t *testing.T) {
 	for round := range 300 {
 		for range 1 + round%5 {
 			typ++
-			peer.Write(frame(imsg.Current, typ, int(typ*37)%3000, false))
+			peer.Write(testutil.Frame(imsg.Current, typ, int(typ*37)%3000, false))
 		}
 		for b.Stats().Received.Messages < uint64(typ) {
 			if err := b.ReadSocket(); err != nil {
 				t.Fatal(err)
 			}
 			for m := range b.All() {
-				checkFrame(t, m, m.Type(), int(m.Type()*37)%3000)
+				testutil.CheckFrame(t, m, m.Type(), int(m.Type()*37)%3000)
 				if m.Type()%7 == 0 {
 					kept[m.Type()] = m
 				} else {
@@ -221,7 +223,7 @@ func TestKeptMessages(t *testing.T) {
 			}
 		}
 		for k, m := range kept {
-			checkFrame(t, m, k, int(k*37)%3000)
+			testutil.CheckFrame(t, m, k, int(k*37)%3000)
 			if (k+uint32(round))%11 == 0 {
 				m.Close()
 				delete(kept, k)

@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 
+	"example.org/imsg/internal/testutil"
+
 	"example.org/imsg"
 	"example.org/imsg/ibuf"
 	"example.org/imsg/imsgtest"
@@ -29,11 +31,11 @@ func one(t *testing.T, p []byte, fds ...int) (*imsg.Buf, []imsg.Message) {
 }
 
 func TestMessageAccessors(t *testing.T) {
-	noLeak(t)
-	p := newProbe(t)
-	raw := append(rawHeader(imsg.Current, 7, 16+14, true), "abcdef\x00hij\x00xyz"...)
-	_, ms := one(t, raw, p.fd())
-	p.w.Close()
+	testutil.NoLeak(t)
+	p := testutil.NewProbe(t)
+	raw := append(testutil.RawHeader(imsg.Current, 7, 16+14, true), "abcdef\x00hij\x00xyz"...)
+	_, ms := one(t, raw, p.Fd())
+	p.W.Close()
 	m, c := ms[0], ms[0] // a copy is a handle on the same message
 	if m.Type() != 7 || m.ID() != 8 || m.PID() != 9 || m.Header() != (imsg.Header{Type: 7, ID: 8, PID: 9}) || m.Len() != 14 {
 		t.Errorf("%+v, %d bytes", m.Header(), m.Len())
@@ -90,7 +92,7 @@ func TestMessageAccessors(t *testing.T) {
 	if string(alias) != "\x00\x00\x00\x00\x00\x00\x00" {
 		t.Errorf("payload after Close: %q", alias)
 	}
-	if !p.closed() {
+	if !p.Closed() {
 		t.Error("the file is open after Close")
 	}
 	for range 2 {
@@ -114,10 +116,10 @@ func TestMessageAccessors(t *testing.T) {
 }
 
 func TestGetExact(t *testing.T) {
-	noLeak(t)
-	_, ms := one(t, slices.Concat(frame(imsg.Current, 1, 4, false), frame(imsg.Current, 2, 0, false)))
+	testutil.NoLeak(t)
+	_, ms := one(t, slices.Concat(testutil.Frame(imsg.Current, 1, 4, false), testutil.Frame(imsg.Current, 2, 0, false)))
 	p := make([]byte, 4)
-	if err := ms[0].GetExact(p); err != nil || string(p) != string(pattern(1, 4)) || ms[0].Len() != 0 {
+	if err := ms[0].GetExact(p); err != nil || string(p) != string(testutil.Pattern(1, 4)) || ms[0].Len() != 0 {
 		t.Errorf("%q, %v, %d left", p, err, ms[0].Len())
 	}
 	if err := ms[1].GetExact(p); !errors.Is(err, ibuf.ErrShort) {
@@ -132,9 +134,9 @@ func TestGetExact(t *testing.T) {
 func TestTakeFile(t *testing.T) {
 	for _, queued := range []bool{false, true} {
 		for _, bare := range []bool{false, true} {
-			noLeak(t)
-			p := newProbe(t)
-			_, ms := one(t, frame(imsg.Current, 1, 4, true), p.fd())
+			testutil.NoLeak(t)
+			p := testutil.NewProbe(t)
+			_, ms := one(t, testutil.Frame(imsg.Current, 1, 4, true), p.Fd())
 			m := ms[0]
 			if queued { // it takes the way of a Queue before
 				var q ibuf.Queue
@@ -161,12 +163,12 @@ func TestTakeFile(t *testing.T) {
 				t.Errorf("queued %v: there is a second file, or %v", queued, m.FileErr())
 			}
 			m.Close()
-			if err := p.works(f); err != nil {
+			if err := p.Works(f); err != nil {
 				t.Errorf("queued %v bare %v: after Close: %v", queued, bare, err)
 			}
 			f.Close()
-			p.w.Close()
-			if !p.closed() {
+			p.W.Close()
+			if !p.Closed() {
 				t.Errorf("queued %v bare %v: somebody else has the file", queued, bare)
 			}
 		}
@@ -175,14 +177,14 @@ func TestTakeFile(t *testing.T) {
 
 // TestCloseTwice closes handles again when their memory holds other messages.
 func TestCloseTwice(t *testing.T) {
-	noLeak(t)
+	testutil.NoLeak(t)
 	peer, s := imsgtest.Sockets(t)
 	b := imsg.NewBuf(s.FD, &imsg.Config{AllowFDPass: true})
 	var old []imsg.Message
 	for round := range 200 {
-		p := newProbe(t)
-		peer.Write(frame(imsg.Current, uint32(round+1), 9, true), p.fd())
-		p.w.Close()
+		p := testutil.NewProbe(t)
+		peer.Write(testutil.Frame(imsg.Current, uint32(round+1), 9, true), p.Fd())
+		p.W.Close()
 		if err := b.ReadSocket(); err != nil {
 			t.Fatal(err)
 		}
@@ -199,15 +201,15 @@ func TestCloseTwice(t *testing.T) {
 				t.Fatal("a closed message has its neighbour's payload")
 			}
 		}
-		checkFrame(t, m, uint32(round+1), 9)
-		if p.closed() || !m.HasFile() {
+		testutil.CheckFrame(t, m, uint32(round+1), 9)
+		if p.Closed() || !m.HasFile() {
 			t.Fatal("closing an old message has closed a file")
 		}
 		m.Close()
-		if !p.closed() {
+		if !p.Closed() {
 			t.Fatal("the file is open")
 		}
-		p.r.Close()
+		p.R.Close()
 		old = append(old, m)
 	}
 }

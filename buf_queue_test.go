@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 
+	"example.org/imsg/internal/testutil"
+
 	"example.org/imsg"
 	"example.org/imsg/ibuf"
 	"example.org/imsg/imsgtest"
@@ -31,7 +33,7 @@ func eachQueue(t *testing.T, cfg imsg.Config, fn func(t *testing.T, q queuer, qu
 	t.Helper()
 	for _, kind := range []string{"compose", "compose buffer", "buf builder", "queue", "conn builder"} {
 		t.Run(kind, func(t *testing.T) {
-			noLeak(t)
+			testutil.NoLeak(t)
 			sa, sb := imsgtest.Sockets(t)
 			peer, err := imsg.NewConn(sb.Take(), &imsg.Config{AllowFDPass: true, Dialect: cfg.Dialect})
 			if err != nil {
@@ -47,7 +49,7 @@ func eachQueue(t *testing.T, cfg imsg.Config, fn func(t *testing.T, q queuer, qu
 					t.Fatal(err)
 				}
 				t.Cleanup(func() { c.Close() })
-				q, flush = c, func() error { return c.Flush(deadlineCtx(t)) }
+				q, flush = c, func() error { return c.Flush(testutil.DeadlineCtx(t)) }
 			} else {
 				b = imsg.NewBuf(sa.FD, &cfg)
 				t.Cleanup(b.Clear)
@@ -113,18 +115,18 @@ func TestQueueLimits(t *testing.T) {
 			eachQueue(t, tt.cfg, func(t *testing.T, q queuer, queue queueFunc, flush func() error, peer *imsg.Conn) {
 				file := func() *os.File {
 					if tt.file {
-						return devNull(t)
+						return testutil.DevNull(t)
 					}
 					return nil
 				}
 				for i := range tt.fits {
-					if err := queue(imsg.Header{Type: uint32(i + 1)}, file(), pattern(uint32(i+1), tt.size)); err != nil {
+					if err := queue(imsg.Header{Type: uint32(i + 1)}, file(), testutil.Pattern(uint32(i+1), tt.size)); err != nil {
 						t.Fatalf("message %d: %v", i+1, err)
 					}
 				}
 				for range 3 {
 					f := file()
-					err := queue(imsg.Header{Type: 99}, f, pattern(99, tt.size))
+					err := queue(imsg.Header{Type: 99}, f, testutil.Pattern(99, tt.size))
 					var oe *imsg.OpError
 					if !errors.Is(err, imsg.ErrQueueFull) || !errors.As(err, &oe) || oe.Type != 99 {
 						t.Fatalf("message %d: %#v, want ErrQueueFull", tt.fits+1, err)
@@ -143,19 +145,19 @@ func TestQueueLimits(t *testing.T) {
 				}
 				// A message without a file is not stopped by the files.
 				if tt.cfg.MaxQueueFiles > 0 {
-					if err := queue(imsg.Header{Type: 50}, nil, pattern(50, 1)); err != nil {
+					if err := queue(imsg.Header{Type: 50}, nil, testutil.Pattern(50, 1)); err != nil {
 						t.Error(err)
 					}
 				}
 				flushed := make(chan error, 1)
 				go func() { flushed <- flush() }()
 				for i := range tt.fits {
-					receiveAll(t, peer, uint32(i+1))
+					testutil.ReceiveAll(t, peer, uint32(i+1))
 				}
 				if err := <-flushed; err != nil || q.QueueLen() != 0 {
 					t.Fatalf("%v, %d queued", err, q.QueueLen())
 				}
-				if err := queue(imsg.Header{Type: 51}, file(), pattern(51, tt.size)); err != nil {
+				if err := queue(imsg.Header{Type: 51}, file(), testutil.Pattern(51, tt.size)); err != nil {
 					t.Errorf("after the flush: %v", err)
 				}
 			})
@@ -191,9 +193,9 @@ func TestRefused(t *testing.T) {
 				}
 				var f *os.File
 				if tt.file {
-					f = devNull(t)
+					f = testutil.DevNull(t)
 				}
-				err := queue(imsg.Header{Type: 9}, f, pattern(9, tt.size))
+				err := queue(imsg.Header{Type: 9}, f, testutil.Pattern(9, tt.size))
 				var oe *imsg.OpError
 				if !errors.Is(err, tt.want) || !errors.As(err, &oe) || oe.Type != 9 || err.Error() != "imsg: compose type 9: "+tt.text {
 					t.Errorf("error %v", err)
@@ -206,10 +208,10 @@ func TestRefused(t *testing.T) {
 				if c, ok := q.(*imsg.Conn); ok {
 					f = nil
 					if tt.file {
-						f = devNull(t)
+						f = testutil.DevNull(t)
 						defer f.Close()
 					}
-					if e := c.Send(context.Background(), imsg.Header{Type: 9}, f, pattern(9, tt.size)); fmt.Sprint(e) != err.Error() {
+					if e := c.Send(context.Background(), imsg.Header{Type: 9}, f, testutil.Pattern(9, tt.size)); fmt.Sprint(e) != err.Error() {
 						t.Errorf("Send: %v, want %v", e, err)
 					}
 				}
@@ -217,16 +219,16 @@ func TestRefused(t *testing.T) {
 					t.Errorf("%d queued", q.QueueLen())
 				}
 				n := min(tt.max, tt.size)
-				if err := queue(imsg.Header{Type: 10}, nil, pattern(10, n)); err != nil {
+				if err := queue(imsg.Header{Type: 10}, nil, testutil.Pattern(10, n)); err != nil {
 					t.Fatal(err)
 				}
 				done := make(chan error, 1)
 				go func() { done <- flush() }()
-				m, err := peer.Receive(deadlineCtx(t))
+				m, err := peer.Receive(testutil.DeadlineCtx(t))
 				if err != nil {
 					t.Fatal(err)
 				}
-				checkFrame(t, m, 10, n)
+				testutil.CheckFrame(t, m, 10, n)
 				m.Close()
 				if err := <-done; err != nil {
 					t.Error(err)
@@ -238,31 +240,31 @@ func TestRefused(t *testing.T) {
 
 // TestClearClosesFiles closes what is queued, both ways, and leaves the descriptor open.
 func TestClearClosesFiles(t *testing.T) {
-	noLeak(t)
+	testutil.NoLeak(t)
 	peer, s := imsgtest.Sockets(t)
 	b := imsg.NewBuf(s.FD, &imsg.Config{AllowFDPass: true})
-	out, in, half := newProbe(t), newProbe(t), newProbe(t)
-	if err := b.Compose(imsg.Header{Type: 1}, out.w, []byte("x")); err != nil {
+	out, in, half := testutil.NewProbe(t), testutil.NewProbe(t), testutil.NewProbe(t)
+	if err := b.Compose(imsg.Header{Type: 1}, out.W, []byte("x")); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Compose(imsg.Header{Type: 2}, nil, []byte("y")); err != nil {
 		t.Fatal(err)
 	}
-	peer.Write(frame(imsg.Current, 1, 5, true), in.fd())
-	in.w.Close()
-	peer.Write(frame(imsg.Current, 2, 5, true)[:18], half.fd())
-	half.w.Close()
+	peer.Write(testutil.Frame(imsg.Current, 1, 5, true), in.Fd())
+	in.W.Close()
+	peer.Write(testutil.Frame(imsg.Current, 2, 5, true)[:18], half.Fd())
+	half.W.Close()
 	for range 2 {
 		if err := b.ReadSocket(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if out.closed() || in.closed() || half.closed() || b.QueueLen() != 2 {
+	if out.Closed() || in.Closed() || half.Closed() || b.QueueLen() != 2 {
 		t.Fatal("closed too early")
 	}
 	b.Clear()
-	if !out.closed() || !in.closed() || !half.closed() || b.QueueLen() != 0 {
-		t.Errorf("open: queued %v, received %v, arriving %v; %d queued", !out.closed(), !in.closed(), !half.closed(), b.QueueLen())
+	if !out.Closed() || !in.Closed() || !half.Closed() || b.QueueLen() != 0 {
+		t.Errorf("open: queued %v, received %v, arriving %v; %d queued", !out.Closed(), !in.Closed(), !half.Closed(), b.QueueLen())
 	}
 	if m, ok := b.Get(); ok {
 		t.Errorf("message %d after Clear", m.Type())

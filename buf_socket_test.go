@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"example.org/imsg/internal/testutil"
+
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
 	"golang.org/x/sys/unix"
@@ -29,7 +31,7 @@ func TestBufOnAnyDescriptor(t *testing.T) {
 	for _, nonblock := range []bool{true, false} {
 		for _, files := range []bool{true, false} {
 			t.Run(fmt.Sprintf("nonblock %v files %v", nonblock, files), func(t *testing.T) {
-				noLeak(t)
+				testutil.NoLeak(t)
 				peer, s := imsgtest.Sockets(t)
 				if err := unix.SetNonblock(s.FD, nonblock); err != nil {
 					t.Fatal(err)
@@ -45,7 +47,7 @@ func TestBufOnAnyDescriptor(t *testing.T) {
 						}
 					}
 				}
-				peer.Write(append(frame(imsg.Current, 1, 4, false), frame(imsg.Current, 2, 4, false)...))
+				peer.Write(append(testutil.Frame(imsg.Current, 1, 4, false), testutil.Frame(imsg.Current, 2, 4, false)...))
 				if err := b.ReadSocket(); err != nil {
 					t.Fatal(err)
 				}
@@ -97,7 +99,7 @@ func TestBufOnAnyDescriptor(t *testing.T) {
 func TestBufWaits(t *testing.T) {
 	for _, busy := range []time.Duration{0, 1, time.Hour} {
 		t.Run(busy.String(), func(t *testing.T) {
-			noLeak(t)
+			testutil.NoLeak(t)
 			cfg := &imsg.Config{BusyPoll: busy}
 			sa, sb := imsgtest.Sockets(t)
 			if err := imsg.NewBuf(sa.FD, cfg).ReadSocket(); err != nil {
@@ -144,7 +146,7 @@ func TestBufWaits(t *testing.T) {
 
 // TestFlushWaits blocks a Flush on a full socket: it must sleep in poll(2).
 func TestFlushWaits(t *testing.T) {
-	noLeak(t)
+	testutil.NoLeak(t)
 	sa, sb := imsgtest.Sockets(t)
 	b := imsg.NewBuf(sa.FD, nil)
 	peer, err := imsg.NewConn(sb.Take(), nil)
@@ -154,7 +156,7 @@ func TestFlushWaits(t *testing.T) {
 	t.Cleanup(func() { peer.Close() })
 	const n = 500
 	for i := range n {
-		if err := b.Compose(imsg.Header{Type: uint32(i + 1)}, nil, pattern(uint32(i+1), 5000)); err != nil {
+		if err := b.Compose(imsg.Header{Type: uint32(i + 1)}, nil, testutil.Pattern(uint32(i+1), 5000)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -170,7 +172,7 @@ func TestFlushWaits(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- b.Flush() }()
 	buf := make([]byte, 1<<20)
-	for end := time.Now().Add(bound); ; runtime.Gosched() {
+	for end := time.Now().Add(testutil.Bound); ; runtime.Gosched() {
 		asleep := false
 		for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
 			asleep = asleep || strings.Contains(g, "[syscall") && strings.Contains(g, "unixmsg.Poll(") && strings.Contains(g, "(*Buf).Flush(")
@@ -183,7 +185,7 @@ func TestFlushWaits(t *testing.T) {
 		}
 	}
 	for i := range n {
-		receiveAll(t, peer, uint32(i+1))
+		testutil.ReceiveAll(t, peer, uint32(i+1))
 	}
 	if err := <-done; err != nil || b.QueueLen() != 0 {
 		t.Errorf("%v, %d queued", err, b.QueueLen())
@@ -195,13 +197,13 @@ func TestFlushWaits(t *testing.T) {
 
 // TestMaxPendingBytes reads until so many bytes wait to be taken.
 func TestMaxPendingBytes(t *testing.T) {
-	noLeak(t)
+	testutil.NoLeak(t)
 	peer, s := imsgtest.Sockets(t)
 	b := imsg.NewBuf(s.FD, &imsg.Config{MaxPendingBytes: 3000})
 	t.Cleanup(b.Clear)
 	const n = 60
 	for i := range n {
-		peer.Write(frame(imsg.Current, uint32(i+1), 984, false))
+		peer.Write(testutil.Frame(imsg.Current, uint32(i+1), 984, false))
 	}
 	full := false
 	for i := range n {
@@ -225,7 +227,7 @@ func TestMaxPendingBytes(t *testing.T) {
 		if !ok {
 			t.Fatalf("no message %d", i+1)
 		}
-		checkFrame(t, m, uint32(i+1), 984)
+		testutil.CheckFrame(t, m, uint32(i+1), 984)
 		m.Close()
 	}
 	if !full {
@@ -239,18 +241,18 @@ func TestMaxPendingBytes(t *testing.T) {
 
 // TestBufAllowFDPass switches file passing on later.
 func TestBufAllowFDPass(t *testing.T) {
-	noLeak(t)
+	testutil.NoLeak(t)
 	peer, s := imsgtest.Sockets(t)
 	b := imsg.NewBuf(s.FD, nil)
 	t.Cleanup(b.Clear)
-	f := devNull(t)
+	f := testutil.DevNull(t)
 	if err := b.Compose(imsg.Header{Type: 1}, f); !errors.Is(err, imsg.ErrNoFDPass) {
 		t.Errorf("%v, want ErrNoFDPass", err)
 	}
 	for i, allowed := range []bool{false, true} {
-		p := newProbe(t)
-		peer.Write(frame(imsg.Current, uint32(i+1), 3, true), p.fd())
-		p.w.Close()
+		p := testutil.NewProbe(t)
+		peer.Write(testutil.Frame(imsg.Current, uint32(i+1), 3, true), p.Fd())
+		p.W.Close()
 		if allowed {
 			b.AllowFDPass()
 		}
@@ -258,8 +260,8 @@ func TestBufAllowFDPass(t *testing.T) {
 			t.Fatal(err)
 		}
 		m, ok := b.Get()
-		if !ok || m.HasFile() != allowed || p.closed() == allowed || (m.FileErr() == nil) != allowed {
-			t.Errorf("allowed %v: message %v, file %v, closed %v, %v", allowed, ok, m.HasFile(), p.closed(), m.FileErr())
+		if !ok || m.HasFile() != allowed || p.Closed() == allowed || (m.FileErr() == nil) != allowed {
+			t.Errorf("allowed %v: message %v, file %v, closed %v, %v", allowed, ok, m.HasFile(), p.Closed(), m.FileErr())
 		}
 		m.Close()
 	}

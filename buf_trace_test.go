@@ -8,6 +8,8 @@ import (
 	"slices"
 	"testing"
 
+	"example.org/imsg/internal/testutil"
+
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
 )
@@ -31,32 +33,32 @@ func expect(t *testing.T, what string, got, want any) {
 // TestTraceAndStats watches a known exchange.
 func TestTraceAndStats(t *testing.T) {
 	trace, seen := tracer()
-	bothSides(t, imsg.Config{AllowFDPass: true, Trace: trace}, func(t *testing.T, peer *imsgtest.Socket, s *side) {
+	testutil.BothSides(t, imsg.Config{AllowFDPass: true, Trace: trace}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
 		*seen = nil
-		f := devNull(t)
+		f := testutil.DevNull(t)
 		sends := []error{
-			s.send(imsg.Header{Type: 1, ID: 2, PID: 3}, nil, []byte("ab"), []byte("c")),
-			s.send(imsg.Header{Type: 2}, f, []byte("with")),
-			s.send(imsg.Header{Type: 3, PID: -1}, nil),
+			s.Send(imsg.Header{Type: 1, ID: 2, PID: 3}, nil, []byte("ab"), []byte("c")),
+			s.Send(imsg.Header{Type: 2}, f, []byte("with")),
+			s.Send(imsg.Header{Type: 3, PID: -1}, nil),
 		}
 		f.Close()
 		if err := errors.Join(sends...); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.send(imsg.Header{Type: 4}, nil, make([]byte, 16369)); err == nil {
+		if err := s.Send(imsg.Header{Type: 4}, nil, make([]byte, 16369)); err == nil {
 			t.Fatal("too large")
 		}
-		peer.Write(frame(imsg.Current, 5, 1, false))
-		mustNext(t, s, 5, 1).Close()
-		peer.Write(frame(imsg.Current, 6, 0, true), 0)
-		mustNext(t, s, 6, 0).Close()
-		peer.Write(slices.Concat(frame(imsg.Current, 7, 0, true), rawHeader(imsg.Current, 8, 40, false)))
-		mustNext(t, s, 7, 0).Close()
+		peer.Write(testutil.Frame(imsg.Current, 5, 1, false))
+		testutil.MustNext(t, s, 5, 1).Close()
+		peer.Write(testutil.Frame(imsg.Current, 6, 0, true), 0)
+		testutil.MustNext(t, s, 6, 0).Close()
+		peer.Write(slices.Concat(testutil.Frame(imsg.Current, 7, 0, true), testutil.RawHeader(imsg.Current, 8, 40, false)))
+		testutil.MustNext(t, s, 7, 0).Close()
 		expect(t, "trace", *seen, []string{
 			`sent 1/2/3 "abc" file false lost false`,
 			fmt.Sprintf(`sent 2/0/%d "with" file true lost false`, os.Getpid()),
 			`sent 3/0/-1 "" file false lost false`,
-			fmt.Sprintf("received 5/6/7 %q file false lost false", pattern(5, 1)),
+			fmt.Sprintf("received 5/6/7 %q file false lost false", testutil.Pattern(5, 1)),
 			`received 6/7/8 "" file true lost false`,
 			`received 7/8/9 "" file false lost true`,
 		})
@@ -64,33 +66,33 @@ func TestTraceAndStats(t *testing.T) {
 			Sent:     imsg.Counters{Messages: 3, Bytes: 3*16 + 7, Files: 1, Calls: 3},
 			Received: imsg.Counters{Messages: 3, Bytes: 4*16 + 1, Files: 1, Calls: 3},
 		}
-		expect(t, "stats", s.stats(), want)
+		expect(t, "stats", s.Stats(), want)
 		peer.Close()
-		receiveError(t, s) // moves no bytes
-		expect(t, "stats at the end", s.stats(), want)
-		s.clear()
-		expect(t, "stats after Clear", s.stats(), want)
+		testutil.ReceiveError(t, s) // moves no bytes
+		expect(t, "stats at the end", s.Stats(), want)
+		s.Clear()
+		expect(t, "stats after Clear", s.Stats(), want)
 	})
 }
 
 // TestStatsOfWhatIsNotSent counts neither what waits nor what was discarded.
 func TestStatsOfWhatIsNotSent(t *testing.T) {
-	noLeak(t)
+	testutil.NoLeak(t)
 	a, b := imsgtest.Pair(t, nil)
-	f := devNull(t)
+	f := testutil.DevNull(t)
 	defer f.Close()
-	n := fillConn(t, a)
+	n := testutil.FillConn(t, a)
 	for range 2 {
-		if err := a.Queue(imsg.Header{Type: 1}, devNull(t), []byte("queued")); err != nil {
+		if err := a.Queue(imsg.Header{Type: 1}, testutil.DevNull(t), []byte("queued")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	ctx, cancel := context.WithCancel(deadlineCtx(t))
+	ctx, cancel := context.WithCancel(testutil.DeadlineCtx(t))
 	done := make(chan error, 2)
 	for _, file := range []*os.File{nil, f} {
 		go func() { done <- a.Send(ctx, imsg.Header{Type: 2}, file, []byte("cancelled")) }()
 	}
-	waitBlocked(t, 2, "(*Conn).Send")
+	testutil.WaitBlocked(t, 2, "(*Conn).Send")
 	expect(t, "while all wait", a.Stats().Sent, imsg.Counters{})
 	cancel()
 	for range 2 {
@@ -100,14 +102,14 @@ func TestStatsOfWhatIsNotSent(t *testing.T) {
 	}
 	expect(t, "after the cancel", a.Stats().Sent, imsg.Counters{})
 	expect(t, "queue", a.QueueLen(), 2)
-	drainConn(t, b, n)
-	if err := a.Flush(deadlineCtx(t)); err != nil {
+	testutil.DrainConn(t, b, n)
+	if err := a.Flush(testutil.DeadlineCtx(t)); err != nil {
 		t.Fatal(err)
 	}
 	want := imsg.Counters{Messages: 2, Bytes: 44, Files: 2, Calls: 2}
 	expect(t, "after the flush", a.Stats().Sent, want)
 	for range 3 {
-		if err := a.Queue(imsg.Header{Type: 1}, devNull(t), []byte("discarded")); err != nil {
+		if err := a.Queue(imsg.Header{Type: 1}, testutil.DevNull(t), []byte("discarded")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -118,25 +120,25 @@ func TestStatsOfWhatIsNotSent(t *testing.T) {
 // TestCallsAfterRemoval removes the first message of a queue: a write that
 // moves nothing is not a call.
 func TestCallsAfterRemoval(t *testing.T) {
-	noLeak(t)
+	testutil.NoLeak(t)
 	a, b := imsgtest.Pair(t, nil)
-	n := fillConn(t, a)
-	ctx, cancel := context.WithCancel(deadlineCtx(t))
+	n := testutil.FillConn(t, a)
+	ctx, cancel := context.WithCancel(testutil.DeadlineCtx(t))
 	done := make(chan error, 1)
 	go func() { done <- a.Send(ctx, imsg.Header{Type: 2}, nil, []byte("cancelled")) }()
-	waitBlocked(t, 1, "(*Conn).Send")
-	if err := a.Queue(imsg.Header{Type: 3}, devNull(t), pattern(3, 5)); err != nil {
+	testutil.WaitBlocked(t, 1, "(*Conn).Send")
+	if err := a.Queue(imsg.Header{Type: 3}, testutil.DevNull(t), testutil.Pattern(3, 5)); err != nil {
 		t.Fatal(err)
 	}
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
-	drainConn(t, b, n)
-	if err := a.Flush(deadlineCtx(t)); err != nil {
+	testutil.DrainConn(t, b, n)
+	if err := a.Flush(testutil.DeadlineCtx(t)); err != nil {
 		t.Fatal(err)
 	}
-	receiveAll(t, b, 3)
+	testutil.ReceiveAll(t, b, 3)
 	expect(t, "stats", a.Stats().Sent, imsg.Counters{Messages: 1, Bytes: 21, Files: 1, Calls: 1})
 }
 
@@ -148,11 +150,11 @@ func TestDirectionString(t *testing.T) {
 
 // TestStatsAtEOF does not count the read that finds the end of the stream.
 func TestStatsAtEOF(t *testing.T) {
-	bothSides(t, imsg.Config{}, func(t *testing.T, peer *imsgtest.Socket, s *side) {
-		peer.Write(frame(imsg.Current, 1, 3, false))
-		mustNext(t, s, 1, 3).Close()
+	testutil.BothSides(t, imsg.Config{}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
+		peer.Write(testutil.Frame(imsg.Current, 1, 3, false))
+		testutil.MustNext(t, s, 1, 3).Close()
 		peer.Close()
-		receiveError(t, s)
-		expect(t, "stats", s.stats().Received, imsg.Counters{Messages: 1, Bytes: 19, Calls: 1})
+		testutil.ReceiveError(t, s)
+		expect(t, "stats", s.Stats().Received, imsg.Counters{Messages: 1, Bytes: 19, Calls: 1})
 	})
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"testing"
 
+	"example.org/imsg/internal/testutil"
+
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
 )
@@ -42,7 +44,7 @@ func TestNoAllocs(t *testing.T) {
 	if raceOn {
 		t.Skip("the race detector allocates")
 	}
-	noLeak(t)
+	testutil.NoLeak(t)
 	bg := context.Background()
 	cancellable, cancel := context.WithCancel(bg)
 	defer cancel()
@@ -117,7 +119,7 @@ func TestNoAllocsPingPong(t *testing.T) {
 	if raceOn {
 		t.Skip("the race detector allocates")
 	}
-	noLeak(t)
+	testutil.NoLeak(t)
 	for _, size := range []int{64, 16368} {
 		a, b := imsgtest.Pair(t, nil)
 		p := make([]byte, size)

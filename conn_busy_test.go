@@ -8,19 +8,21 @@ import (
 	"testing"
 	"time"
 
+	"example.org/imsg/internal/testutil"
+
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
 )
 
 // busyPair returns two Conns that would poll busily for an hour.
 func busyPair(t *testing.T) (a, b *imsg.Conn) {
-	noLeak(t)
+	testutil.NoLeak(t)
 	return imsgtest.Pair(t, &imsg.Config{BusyPoll: time.Hour})
 }
 
 func TestBusyPoll(t *testing.T) {
 	a, b := busyPair(t)
-	ctx := deadlineCtx(t)
+	ctx := testutil.DeadlineCtx(t)
 	go func() {
 		for m, err := range b.All(ctx) {
 			if err == nil {
@@ -57,7 +59,7 @@ func TestBusyPollEnds(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			a, _ := busyPair(t)
-			ctx, cancel := context.WithCancel(deadlineCtx(t))
+			ctx, cancel := context.WithCancel(testutil.DeadlineCtx(t))
 			defer cancel()
 			done := make(chan error, 1)
 			go func() {

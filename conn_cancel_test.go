@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"example.org/imsg/internal/testutil"
+
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
 	"golang.org/x/sys/unix"
@@ -58,17 +60,17 @@ func TestCancelLargeSend(t *testing.T) {
 		for _, next := range []string{"flush", "send", "queue and flush", "send of a file", "another cancelled send"} {
 			for _, file := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s %s file %v", how, next, file), func(t *testing.T) {
-					noLeak(t)
+					testutil.NoLeak(t)
 					a, b := smallPair(t)
 					var f *os.File
-					p := newProbe(t)
+					p := testutil.NewProbe(t)
 					if file {
-						f = p.w
+						f = p.W
 					}
-					ctx, cancel := context.WithCancel(deadlineCtx(t))
+					ctx, cancel := context.WithCancel(testutil.DeadlineCtx(t))
 					done := make(chan error, 1)
-					go func() { done <- a.Send(ctx, imsg.Header{Type: 1}, f, pattern(1, size)) }()
-					waitBlocked(t, 1, "(*Conn).Send")
+					go func() { done <- a.Send(ctx, imsg.Header{Type: 1}, f, testutil.Pattern(1, size)) }()
+					testutil.WaitBlocked(t, 1, "(*Conn).Send")
 					want := context.Canceled
 					if how == "cancel" {
 						cancel()
@@ -85,13 +87,13 @@ func TestCancelLargeSend(t *testing.T) {
 					if a.QueueLen() != 1 || s.Messages != 0 || s.Bytes == 0 || s.Bytes >= size || (s.Files == 1) != file {
 						t.Fatalf("%d queued, %+v", a.QueueLen(), s)
 					}
-					p.w.Close() // it has gone with the first byte
-					ctx = deadlineCtx(t)
-					second := newProbe(t)
+					p.W.Close() // it has gone with the first byte
+					ctx = testutil.DeadlineCtx(t)
+					second := testutil.NewProbe(t)
 					if next == "another cancelled send" {
 						short, cancel := context.WithTimeout(ctx, time.Millisecond)
 						defer cancel()
-						err := a.Send(short, imsg.Header{Type: 9}, second.w, pattern(9, 10))
+						err := a.Send(short, imsg.Header{Type: 9}, second.W, testutil.Pattern(9, 10))
 						if !errors.Is(err, context.DeadlineExceeded) || a.QueueLen() != 1 {
 							t.Fatalf("another send: %v, %d queued", err, a.QueueLen())
 						}
@@ -101,20 +103,20 @@ func TestCancelLargeSend(t *testing.T) {
 						case "flush":
 							done <- a.Flush(ctx)
 						case "send", "another cancelled send":
-							done <- a.Send(ctx, imsg.Header{Type: 2}, nil, pattern(2, 100))
+							done <- a.Send(ctx, imsg.Header{Type: 2}, nil, testutil.Pattern(2, 100))
 						case "send of a file":
-							done <- a.Send(ctx, imsg.Header{Type: 2}, second.w, pattern(2, 100))
+							done <- a.Send(ctx, imsg.Header{Type: 2}, second.W, testutil.Pattern(2, 100))
 						default:
-							done <- errors.Join(a.Queue(imsg.Header{Type: 2}, nil, pattern(2, 100)), a.Flush(ctx))
+							done <- errors.Join(a.Queue(imsg.Header{Type: 2}, nil, testutil.Pattern(2, 100)), a.Flush(ctx))
 						}
 					}()
 					m, err := b.Receive(ctx)
 					if err != nil {
 						t.Fatal(err)
 					}
-					checkFrame(t, m, 1, size)
-					if file == p.closed() || m.HasFile() != file {
-						t.Errorf("file %v, closed %v", m.HasFile(), p.closed())
+					testutil.CheckFrame(t, m, 1, size)
+					if file == p.Closed() || m.HasFile() != file {
+						t.Errorf("file %v, closed %v", m.HasFile(), p.Closed())
 					}
 					m.Close()
 					if next != "flush" {
@@ -122,7 +124,7 @@ func TestCancelLargeSend(t *testing.T) {
 						if err != nil {
 							t.Fatal(err)
 						}
-						checkFrame(t, m, 2, 100)
+						testutil.CheckFrame(t, m, 2, 100)
 						if m.HasFile() != (next == "send of a file") {
 							t.Errorf("file %v", m.HasFile())
 						}
@@ -146,22 +148,24 @@ func TestCancelSome(t *testing.T) {
 	sizes := []int{10, 0, 5000, 16000, 300}
 	for subset := range 1 << len(sizes) {
 		t.Run(fmt.Sprintf("%05b", subset), func(t *testing.T) {
-			noLeak(t)
+			testutil.NoLeak(t)
 			a, b := imsgtest.Pair(t, nil)
-			n := fillConn(t, a)
-			probes := map[int]*probe{1: newProbe(t), 3: newProbe(t)}
+			n := testutil.FillConn(t, a)
+			probes := map[int]*testutil.Probe{1: testutil.NewProbe(t), 3: testutil.NewProbe(t)}
 			cancels := make([]func(), len(sizes))
 			done := make([]chan error, len(sizes))
 			for i, size := range sizes {
-				ctx, cancel := context.WithCancel(deadlineCtx(t))
+				ctx, cancel := context.WithCancel(testutil.DeadlineCtx(t))
 				defer cancel()
 				cancels[i], done[i] = cancel, make(chan error, 1)
 				var f *os.File
 				if p := probes[i]; p != nil {
-					f = p.w
+					f = p.W
 				}
-				go func() { done[i] <- a.Send(ctx, imsg.Header{Type: uint32(i + 1)}, f, pattern(uint32(i+1), size)) }()
-				waitQueue(t, a, i+1)
+				go func() {
+					done[i] <- a.Send(ctx, imsg.Header{Type: uint32(i + 1)}, f, testutil.Pattern(uint32(i+1), size))
+				}()
+				testutil.WaitQueue(t, a, i+1)
 			}
 			// The middle first, then the others, so that holes meet.
 			for _, i := range []int{2, 1, 3, 0, 4} {
@@ -173,24 +177,24 @@ func TestCancelSome(t *testing.T) {
 					t.Errorf("message %d: %v", i+1, err)
 				}
 				if p := probes[i]; p != nil {
-					if _, err := p.w.Stat(); err != nil {
+					if _, err := p.W.Stat(); err != nil {
 						t.Errorf("the file of message %d: %v", i+1, err)
 					}
 				}
 			}
-			drainConn(t, b, n)
+			testutil.DrainConn(t, b, n)
 			for i, size := range sizes {
 				if subset>>i&1 == 1 {
 					continue
 				}
-				m, err := b.Receive(deadlineCtx(t))
+				m, err := b.Receive(testutil.DeadlineCtx(t))
 				if err != nil {
 					t.Fatal(err)
 				}
-				checkFrame(t, m, uint32(i+1), size)
+				testutil.CheckFrame(t, m, uint32(i+1), size)
 				if p := probes[i]; p != nil {
 					f := m.TakeFile()
-					if err := p.works(f); err != nil {
+					if err := p.Works(f); err != nil {
 						t.Errorf("message %d: %v", i+1, err)
 					}
 					f.Close()
@@ -205,10 +209,10 @@ func TestCancelSome(t *testing.T) {
 			if a.QueueLen() != 0 {
 				t.Errorf("%d queued", a.QueueLen())
 			}
-			if err := a.Send(deadlineCtx(t), imsg.Header{Type: 6}, nil, pattern(6, 9)); err != nil {
+			if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 6}, nil, testutil.Pattern(6, 9)); err != nil {
 				t.Error(err)
 			}
-			receiveAll(t, b, 6)
+			testutil.ReceiveAll(t, b, 6)
 		})
 	}
 }
@@ -217,9 +221,9 @@ func TestCancelSome(t *testing.T) {
 // delivered its message once; one that failed once or never; none is torn.
 func TestCancelAnyTime(t *testing.T) {
 	const senders, each = 4, 150
-	noLeak(t)
+	testutil.NoLeak(t)
 	a, b := smallPair(t)
-	f := devNull(t)
+	f := testutil.DevNull(t)
 	defer f.Close()
 	var wg sync.WaitGroup
 	var sent [senders][each]bool
@@ -232,7 +236,7 @@ func TestCancelAnyTime(t *testing.T) {
 				if rnd.IntN(3) > 0 {
 					file = nil
 				}
-				err := a.Send(ctx, imsg.Header{Type: uint32(s + 1), ID: uint32(i)}, file, pattern(uint32(s+1), rnd.IntN(20_000)))
+				err := a.Send(ctx, imsg.Header{Type: uint32(s + 1), ID: uint32(i)}, file, testutil.Pattern(uint32(s+1), rnd.IntN(20_000)))
 				cancel()
 				if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("sender %d message %d: %v", s, i, err)
@@ -254,7 +258,7 @@ func TestCancelAnyTime(t *testing.T) {
 				return
 			}
 			s, i := m.Type()-1, int(m.ID())
-			if string(m.Bytes()) != string(pattern(m.Type(), m.Len())) || i <= last[s] {
+			if string(m.Bytes()) != string(testutil.Pattern(m.Type(), m.Len())) || i <= last[s] {
 				read <- fmt.Errorf("sender %d message %d of %d bytes is torn, or not behind message %d", s, i, m.Len(), last[s])
 				return
 			}
@@ -264,7 +268,7 @@ func TestCancelAnyTime(t *testing.T) {
 		}
 	}()
 	wg.Wait()
-	if err := a.Send(deadlineCtx(t), imsg.Header{Type: 99}, nil); err != nil {
+	if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 99}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-read; err != nil {

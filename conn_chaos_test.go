@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"example.org/imsg/internal/testutil"
+
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
 )
@@ -22,11 +24,11 @@ func TestChaos(t *testing.T) {
 	const senders, each = 6, 120
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			noLeak(t)
+			testutil.NoLeak(t)
 			cfg := &imsg.Config{MaxQueueBytes: 30_000, MaxQueueFiles: 3, MaxQueueMessages: 20}
 			a, b := imsgtest.Pair(t, cfg)
 			shrink(t, a, b)
-			f := devNull(t)
+			f := testutil.DevNull(t)
 			defer f.Close()
 			var promised [senders][each]bool
 			var wg sync.WaitGroup
@@ -54,7 +56,7 @@ func TestChaos(t *testing.T) {
 			over.Store(true)
 			<-deadlines
 			a.SetWriteDeadline(time.Time{})
-			if err := a.Send(deadlineCtx(t), imsg.Header{Type: 99}, nil); err != nil {
+			if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 99}, nil); err != nil {
 				t.Fatal(err)
 			}
 			if err := <-read; err != nil {
@@ -87,12 +89,12 @@ func chaos(t *testing.T, c *imsg.Conn, rnd *rand.Rand, f *os.File, h imsg.Header
 	if rnd.IntN(10) == 0 {
 		size = rnd.IntN(16369)
 	}
-	p := pattern(h.Type+h.ID, size)
+	p := testutil.Pattern(h.Type+h.ID, size)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(rnd.IntN(4000))*time.Microsecond)
 	defer cancel()
 	var owned *os.File
 	if rnd.IntN(3) == 0 {
-		owned = devNull(t)
+		owned = testutil.DevNull(t)
 	}
 	var err error
 	switch rnd.IntN(3) {
@@ -135,7 +137,7 @@ func chaosReceive(c *imsg.Conn, got func(s, i int)) error {
 			return err
 		}
 		i := int(m.ID()) + 1
-		if string(m.Bytes()) != string(pattern(m.Type()+m.ID(), m.Len())) || i <= last[m.Type()] || m.FileErr() != nil {
+		if string(m.Bytes()) != string(testutil.Pattern(m.Type()+m.ID(), m.Len())) || i <= last[m.Type()] || m.FileErr() != nil {
 			return fmt.Errorf("sender %d message %d of %d bytes is torn or out of order, or %v", m.Type(), m.ID(), m.Len(), m.FileErr())
 		}
 		last[m.Type()] = i

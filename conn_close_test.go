@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"example.org/imsg/internal/testutil"
+
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
 )
@@ -15,24 +17,24 @@ import (
 // TestCloseWakesAll closes a Conn while many goroutines wait for it.
 func TestCloseWakesAll(t *testing.T) {
 	const n = 8
-	noLeak(t)
+	testutil.NoLeak(t)
 	for _, cancellable := range []bool{false, true} {
 		t.Run(fmt.Sprintf("cancellable %v", cancellable), func(t *testing.T) {
 			a, b := imsgtest.Pair(t, nil)
 			ctx := context.Background()
 			if cancellable {
-				ctx = deadlineCtx(t)
+				ctx = testutil.DeadlineCtx(t)
 			}
-			p, q := newProbe(t), newProbe(t)
-			fillConn(t, a)
-			if err := a.Queue(imsg.Header{Type: 1}, q.w, []byte("queued")); err != nil {
+			p, q := testutil.NewProbe(t), testutil.NewProbe(t)
+			testutil.FillConn(t, a)
+			if err := a.Queue(imsg.Header{Type: 1}, q.W, []byte("queued")); err != nil {
 				t.Fatal(err)
 			}
 			errs := make(chan error, 3*n)
 			for i := range n {
 				go func() { _, err := a.Receive(ctx); errs <- err }()
 				go func() {
-					f := p.w
+					f := p.W
 					if i%2 == 0 {
 						f = nil
 					}
@@ -40,9 +42,9 @@ func TestCloseWakesAll(t *testing.T) {
 				}()
 				go func() { errs <- a.Flush(ctx) }()
 			}
-			waitBlocked(t, n, "(*Conn).Receive")
-			waitBlocked(t, n, "(*Conn).Send")
-			waitBlocked(t, n, "(*Conn).Flush")
+			testutil.WaitBlocked(t, n, "(*Conn).Receive")
+			testutil.WaitBlocked(t, n, "(*Conn).Send")
+			testutil.WaitBlocked(t, n, "(*Conn).Flush")
 			if err := a.Close(); err != nil {
 				t.Error(err)
 			}
@@ -53,14 +55,14 @@ func TestCloseWakesAll(t *testing.T) {
 					if !errors.Is(err, net.ErrClosed) || !errors.As(err, &oe) || oe.Timeout() {
 						t.Errorf("%v, want net.ErrClosed", err)
 					}
-				case <-time.After(bound):
+				case <-time.After(testutil.Bound):
 					t.Fatal("somebody still waits")
 				}
 			}
-			if !q.closed() {
+			if !q.Closed() {
 				t.Error("the queued file is open")
 			}
-			if _, err := p.w.Stat(); err != nil {
+			if _, err := p.W.Stat(); err != nil {
 				t.Errorf("the borrowed file: %v", err)
 			}
 			if err := a.Close(); !errors.Is(err, net.ErrClosed) {
@@ -75,7 +77,7 @@ func TestCloseWakesAll(t *testing.T) {
 func TestAfterClose(t *testing.T) {
 	for _, queued := range []int{0, 1} {
 		t.Run(fmt.Sprintf("%d queued", queued), func(t *testing.T) {
-			noLeak(t)
+			testutil.NoLeak(t)
 			ctx := context.Background()
 			a, b := imsgtest.Pair(t, nil)
 			if err := b.Send(ctx, imsg.Header{Type: 1}, nil, []byte("received")); err != nil {
@@ -103,7 +105,7 @@ func TestAfterClose(t *testing.T) {
 			if err := a.Close(); err != nil {
 				t.Fatal(err)
 			}
-			f := devNull(t)
+			f := testutil.DevNull(t)
 			defer f.Close()
 			for _, tt := range []struct {
 				name string
@@ -152,10 +154,10 @@ func TestAfterClose(t *testing.T) {
 
 // TestCloseRaces closes a Conn at any moment of an exchange.
 func TestCloseRaces(t *testing.T) {
-	noLeak(t)
+	testutil.NoLeak(t)
 	for round := range 200 {
 		a, b := imsgtest.Pair(t, nil)
-		f := devNull(t)
+		f := testutil.DevNull(t)
 		done := make(chan error, 4)
 		start := make(chan bool)
 		send := func(c *imsg.Conn) {
@@ -188,11 +190,11 @@ func TestCloseRaces(t *testing.T) {
 		if round%2 == 0 {
 			first, second = b, a
 		}
-		within(t, "Close", func() { first.Close() })
+		testutil.Within(t, "Close", func() { first.Close() })
 		for range 4 {
 			select {
 			case <-done:
-			case <-time.After(bound):
+			case <-time.After(testutil.Bound):
 				t.Fatal("somebody still waits")
 			}
 		}
@@ -204,8 +206,8 @@ func TestCloseRaces(t *testing.T) {
 // TestCloseBehindSend closes a Conn as soon as the peer has its last message:
 // the Send of which may not have returned, but has done its work.
 func TestCloseBehindSend(t *testing.T) {
-	noLeak(t)
-	ctx := deadlineCtx(t)
+	testutil.NoLeak(t)
+	ctx := testutil.DeadlineCtx(t)
 	for i := range 3000 {
 		a, b, err := imsg.Pair(nil)
 		if err != nil {

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"example.org/imsg/internal/testutil"
+
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
 )
@@ -31,26 +33,26 @@ func TestReceiveGivesUp(t *testing.T) {
 			return receive(bg)
 		}},
 		{"read deadline while it waits", os.ErrDeadlineExceeded, true, func(c *imsg.Conn, receive func(context.Context) error) error {
-			go func() { waitBlocked(t, 1, "(*Conn).Receive"); c.SetReadDeadline(past) }()
+			go func() { testutil.WaitBlocked(t, 1, "(*Conn).Receive"); c.SetReadDeadline(past) }()
 			return receive(bg)
 		}},
 		{"both deadlines, and a context", os.ErrDeadlineExceeded, true, func(c *imsg.Conn, receive func(context.Context) error) error {
 			c.SetDeadline(time.Now().Add(time.Millisecond))
-			ctx, cancel := context.WithTimeout(bg, bound)
+			ctx, cancel := context.WithTimeout(bg, testutil.Bound)
 			defer cancel()
 			return receive(ctx)
 		}},
 		{"context first, then a deadline", context.DeadlineExceeded, true, func(c *imsg.Conn, receive func(context.Context) error) error {
-			c.SetReadDeadline(time.Now().Add(bound))
+			c.SetReadDeadline(time.Now().Add(testutil.Bound))
 			ctx, cancel := context.WithTimeout(bg, time.Millisecond)
 			defer cancel()
 			return receive(ctx)
 		}},
 		{"a deadline is moved away", context.Canceled, false, func(c *imsg.Conn, receive func(context.Context) error) error {
 			ctx, cancel := context.WithCancel(bg)
-			c.SetReadDeadline(time.Now().Add(bound))
+			c.SetReadDeadline(time.Now().Add(testutil.Bound))
 			go func() {
-				waitBlocked(t, 1, "(*Conn).Receive")
+				testutil.WaitBlocked(t, 1, "(*Conn).Receive")
 				c.SetReadDeadline(time.Time{})
 				cancel()
 			}()
@@ -64,12 +66,12 @@ func TestReceiveGivesUp(t *testing.T) {
 		{"a write deadline does not matter", context.Canceled, false, func(c *imsg.Conn, receive func(context.Context) error) error {
 			ctx, cancel := context.WithCancel(bg)
 			c.SetWriteDeadline(past)
-			go func() { waitBlocked(t, 1, "(*Conn).Receive"); cancel() }()
+			go func() { testutil.WaitBlocked(t, 1, "(*Conn).Receive"); cancel() }()
 			return receive(ctx)
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			noLeak(t)
+			testutil.NoLeak(t)
 			a, b := imsgtest.Pair(t, nil)
 			for round := range 3 {
 				err := tt.do(b, func(ctx context.Context) error { _, err := b.Receive(ctx); return err })
@@ -78,10 +80,10 @@ func TestReceiveGivesUp(t *testing.T) {
 					t.Errorf("round %d: %#v, want %v", round, err, tt.want)
 				}
 				b.SetDeadline(time.Time{})
-				if err := a.Send(bg, imsg.Header{Type: 1}, nil, pattern(1, 5)); err != nil {
+				if err := a.Send(bg, imsg.Header{Type: 1}, nil, testutil.Pattern(1, 5)); err != nil {
 					t.Fatal(err)
 				}
-				receiveAll(t, b, 1)
+				testutil.ReceiveAll(t, b, 1)
 			}
 		})
 	}
@@ -89,19 +91,19 @@ func TestReceiveGivesUp(t *testing.T) {
 
 // TestPendingBeforeDeadline returns what has arrived already first.
 func TestPendingBeforeDeadline(t *testing.T) {
-	noLeak(t)
+	testutil.NoLeak(t)
 	a, b := imsgtest.Pair(t, nil)
 	for typ := range uint32(3) {
-		if err := a.Queue(imsg.Header{Type: typ + 1}, nil, pattern(typ+1, 5)); err != nil {
+		if err := a.Queue(imsg.Header{Type: typ + 1}, nil, testutil.Pattern(typ+1, 5)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := a.Flush(deadlineCtx(t)); err != nil {
+	if err := a.Flush(testutil.DeadlineCtx(t)); err != nil {
 		t.Fatal(err)
 	}
-	receiveAll(t, b, 1)
+	testutil.ReceiveAll(t, b, 1)
 	b.SetReadDeadline(time.Unix(1, 0))
-	receiveAll(t, b, 2, 3)
+	testutil.ReceiveAll(t, b, 2, 3)
 	if _, err := b.Receive(context.Background()); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error(err)
 	}
@@ -113,7 +115,7 @@ func TestOneOfManyGivesUp(t *testing.T) {
 	const n = 4
 	for first := range n {
 		t.Run(fmt.Sprint(first), func(t *testing.T) {
-			noLeak(t)
+			testutil.NoLeak(t)
 			a, b := imsgtest.Pair(t, nil)
 			type result struct {
 				who int
@@ -122,7 +124,7 @@ func TestOneOfManyGivesUp(t *testing.T) {
 			results := make(chan result, n)
 			var cancels [n]func()
 			for i := range n {
-				ctx, cancel := context.WithCancel(deadlineCtx(t))
+				ctx, cancel := context.WithCancel(testutil.DeadlineCtx(t))
 				defer cancel()
 				cancels[i] = cancel
 				go func() {
@@ -130,19 +132,19 @@ func TestOneOfManyGivesUp(t *testing.T) {
 					m.Close()
 					results <- result{i, err}
 				}()
-				waitBlocked(t, i+1, "(*Conn).Receive")
+				testutil.WaitBlocked(t, i+1, "(*Conn).Receive")
 			}
 			cancels[first]()
 			if r := <-results; r.who != first || !errors.Is(r.err, context.Canceled) {
 				t.Fatalf("goroutine %d: %v, want %d cancelled", r.who, r.err, first)
 			}
-			if err := a.Send(deadlineCtx(t), imsg.Header{Type: 1}, nil); err != nil {
+			if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil); err != nil {
 				t.Fatal(err)
 			}
 			if r := <-results; r.err != nil {
 				t.Fatalf("goroutine %d: %v", r.who, r.err)
 			}
-			waitBlocked(t, n-2, "(*Conn).Receive")
+			testutil.WaitBlocked(t, n-2, "(*Conn).Receive")
 			b.SetReadDeadline(time.Unix(1, 0))
 			for range n - 2 {
 				if r := <-results; !errors.Is(r.err, os.ErrDeadlineExceeded) {
@@ -156,10 +158,10 @@ func TestOneOfManyGivesUp(t *testing.T) {
 // TestWriteDeadlineWakesAll does the same to senders, of messages of all kinds.
 func TestWriteDeadlineWakesAll(t *testing.T) {
 	const n = 6
-	noLeak(t)
+	testutil.NoLeak(t)
 	a, b := imsgtest.Pair(t, nil)
-	filler := fillConn(t, a)
-	f := devNull(t)
+	filler := testutil.FillConn(t, a)
+	f := testutil.DevNull(t)
 	defer f.Close()
 	errs := make(chan error, n)
 	for i := range n {
@@ -171,7 +173,7 @@ func TestWriteDeadlineWakesAll(t *testing.T) {
 			errs <- a.Send(context.Background(), imsg.Header{Type: 2}, file, make([]byte, 3000*i))
 		}()
 	}
-	waitBlocked(t, n, "(*Conn).Send")
+	testutil.WaitBlocked(t, n, "(*Conn).Send")
 	a.SetWriteDeadline(time.Now().Add(-time.Second))
 	for range n {
 		if err := <-errs; !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -180,17 +182,17 @@ func TestWriteDeadlineWakesAll(t *testing.T) {
 	}
 	expect(t, "queue", a.QueueLen(), 0)
 	a.SetWriteDeadline(time.Time{})
-	drainConn(t, b, filler)
-	if err := a.Send(deadlineCtx(t), imsg.Header{Type: 3}, nil); err != nil {
+	testutil.DrainConn(t, b, filler)
+	if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 3}, nil); err != nil {
 		t.Error(err)
 	}
-	receiveAll(t, b, 3)
+	testutil.ReceiveAll(t, b, 3)
 }
 
 // TestDeadlineHammer changes deadlines and cancels contexts at the same time:
 // when it is over, no deadline is left behind.
 func TestDeadlineHammer(t *testing.T) {
-	noLeak(t)
+	testutil.NoLeak(t)
 	a, b := imsgtest.Pair(t, nil)
 	stop := make(chan struct{})
 	changed := make(chan struct{})
@@ -222,8 +224,8 @@ func TestDeadlineHammer(t *testing.T) {
 		m.Close()
 		got <- err
 	}()
-	waitBlocked(t, 1, "(*Conn).Receive")
-	if err := a.Send(deadlineCtx(t), imsg.Header{Type: 1}, nil); err != nil {
+	testutil.WaitBlocked(t, 1, "(*Conn).Receive")
+	if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-got; err != nil {

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"example.org/imsg/internal/testutil"
+
 	"example.org/imsg"
 )
 
@@ -37,12 +39,12 @@ func listen(t *testing.T, cfg *imsg.Config) (*imsg.Listener, string) {
 // connect returns both sides of one connection.
 func connect(t *testing.T, l *imsg.Listener, path string, cfg *imsg.Config) (client, server *imsg.Conn) {
 	t.Helper()
-	client, err := imsg.Dial(deadlineCtx(t), path, cfg)
+	client, err := imsg.Dial(testutil.DeadlineCtx(t), path, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close() })
-	server, err = l.Accept(deadlineCtx(t))
+	server, err = l.Accept(testutil.DeadlineCtx(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,14 +53,14 @@ func connect(t *testing.T, l *imsg.Listener, path string, cfg *imsg.Config) (cli
 }
 
 func TestDialListen(t *testing.T) {
-	noLeak(t)
+	testutil.NoLeak(t)
 	l, path := listen(t, nil)
 	client, server := connect(t, l, path, nil)
 	for _, c := range [][2]*imsg.Conn{{client, server}, {server, client}} {
-		if err := c[0].Send(deadlineCtx(t), imsg.Header{Type: 1}, nil, pattern(1, 5)); err != nil {
+		if err := c[0].Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil, testutil.Pattern(1, 5)); err != nil {
 			t.Fatal(err)
 		}
-		receiveAll(t, c[1], 1)
+		testutil.ReceiveAll(t, c[1], 1)
 		cred, err := c[0].PeerCred()
 		if errors.Is(err, errors.ErrUnsupported) {
 			continue
@@ -78,25 +80,25 @@ func TestDialListen(t *testing.T) {
 	}
 	for range 2 {
 		var oe *imsg.OpError
-		if _, err := l.Accept(deadlineCtx(t)); !errors.Is(err, net.ErrClosed) || !errors.As(err, &oe) || oe.Op != "accept" {
+		if _, err := l.Accept(testutil.DeadlineCtx(t)); !errors.Is(err, net.ErrClosed) || !errors.As(err, &oe) || oe.Op != "accept" {
 			t.Errorf("Accept after Close: %v", err)
 		}
 		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("second Close: %v", err)
 		}
 	}
-	if c, err := imsg.Dial(deadlineCtx(t), path, nil); !errors.Is(err, syscall.ENOENT) || c != nil {
+	if c, err := imsg.Dial(testutil.DeadlineCtx(t), path, nil); !errors.Is(err, syscall.ENOENT) || c != nil {
 		t.Errorf("Dial after Close: %v", err)
 	}
 	// A connection outlives its listener.
-	if err := client.Send(deadlineCtx(t), imsg.Header{Type: 2}, nil, pattern(2, 5)); err != nil {
+	if err := client.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 2}, nil, testutil.Pattern(2, 5)); err != nil {
 		t.Fatal(err)
 	}
-	receiveAll(t, server, 2)
+	testutil.ReceiveAll(t, server, 2)
 }
 
 func TestDialErrors(t *testing.T) {
-	noLeak(t)
+	testutil.NoLeak(t)
 	cancelled, cancel := context.WithCancel(context.Background())
 	cancel()
 	l, path := listen(t, nil)
@@ -135,7 +137,7 @@ func TestDialErrors(t *testing.T) {
 			t.Errorf("NewConn(%d): %v", fd, err)
 		}
 	}
-	f := devNull(t)
+	f := testutil.DevNull(t)
 	f.Close()
 	if c, err := imsg.FileConn(f, nil); c != nil || !errors.Is(err, net.ErrClosed) && !errors.Is(err, os.ErrClosed) {
 		t.Errorf("FileConn of a closed file: %v", err)
@@ -143,7 +145,7 @@ func TestDialErrors(t *testing.T) {
 }
 
 func TestAccept(t *testing.T) {
-	noLeak(t)
+	testutil.NoLeak(t)
 	l, path := listen(t, nil)
 	accept := func(ctx context.Context) error {
 		c, err := l.Accept(ctx)
@@ -154,7 +156,7 @@ func TestAccept(t *testing.T) {
 	}
 	for round := range 3 {
 		ctx, cancel := context.WithCancel(context.Background())
-		go func() { waitBlocked(t, 1, "(*Listener).Accept"); cancel() }()
+		go func() { testutil.WaitBlocked(t, 1, "(*Listener).Accept"); cancel() }()
 		if err := accept(ctx); !errors.Is(err, context.Canceled) {
 			t.Errorf("round %d: %v", round, err)
 		}
@@ -185,13 +187,13 @@ func TestAccept(t *testing.T) {
 			}
 		}()
 	}
-	waitBlocked(t, n, "(*Listener).Accept")
+	testutil.WaitBlocked(t, n, "(*Listener).Accept")
 	cancel()
 	if err := <-results; !errors.Is(err, context.Canceled) {
 		t.Errorf("the one who gives up: %v", err)
 	}
 	for range n / 2 {
-		c, err := imsg.Dial(deadlineCtx(t), path, nil)
+		c, err := imsg.Dial(testutil.DeadlineCtx(t), path, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -200,7 +202,7 @@ func TestAccept(t *testing.T) {
 		}
 		c.Close()
 	}
-	waitBlocked(t, n/2-1, "(*Listener).Accept")
+	testutil.WaitBlocked(t, n/2-1, "(*Listener).Accept")
 	if err := l.Close(); err != nil {
 		t.Error(err)
 	}
@@ -213,10 +215,10 @@ func TestAccept(t *testing.T) {
 
 // TestAcceptMany connects and accepts with many goroutines.
 func TestAcceptMany(t *testing.T) {
-	noLeak(t)
+	testutil.NoLeak(t)
 	const n, each = 4, 25
 	l, path := listen(t, nil)
-	ctx := deadlineCtx(t)
+	ctx := testutil.DeadlineCtx(t)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	seen := map[uint32]bool{}

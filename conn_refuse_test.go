@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"testing"
 
+	"example.org/imsg/internal/testutil"
+
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
 	"example.org/imsg/internal/unixmsg"
@@ -18,7 +20,7 @@ func TestRefusedFiles(t *testing.T) {
 	files := &imsg.Config{AllowFDPass: true}
 	for _, toServer := range []bool{true, false} {
 		t.Run(fmt.Sprintf("to the server %v", toServer), func(t *testing.T) {
-			noLeak(t)
+			testutil.NoLeak(t)
 			serverCfg, clientCfg := files, (*imsg.Config)(nil)
 			if toServer {
 				serverCfg, clientCfg = nil, files
@@ -28,18 +30,18 @@ func TestRefusedFiles(t *testing.T) {
 			if toServer {
 				to, from = from, to
 			}
-			ctx := deadlineCtx(t)
-			if err := from.Send(ctx, imsg.Header{Type: 1}, nil, pattern(1, 5)); err != nil {
+			ctx := testutil.DeadlineCtx(t)
+			if err := from.Send(ctx, imsg.Header{Type: 1}, nil, testutil.Pattern(1, 5)); err != nil {
 				t.Fatal(err)
 			}
-			p := newProbe(t)
-			err := from.Send(ctx, imsg.Header{Type: 2}, p.w, pattern(2, 5))
-			receiveAll(t, to, 1)
+			p := testutil.NewProbe(t)
+			err := from.Send(ctx, imsg.Header{Type: 2}, p.W, testutil.Pattern(2, 5))
+			testutil.ReceiveAll(t, to, 1)
 			if refuses {
 				if !errors.Is(err, syscall.EPERM) {
 					t.Errorf("%v, want EPERM", err)
 				}
-				sameError(t, err, 2, func() error { return from.Send(ctx, imsg.Header{Type: 3}, nil) })
+				testutil.SameError(t, err, 2, func() error { return from.Send(ctx, imsg.Header{Type: 3}, nil) })
 			} else {
 				if err != nil {
 					t.Error(err)
@@ -50,17 +52,17 @@ func TestRefusedFiles(t *testing.T) {
 				}
 				m.Close()
 			}
-			p.w.Close()
-			if !p.closed() {
+			p.W.Close()
+			if !p.Closed() {
 				t.Error("the file is open")
 			}
-			if err := to.Send(ctx, imsg.Header{Type: 4}, p.w); !errors.Is(err, imsg.ErrNoFDPass) {
+			if err := to.Send(ctx, imsg.Header{Type: 4}, p.W); !errors.Is(err, imsg.ErrNoFDPass) {
 				t.Errorf("%v, want ErrNoFDPass", err)
 			}
 			if err := to.Send(ctx, imsg.Header{Type: 4}, nil); err != nil {
 				t.Errorf("the other direction: %v", err)
 			}
-			receiveAll(t, from, 4)
+			testutil.ReceiveAll(t, from, 4)
 		})
 	}
 }

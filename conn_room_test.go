@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"example.org/imsg/internal/testutil"
+
 	"example.org/imsg"
 	"example.org/imsg/ibuf"
 	"example.org/imsg/imsgtest"
@@ -29,24 +31,24 @@ func TestWaitForRoom(t *testing.T) {
 	} {
 		for _, cfg := range []imsg.Config{{MaxQueueMessages: 2}, {MaxQueueBytes: 100}, {MaxQueueFiles: 2}} {
 			t.Run(fmt.Sprintf("%s %d %d %d", tt.name, cfg.MaxQueueMessages, cfg.MaxQueueBytes, cfg.MaxQueueFiles), func(t *testing.T) {
-				noLeak(t)
+				testutil.NoLeak(t)
 				a, b := imsgtest.Pair(t, &cfg)
-				n := fillConn(t, a)
+				n := testutil.FillConn(t, a)
 				for typ := range uint32(2) {
-					if err := a.Queue(imsg.Header{Type: typ + 1}, devNull(t), pattern(typ+1, 30)); err != nil {
+					if err := a.Queue(imsg.Header{Type: typ + 1}, testutil.DevNull(t), testutil.Pattern(typ+1, 30)); err != nil {
 						t.Fatal(err)
 					}
 				}
-				f := devNull(t)
+				f := testutil.DevNull(t)
 				defer f.Close()
 				const senders = 3
 				errs := make(chan error, senders)
-				ctx, cancel := context.WithCancel(deadlineCtx(t))
+				ctx, cancel := context.WithCancel(testutil.DeadlineCtx(t))
 				defer cancel()
 				for range senders {
-					go func() { errs <- a.Send(ctx, imsg.Header{Type: 3}, f, pattern(3, 30)) }()
+					go func() { errs <- a.Send(ctx, imsg.Header{Type: 3}, f, testutil.Pattern(3, 30)) }()
 				}
-				waitBlocked(t, senders, "(*Conn).Send")
+				testutil.WaitBlocked(t, senders, "(*Conn).Send")
 				expect(t, "queue", a.QueueLen(), 2)
 				if tt.end != nil {
 					tt.end(a, cancel)
@@ -61,15 +63,15 @@ func TestWaitForRoom(t *testing.T) {
 					expect(t, "queue", a.QueueLen(), 2)
 					a.SetWriteDeadline(time.Time{})
 					go func() {
-						if err := a.Flush(deadlineCtx(t)); err != nil {
+						if err := a.Flush(testutil.DeadlineCtx(t)); err != nil {
 							t.Error(err)
 						}
 					}()
 				}
-				drainConn(t, b, n)
-				receiveAll(t, b, 1, 2)
+				testutil.DrainConn(t, b, n)
+				testutil.ReceiveAll(t, b, 1, 2)
 				if tt.end == nil {
-					receiveAll(t, b, 3, 3, 3)
+					testutil.ReceiveAll(t, b, 3, 3, 3)
 					for range senders {
 						if err := <-errs; err != nil {
 							t.Error(err)
@@ -84,14 +86,14 @@ func TestWaitForRoom(t *testing.T) {
 // TestClosedFile gives a channel a file that is closed, which is the caller's
 // mistake: it must not cost the others their channel.
 func TestClosedFile(t *testing.T) {
-	noLeak(t)
+	testutil.NoLeak(t)
 	a, b := imsgtest.Pair(t, nil)
 	sa, _ := imsgtest.Sockets(t)
 	buf := imsg.NewBuf(sa.FD, &imsg.Config{AllowFDPass: true})
 	t.Cleanup(buf.Clear)
-	f := devNull(t)
+	f := testutil.DevNull(t)
 	f.Close()
-	if err := a.Queue(imsg.Header{Type: 1}, nil, pattern(1, 3)); err != nil {
+	if err := a.Queue(imsg.Header{Type: 1}, nil, testutil.Pattern(1, 3)); err != nil {
 		t.Fatal(err)
 	}
 	whole := ibuf.New(3)
@@ -102,7 +104,7 @@ func TestClosedFile(t *testing.T) {
 	}
 	bd.SetFile(f)
 	for what, err := range map[string]error{
-		"Send":          a.Send(deadlineCtx(t), imsg.Header{Type: 2}, f, []byte("x")),
+		"Send":          a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 2}, f, []byte("x")),
 		"Queue":         a.Queue(imsg.Header{Type: 2}, f, []byte("x")),
 		"Commit":        bd.Commit(),
 		"Compose":       buf.Compose(imsg.Header{Type: 2}, f, []byte("x")),
@@ -114,15 +116,15 @@ func TestClosedFile(t *testing.T) {
 		}
 	}
 	expect(t, "queue", buf.QueueLen(), 0)
-	if err := a.Send(deadlineCtx(t), imsg.Header{Type: 3}, nil, pattern(3, 3)); err != nil {
+	if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 3}, nil, testutil.Pattern(3, 3)); err != nil {
 		t.Fatalf("the next message: %v", err)
 	}
-	receiveAll(t, b, 1, 3)
+	testutil.ReceiveAll(t, b, 1, 3)
 }
 
 // TestNewConnDescriptor looks at what a Conn does to its descriptor.
 func TestNewConnDescriptor(t *testing.T) {
-	noLeak(t)
+	testutil.NoLeak(t)
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -145,10 +147,10 @@ func TestNewConnDescriptor(t *testing.T) {
 	if err := f.Close(); err != nil { // it stayed ours
 		t.Error(err)
 	}
-	if err := a.Send(deadlineCtx(t), imsg.Header{Type: 1}, nil, pattern(1, 3)); err != nil {
+	if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil, testutil.Pattern(1, 3)); err != nil {
 		t.Fatal(err)
 	}
-	receiveAll(t, b, 1)
+	testutil.ReceiveAll(t, b, 1)
 	dup, err := b.File()
 	if err != nil {
 		t.Fatal(err)
@@ -161,10 +163,10 @@ func TestNewConnDescriptor(t *testing.T) {
 		t.Fatal(err)
 	}
 	dup.Close()
-	if err := a.Send(deadlineCtx(t), imsg.Header{Type: 2}, nil, pattern(2, 3)); err != nil {
+	if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 2}, nil, testutil.Pattern(2, 3)); err != nil {
 		t.Fatal(err)
 	}
-	receiveAll(t, c, 2)
+	testutil.ReceiveAll(t, c, 2)
 	a.Close()
 	c.Close()
 }

@@ -3,6 +3,8 @@ package imsg_test
 import (
 	"testing"
 
+	"example.org/imsg/internal/testutil"
+
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
 )
@@ -11,9 +13,9 @@ import (
 // another goroutine uses what is in their memory now. Neither goroutine knows
 // the other's messages. The race detector watches.
 func TestStaleHandle(t *testing.T) {
-	noLeak(t)
+	testutil.NoLeak(t)
 	a, b := imsgtest.Pair(t, nil)
-	ctx := deadlineCtx(t)
+	ctx := testutil.DeadlineCtx(t)
 	receive := func() imsg.Message {
 		if err := a.Send(ctx, imsg.Header{Type: 1}, nil, []byte("payload")); err != nil {
 			t.Error(err)
@@ -51,14 +53,14 @@ func TestStaleHandle(t *testing.T) {
 // receives: a message that is being closed must not touch the next one in its
 // memory, neither its bytes nor its file.
 func TestCloseElsewhere(t *testing.T) {
-	noLeak(t)
+	testutil.NoLeak(t)
 	a, b := imsgtest.Pair(t, nil)
-	ctx := deadlineCtx(t)
-	f := devNull(t)
+	ctx := testutil.DeadlineCtx(t)
+	f := testutil.DevNull(t)
 	defer f.Close()
 	const n, size = 4000, 16_000
 	go func() {
-		p := pattern(1, size)
+		p := testutil.Pattern(1, size)
 		for i := range n {
 			file := f
 			if i%4 > 0 {
@@ -78,7 +80,7 @@ func TestCloseElsewhere(t *testing.T) {
 		}
 		close(done)
 	}()
-	want := string(pattern(1, size))
+	want := string(testutil.Pattern(1, size))
 	for i := range n {
 		m, err := b.Receive(ctx)
 		if err != nil {

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 
+	"example.org/imsg/internal/testutil"
+
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
 )
@@ -34,14 +36,14 @@ func TestStress(t *testing.T) {
 		{"many receivers", 5, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			noLeak(t)
+			testutil.NoLeak(t)
 			a, b := imsgtest.Pair(t, nil)
 			if tt.small {
 				a, b = smallPair(t)
 			}
-			ctx, cancel := context.WithTimeout(context.Background(), 6*bound)
+			ctx, cancel := context.WithTimeout(context.Background(), 6*testutil.Bound)
 			defer cancel()
-			f := devNull(t)
+			f := testutil.DevNull(t)
 			defer f.Close()
 			var wg sync.WaitGroup
 			exchange := func(from, to *imsg.Conn) {
@@ -53,7 +55,7 @@ func TestStress(t *testing.T) {
 								file = f
 							}
 							h := imsg.Header{Type: uint32(s + 1), ID: uint32(i)}
-							if err := from.Send(ctx, h, file, pattern(h.Type+h.ID, stressSize(i))); err != nil {
+							if err := from.Send(ctx, h, file, testutil.Pattern(h.Type+h.ID, stressSize(i))); err != nil {
 								t.Errorf("sender %d message %d: %v", s, i, err)
 								cancel()
 								return
@@ -119,7 +121,7 @@ func TestStress(t *testing.T) {
 }
 
 func checkStress(m imsg.Message, i int, file bool) error {
-	if want := pattern(m.Type()+m.ID(), stressSize(i)); string(m.Bytes()) != string(want) {
+	if want := testutil.Pattern(m.Type()+m.ID(), stressSize(i)); string(m.Bytes()) != string(want) {
 		return fmt.Errorf("%d bytes, or others than sent, want %d", m.Len(), len(want))
 	}
 	if m.HasFile() != file || m.FileErr() != nil {
@@ -131,15 +133,15 @@ func checkStress(m imsg.Message, i int, file bool) error {
 // TestStressQueue mixes Queue, Flush, Send and Builders.
 func TestStressQueue(t *testing.T) {
 	const senders, each = 8, 300
-	noLeak(t)
+	testutil.NoLeak(t)
 	a, b := imsgtest.Pair(t, &imsg.Config{MaxQueueBytes: 20_000, MaxQueueFiles: 4})
-	ctx := deadlineCtx(t)
+	ctx := testutil.DeadlineCtx(t)
 	var wg sync.WaitGroup
 	for s := range senders {
 		wg.Go(func() {
 			for i := range each {
 				h := imsg.Header{Type: uint32(s + 1), ID: uint32(i)}
-				p := pattern(h.Type+h.ID, stressSize(i))
+				p := testutil.Pattern(h.Type+h.ID, stressSize(i))
 				var err error
 				if i%3 == 0 {
 					err = a.Send(ctx, h, nil, p)
@@ -147,7 +149,7 @@ func TestStressQueue(t *testing.T) {
 					for {
 						file := (*os.File)(nil)
 						if i%50 == s {
-							file = devNull(t)
+							file = testutil.DevNull(t)
 						}
 						if err = a.Queue(h, file, p); err == nil {
 							break

@@ -2,87 +2,31 @@ package imsg_test
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"os"
 	"testing"
+
+	"example.org/imsg/internal/testutil"
 
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
 	"golang.org/x/sys/unix"
 )
 
-// A piece is what one sendmsg(2) carries: bytes, and a file with the first of
-// them or -1.
-type piece struct {
-	p  []byte
-	fd int
-}
-
-// A wireMsg is one message of a test stream; file is an index into the test's
-// files, or -1.
-type wireMsg struct {
-	size, file int
-}
-
-// batching says how a sender of the time groups messages into sends.
-type batching struct {
-	name    string
-	dialect imsg.Dialect
-	last    bool // the message with the file ends its send, and the file goes with the first byte
-}
-
-var batchings = []batching{
-	{"current", imsg.Current, false},
-	{"legacy", imsg.Legacy, false},
-	{"legacy before 2021", imsg.Legacy, true},
-}
-
-// encode returns the sends that carry msgs.
-func (bt batching) encode(msgs []wireMsg, fds []int) []piece {
-	var ps []piece
-	cur := piece{fd: -1}
-	flush := func() {
-		if len(cur.p) > 0 {
-			ps = append(ps, cur)
-		}
-		cur = piece{fd: -1}
-	}
-	for i, m := range msgs {
-		file := m.file >= 0
-		if file {
-			if !bt.last || cur.fd >= 0 {
-				flush()
-			}
-			cur.fd = fds[m.file]
-		}
-		var hdr [imsg.HeaderSize]byte
-		bt.dialect.Encode(hdr[:], binary.NativeEndian, imsg.Header{Type: uint32(i), ID: 7, PID: 9}, len(hdr)+m.size, file)
-		cur.p = append(append(cur.p, hdr[:]...), payload(i, m.size)...)
-		if file && bt.last {
-			flush()
-		}
-	}
-	flush()
-	return ps
-}
-
-func payload(i, n int) []byte { return bytes.Repeat([]byte{byte('a' + i)}, n) }
-
 // cut splits the sends so that none crosses one of the stream offsets at.
-func cut(ps []piece, at ...int) []piece {
-	var out []piece
+func cut(ps []testutil.Piece, at ...int) []testutil.Piece {
+	var out []testutil.Piece
 	off := 0
 	for _, p := range ps {
 		for _, c := range at {
-			if k := c - off; k > 0 && k < len(p.p) {
-				out = append(out, piece{p.p[:k], p.fd})
-				p = piece{p.p[k:], -1}
+			if k := c - off; k > 0 && k < len(p.P) {
+				out = append(out, testutil.Piece{p.P[:k], p.Fd})
+				p = testutil.Piece{p.P[k:], -1}
 				off += k
 			}
 		}
 		out = append(out, p)
-		off += len(p.p)
+		off += len(p.P)
 	}
 	return out
 }
@@ -124,24 +68,24 @@ func collect(t *testing.T, b *imsg.Buf, inodes []uint64, got []string) []string 
 			unix.Close(fd)
 		}
 		i := int(m.Type())
-		ok := bytes.Equal(m.Bytes(), payload(i, m.Len())) && m.ID() == 7 && m.PID() == 9 && m.FileErr() == nil
+		ok := bytes.Equal(m.Bytes(), testutil.Payload(i, m.Len())) && m.ID() == 7 && m.PID() == 9 && m.FileErr() == nil
 		got = append(got, fmt.Sprint(i, m.Len(), file, ok))
 		m.Close()
 	}
 	return got
 }
 
-func describe(msgs []wireMsg) []string {
+func describe(msgs []testutil.WireMsg) []string {
 	var want []string
 	for i, m := range msgs {
-		want = append(want, fmt.Sprint(i, m.size, m.file, true))
+		want = append(want, fmt.Sprint(i, m.Size, m.File, true))
 	}
 	return want
 }
 
 // deliver sends the pieces and reads after each, or once all are sent, and
 // checks that every message is whole and has its own file.
-func deliver(t *testing.T, d imsg.Dialect, ps []piece, glued bool, msgs []wireMsg, inodes []uint64) {
+func deliver(t *testing.T, d imsg.Dialect, ps []testutil.Piece, glued bool, msgs []testutil.WireMsg, inodes []uint64) {
 	t.Helper()
 	a, r := imsgtest.Sockets(t)
 	defer a.Close()
@@ -157,10 +101,10 @@ func deliver(t *testing.T, d imsg.Dialect, ps []piece, glued bool, msgs []wireMs
 	}
 	for _, p := range ps {
 		var fds []int
-		if p.fd >= 0 {
-			fds = []int{p.fd}
+		if p.Fd >= 0 {
+			fds = []int{p.Fd}
 		}
-		a.Write(p.p, fds...)
+		a.Write(p.P, fds...)
 		if !glued {
 			read()
 		}
@@ -173,9 +117,9 @@ func deliver(t *testing.T, d imsg.Dialect, ps []piece, glued bool, msgs []wireMs
 	}
 }
 
-func streamLen(ps []piece) (n int) {
+func streamLen(ps []testutil.Piece) (n int) {
 	for _, p := range ps {
-		n += len(p.p)
+		n += len(p.P)
 	}
 	return n
 }
@@ -183,12 +127,12 @@ func streamLen(ps []piece) (n int) {
 // Every file is on its message, wherever the stream is cut, once and twice.
 func TestCutEverywhere(t *testing.T) {
 	fds, inodes := testFiles(t, 3)
-	long := []wireMsg{{0, -1}, {3, 0}, {5, -1}, {0, 1}, {40, 2}, {0, -1}, {1, -1}}
-	short := []wireMsg{{1, -1}, {2, 0}, {0, 1}}
-	for _, bt := range batchings {
-		for _, d := range []imsg.Dialect{bt.dialect, imsg.Auto} {
-			t.Run(bt.name+" read as "+d.String(), func(t *testing.T) {
-				ps := bt.encode(long, fds)
+	long := []testutil.WireMsg{{0, -1}, {3, 0}, {5, -1}, {0, 1}, {40, 2}, {0, -1}, {1, -1}}
+	short := []testutil.WireMsg{{1, -1}, {2, 0}, {0, 1}}
+	for _, bt := range testutil.Batchings {
+		for _, d := range []imsg.Dialect{bt.Dialect, imsg.Auto} {
+			t.Run(bt.Name+" read as "+d.String(), func(t *testing.T) {
+				ps := bt.Encode(long, fds)
 				deliver(t, d, ps, true, long, inodes)
 				for at := 1; at < streamLen(ps); at++ {
 					deliver(t, d, cut(ps, at), false, long, inodes)
@@ -200,7 +144,7 @@ func TestCutEverywhere(t *testing.T) {
 				}
 				deliver(t, d, cut(ps, every...), false, long, inodes)
 
-				ps = bt.encode(short, fds)
+				ps = bt.Encode(short, fds)
 				for x := 1; x < streamLen(ps); x++ {
 					for y := x + 1; y < streamLen(ps); y++ {
 						deliver(t, d, cut(ps, x, y), false, short, inodes)
@@ -216,10 +160,10 @@ func TestCutEverywhere(t *testing.T) {
 func TestCutLongBatch(t *testing.T) {
 	fds, inodes := testFiles(t, 2)
 	for _, d := range []imsg.Dialect{imsg.Current, imsg.Legacy} {
-		bt := batching{dialect: d, last: true}
+		bt := testutil.Batching{Dialect: d, Last: true}
 		for size := range 17 { // so that a read ends everywhere in the last header
-			msgs := []wireMsg{{4000 + size, -1}, {30, -1}, {16000, -1}, {1, 0}, {20000 - 16000, -1}, {2, 1}}
-			deliver(t, d, bt.encode(msgs, fds), true, msgs, inodes)
+			msgs := []testutil.WireMsg{{4000 + size, -1}, {30, -1}, {16000, -1}, {1, 0}, {20000 - 16000, -1}, {2, 1}}
+			deliver(t, d, bt.Encode(msgs, fds), true, msgs, inodes)
 		}
 	}
 }
@@ -231,19 +175,19 @@ func TestCutStraddle(t *testing.T) {
 	fds, inodes := testFiles(t, 1)
 	for _, edge := range []int{65535, 4 << 10, 20 << 10, 16 << 10, 64 << 10, 84 << 10} {
 		for k := 0; k <= imsg.HeaderSize; k++ {
-			for _, bt := range batchings[:2] {
-				var msgs []wireMsg
+			for _, bt := range testutil.Batchings[:2] {
+				var msgs []testutil.WireMsg
 				for n := edge - k; n > 0; {
 					size := min(n, 16000)
 					if rest := n - size; rest > 0 && rest < imsg.HeaderSize {
 						size -= imsg.HeaderSize
 					}
-					msgs = append(msgs, wireMsg{size - imsg.HeaderSize, -1})
+					msgs = append(msgs, testutil.WireMsg{size - imsg.HeaderSize, -1})
 					n -= size
 				}
-				msgs = append(msgs, wireMsg{10, 0}, wireMsg{0, -1})
-				ps := bt.encode(msgs, fds)
-				deliver(t, bt.dialect, ps, true, msgs, inodes)
+				msgs = append(msgs, testutil.WireMsg{10, 0}, testutil.WireMsg{0, -1})
+				ps := bt.Encode(msgs, fds)
+				deliver(t, bt.Dialect, ps, true, msgs, inodes)
 			}
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 
+	"example.org/imsg/internal/testutil"
+
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
 	"example.org/imsg/internal/unixmsg"
@@ -95,7 +97,7 @@ func TestGoldenCompose(t *testing.T) {
 		for i, m := range g.Messages {
 			var f *os.File
 			if m.FD {
-				f = devNull(t)
+				f = testutil.DevNull(t)
 			}
 			err := b.Compose(imsg.Header{Type: m.Type, ID: m.ID, PID: m.PID}, f, m.Payload)
 			if (err == nil) != m.OK || err != nil && !errors.Is(err, syscall.Errno(m.Errno)) {
@@ -145,7 +147,7 @@ func TestGoldenRead(t *testing.T) {
 			a, r := imsgtest.Sockets(t)
 			b := imsg.NewBuf(r.FD, &imsg.Config{Dialect: speak, AllowFDPass: true})
 			defer b.Clear()
-			null := devNull(t)
+			null := testutil.DevNull(t)
 			defer null.Close()
 			var got []string
 			for _, s := range g.Segments {

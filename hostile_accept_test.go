@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"testing"
 
+	"example.org/imsg/internal/testutil"
+
 	"example.org/imsg"
 	"golang.org/x/sys/unix"
 )
@@ -13,20 +15,20 @@ import (
 // TestAcceptFullTable accepts with no, one and two descriptors free. A client
 // that could not be accepted yet must not be turned away.
 func TestAcceptFullTable(t *testing.T) {
-	if !inChild(t, nil) {
+	if !testutil.InChild(t, nil) {
 		return
 	}
-	setMaxFiles(t)
+	testutil.SetMaxFiles(t)
 	for free := range 3 {
 		t.Run(fmt.Sprintf("%d free", free), func(t *testing.T) {
-			noLeak(t)
+			testutil.NoLeak(t)
 			l, path := listen(t, nil)
-			client, err := imsg.Dial(deadlineCtx(t), path, nil)
+			client, err := imsg.Dial(testutil.DeadlineCtx(t), path, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { client.Close() })
-			if err := client.Send(deadlineCtx(t), imsg.Header{Type: 1}, nil, pattern(1, 3)); err != nil {
+			if err := client.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil, testutil.Pattern(1, 3)); err != nil {
 				t.Fatal(err)
 			}
 			var reserve []int
@@ -37,22 +39,22 @@ func TestAcceptFullTable(t *testing.T) {
 				}
 				reserve = append(reserve, fd)
 			}
-			release := fillTable(t)
+			release := testutil.FillTable(t)
 			for _, fd := range reserve {
 				unix.Close(fd)
 			}
-			server, err := l.Accept(deadlineCtx(t))
+			server, err := l.Accept(testutil.DeadlineCtx(t))
 			release()
 			var oe *imsg.OpError
 			if err != nil && (!errors.Is(err, syscall.EMFILE) || !errors.As(err, &oe)) {
 				t.Errorf("Accept: %v, want EMFILE", err)
 			}
 			if err != nil {
-				if server, err = l.Accept(deadlineCtx(t)); err != nil {
+				if server, err = l.Accept(testutil.DeadlineCtx(t)); err != nil {
 					t.Fatalf("the client was turned away: %v", err)
 				}
 			}
-			receiveAll(t, server, 1)
+			testutil.ReceiveAll(t, server, 1)
 			server.Close()
 		})
 	}

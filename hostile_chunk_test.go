@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"example.org/imsg/internal/testutil"
+
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
 )
@@ -14,7 +16,7 @@ import (
 func TestManyReadsBeforeGet(t *testing.T) {
 	for seed := range uint64(40) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			noLeak(t)
+			testutil.NoLeak(t)
 			rnd := rand.New(rand.NewPCG(seed, 1))
 			peer, s := imsgtest.Sockets(t)
 			b := imsg.NewBuf(s.FD, nil)
@@ -29,7 +31,7 @@ func TestManyReadsBeforeGet(t *testing.T) {
 				if rnd.IntN(4) == 0 {
 					n = rnd.IntN(200_000)
 				}
-				stream = append(stream, frame(imsg.Current, uint32(len(sizes)+1), n, false)...)
+				stream = append(stream, testutil.Frame(imsg.Current, uint32(len(sizes)+1), n, false)...)
 				sizes = append(sizes, n)
 			}
 			taken := 0
@@ -39,7 +41,7 @@ func TestManyReadsBeforeGet(t *testing.T) {
 					if !ok {
 						return
 					}
-					checkFrame(t, m, uint32(taken+1), sizes[taken])
+					testutil.CheckFrame(t, m, uint32(taken+1), sizes[taken])
 					m.Close()
 					taken++
 				}
@@ -72,9 +74,9 @@ func TestManyReadsBeforeGet(t *testing.T) {
 // TestOneMessageKept keeps the first message and forgets all others without
 // closing them: "slower, never wrong" must not mean that memory grows.
 func TestOneMessageKept(t *testing.T) {
-	noLeak(t)
+	testutil.NoLeak(t)
 	a, b := imsgtest.Pair(t, nil)
-	ctx := deadlineCtx(t)
+	ctx := testutil.DeadlineCtx(t)
 	payload := make([]byte, 16000)
 	receive := func() imsg.Message {
 		if err := a.Send(ctx, imsg.Header{Type: 1}, nil, payload); err != nil {
@@ -87,11 +89,11 @@ func TestOneMessageKept(t *testing.T) {
 		return m
 	}
 	kept := receive()
-	before := heap()
+	before := testutil.Heap()
 	for range 4000 {
 		receive()
 	}
-	if grown := heap() - before; grown > 8<<20 {
+	if grown := testutil.Heap() - before; grown > 8<<20 {
 		t.Errorf("one message of %d bytes kept %d bytes of memory of 4000 forgotten ones", kept.Len(), grown)
 	}
 	kept.Close()
@@ -100,17 +102,17 @@ func TestOneMessageKept(t *testing.T) {
 // TestMessageAboveMaxPending receives one message that is larger than
 // MaxPendingBytes: nobody can take it before it is whole.
 func TestMessageAboveMaxPending(t *testing.T) {
-	noLeak(t)
+	testutil.NoLeak(t)
 	peer, s := imsgtest.Sockets(t)
 	b := imsg.NewBuf(s.FD, &imsg.Config{MaxPendingBytes: 1000})
 	t.Cleanup(b.Clear)
-	peer.Write(frame(imsg.Current, 1, 9000, false))
+	peer.Write(testutil.Frame(imsg.Current, 1, 9000, false))
 	for range 10 {
 		if err := b.ReadSocket(); err != nil {
 			t.Fatalf("nothing to take, but: %v", err)
 		}
 		if m, ok := b.Get(); ok {
-			checkFrame(t, m, 1, 9000)
+			testutil.CheckFrame(t, m, 1, 9000)
 			m.Close()
 			return
 		}
@@ -123,7 +125,7 @@ func TestMessageAboveMaxPending(t *testing.T) {
 func TestLargeMessageBehindUntaken(t *testing.T) {
 	for _, piece := range []int{2900, 7000, 50_000} {
 		t.Run(fmt.Sprint(piece), func(t *testing.T) {
-			noLeak(t)
+			testutil.NoLeak(t)
 			peer, s := imsgtest.Sockets(t)
 			b := imsg.NewBuf(s.FD, nil)
 			t.Cleanup(b.Clear)
@@ -133,7 +135,7 @@ func TestLargeMessageBehindUntaken(t *testing.T) {
 			sizes := []int{100, 1_000_000, 50, 60}
 			total := uint64(0)
 			for i, n := range sizes {
-				for p := frame(imsg.Current, uint32(i+1), n, false); len(p) > 0; {
+				for p := testutil.Frame(imsg.Current, uint32(i+1), n, false); len(p) > 0; {
 					k := min(piece, len(p))
 					peer.Write(p[:k])
 					p = p[k:]
@@ -149,7 +151,7 @@ func TestLargeMessageBehindUntaken(t *testing.T) {
 				if !ok {
 					t.Fatalf("no message %d", i+1)
 				}
-				checkFrame(t, m, uint32(i+1), n)
+				testutil.CheckFrame(t, m, uint32(i+1), n)
 				m.Close()
 			}
 		})

@@ -6,33 +6,23 @@ import (
 	"slices"
 	"testing"
 
+	"example.org/imsg/internal/testutil"
+
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
-	"golang.org/x/sys/unix"
 )
-
-// mustNext takes the next message, which must be what frame made.
-func mustNext(t *testing.T, s *side, typ uint32, payload int) imsg.Message {
-	t.Helper()
-	m, err := s.next()
-	if err != nil {
-		t.Fatalf("message %d: %v", typ, err)
-	}
-	checkFrame(t, m, typ, payload)
-	return m
-}
 
 // TestMarkWithoutFile delivers marked messages whose file did not come.
 func TestMarkWithoutFile(t *testing.T) {
 	for _, allow := range []bool{true, false} {
 		t.Run(fmt.Sprintf("passing %v", allow), func(t *testing.T) {
-			eachDialect(t, dialects, imsg.Config{AllowFDPass: allow}, func(t *testing.T, d imsg.Dialect, peer *imsgtest.Socket, s *side) {
-				p := newProbe(t)
-				peer.Write(frame(d, 1, 4, true))
-				peer.Write(frame(d, 2, 0, true))
-				peer.Write(frame(d, 3, 9, false))
+			testutil.EachDialect(t, testutil.Dialects, imsg.Config{AllowFDPass: allow}, func(t *testing.T, d imsg.Dialect, peer *imsgtest.Socket, s *testutil.Side) {
+				p := testutil.NewProbe(t)
+				peer.Write(testutil.Frame(d, 1, 4, true))
+				peer.Write(testutil.Frame(d, 2, 0, true))
+				peer.Write(testutil.Frame(d, 3, 9, false))
 				for _, typ := range []uint32{1, 2} {
-					m := mustNext(t, s, typ, []int{4, 0}[typ-1])
+					m := testutil.MustNext(t, s, typ, []int{4, 0}[typ-1])
 					err := m.FileErr()
 					if !errors.Is(err, imsg.ErrFileLost) || m.HasFile() || m.TakeFile() != nil || m.TakeFD() != -1 {
 						t.Errorf("message %d: %v, file %v", typ, err, m.HasFile())
@@ -45,28 +35,28 @@ func TestMarkWithoutFile(t *testing.T) {
 						t.Error("a closed message has a lost file")
 					}
 				}
-				m := mustNext(t, s, 3, 9)
+				m := testutil.MustNext(t, s, 3, 9)
 				if m.FileErr() != nil || m.HasFile() {
 					t.Errorf("unmarked message: %v, file %v", m.FileErr(), m.HasFile())
 				}
 				m.Close()
 				// Only now: the kernel would have glued it to the others.
-				peer.Write(frame(d, 4, 1, true), p.fd())
-				p.w.Close()
-				m = mustNext(t, s, 4, 1)
+				peer.Write(testutil.Frame(d, 4, 1, true), p.Fd())
+				p.W.Close()
+				m = testutil.MustNext(t, s, 4, 1)
 				if m.HasFile() != allow || (m.FileErr() == nil) != allow {
 					t.Errorf("file passing %v: file %v, %v", allow, m.HasFile(), m.FileErr())
 				}
 				if allow {
-					if p.closed() {
+					if p.Closed() {
 						t.Error("the file is closed before its message")
 					}
 				}
 				m.Close()
-				if !p.closed() {
+				if !p.Closed() {
 					t.Error("the file is open after Close")
 				}
-				if err := s.send(imsg.Header{Type: 5}, nil); err != nil {
+				if err := s.Send(imsg.Header{Type: 5}, nil); err != nil {
 					t.Error(err)
 				}
 			})
@@ -78,43 +68,43 @@ func TestMarkWithoutFile(t *testing.T) {
 func TestUnclaimedFiles(t *testing.T) {
 	for _, where := range []string{"whole message", "in the payload", "with the end of one", "with half a header"} {
 		t.Run(where, func(t *testing.T) {
-			bothSides(t, imsg.Config{AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *side) {
-				p := newProbe(t)
-				f := frame(imsg.Current, 1, 10, false)
-				g := frame(imsg.Current, 2, 5, false)
+			testutil.BothSides(t, imsg.Config{AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
+				p := testutil.NewProbe(t)
+				f := testutil.Frame(imsg.Current, 1, 10, false)
+				g := testutil.Frame(imsg.Current, 2, 5, false)
 				switch where {
 				case "whole message":
-					peer.Write(f, p.fd())
+					peer.Write(f, p.Fd())
 					peer.Write(g)
 				case "in the payload":
 					peer.Write(f[:20])
-					peer.Write(f[20:23], p.fd())
+					peer.Write(f[20:23], p.Fd())
 					peer.Write(slices.Concat(f[23:], g))
 				case "with the end of one":
 					peer.Write(f[:20])
-					peer.Write(slices.Concat(f[20:], g), p.fd())
+					peer.Write(slices.Concat(f[20:], g), p.Fd())
 				case "with half a header":
-					peer.Write(f[:3], p.fd())
+					peer.Write(f[:3], p.Fd())
 					peer.Write(slices.Concat(f[3:], g))
 				}
-				p.w.Close()
+				p.W.Close()
 				for i, n := range []int{10, 5} {
-					m := mustNext(t, s, uint32(i+1), n)
+					m := testutil.MustNext(t, s, uint32(i+1), n)
 					if m.HasFile() || m.FileErr() != nil {
 						t.Errorf("message %d: file %v, %v", i+1, m.HasFile(), m.FileErr())
 					}
 					m.Close()
 				}
-				if !p.closed() {
+				if !p.Closed() {
 					t.Error("the file is still open")
 				}
 				// One that is claimed afterwards is not mistaken for it.
-				q := newProbe(t)
-				peer.Write(frame(imsg.Current, 3, 0, true), q.fd())
-				m := mustNext(t, s, 3, 0)
+				q := testutil.NewProbe(t)
+				peer.Write(testutil.Frame(imsg.Current, 3, 0, true), q.Fd())
+				m := testutil.MustNext(t, s, 3, 0)
 				file := m.TakeFile()
 				m.Close()
-				if err := q.works(file); err != nil {
+				if err := q.Works(file); err != nil {
 					t.Error(err)
 				}
 				file.Close()
@@ -128,42 +118,42 @@ func TestHeldFiles(t *testing.T) {
 	for _, d := range []imsg.Dialect{imsg.Legacy, imsg.Auto} {
 		for _, n := range []int{16, 17} {
 			t.Run(fmt.Sprint(d, n), func(t *testing.T) {
-				bothSides(t, imsg.Config{Dialect: d, AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *side) {
-					var probes []*probe
+				testutil.BothSides(t, imsg.Config{Dialect: d, AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
+					var probes []*testutil.Probe
 					for i := range n {
-						p := newProbe(t)
+						p := testutil.NewProbe(t)
 						probes = append(probes, p)
-						peer.Write(frame(imsg.Legacy, uint32(i+1), 2, false), p.fd())
+						peer.Write(testutil.Frame(imsg.Legacy, uint32(i+1), 2, false), p.Fd())
 					}
 					for i := range n {
-						m := mustNext(t, s, uint32(i+1), 2)
+						m := testutil.MustNext(t, s, uint32(i+1), 2)
 						m.Close()
 					}
 					for i, p := range probes {
-						p.w.Close()
-						if open := !p.closed(); n == 17 == open {
+						p.W.Close()
+						if open := !p.Closed(); n == 17 == open {
 							t.Errorf("file %d of %d open: %v", i+1, n, open)
 						}
 					}
 					if n == 17 {
-						err := receiveError(t, s)
+						err := testutil.ReceiveError(t, s)
 						if want := "imsg: receive: ibuf: 17 files that no message claims, limit 16: too large"; err.Error() != want {
 							t.Errorf("%q, want %q", err, want)
 						}
 						return
 					}
 					// The oldest goes to the first message that claims one.
-					peer.Write(frame(imsg.Legacy, 17, 2, true))
-					m := mustNext(t, s, 17, 2)
+					peer.Write(testutil.Frame(imsg.Legacy, 17, 2, true))
+					m := testutil.MustNext(t, s, 17, 2)
 					m.Close()
 					for i, p := range probes {
-						if p.closed() != (i == 0) {
-							t.Errorf("file %d closed: %v", i+1, p.closed())
+						if p.Closed() != (i == 0) {
+							t.Errorf("file %d closed: %v", i+1, p.Closed())
 						}
 					}
-					s.clear()
+					s.Clear()
 					for i, p := range probes {
-						if !p.closed() {
+						if !p.Closed() {
 							t.Errorf("file %d is open at the end", i+1)
 						}
 					}
@@ -179,22 +169,22 @@ func TestSeveralFilesInOneControlMessage(t *testing.T) {
 		for _, mark := range []bool{true, false} {
 			t.Run(fmt.Sprint(n, mark), func(t *testing.T) {
 				if n > 2 {
-					needTruncation(t)
+					testutil.NeedTruncation(t)
 				}
-				eachDialect(t, []imsg.Dialect{imsg.Current, imsg.Legacy}, imsg.Config{AllowFDPass: true}, func(t *testing.T, d imsg.Dialect, peer *imsgtest.Socket, s *side) {
-					var probes []*probe
+				testutil.EachDialect(t, []imsg.Dialect{imsg.Current, imsg.Legacy}, imsg.Config{AllowFDPass: true}, func(t *testing.T, d imsg.Dialect, peer *imsgtest.Socket, s *testutil.Side) {
+					var probes []*testutil.Probe
 					var fds []int
 					for range n {
-						p := newProbe(t)
-						probes, fds = append(probes, p), append(fds, p.fd())
+						p := testutil.NewProbe(t)
+						probes, fds = append(probes, p), append(fds, p.Fd())
 					}
-					peer.Write(frame(d, 1, 3, mark), fds...)
+					peer.Write(testutil.Frame(d, 1, 3, mark), fds...)
 					for _, p := range probes[1:] {
-						p.w.Close()
+						p.W.Close()
 					}
-					m := mustNext(t, s, 1, 3)
+					m := testutil.MustNext(t, s, 1, 3)
 					for i, p := range probes[1:] {
-						if !p.closed() {
+						if !p.Closed() {
 							t.Errorf("file %d is open", i+2)
 						}
 					}
@@ -202,15 +192,15 @@ func TestSeveralFilesInOneControlMessage(t *testing.T) {
 						t.Errorf("file %v, %v", m.HasFile(), m.FileErr())
 					}
 					if f := m.TakeFile(); mark {
-						if err := probes[0].works(f); err != nil {
+						if err := probes[0].Works(f); err != nil {
 							t.Error(err)
 						}
 						f.Close()
 					}
 					m.Close()
-					s.clear()
-					probes[0].w.Close()
-					if !probes[0].closed() {
+					s.Clear()
+					probes[0].W.Close()
+					if !probes[0].Closed() {
 						t.Error("file 1 is open at the end")
 					}
 				})
@@ -219,68 +209,28 @@ func TestSeveralFilesInOneControlMessage(t *testing.T) {
 	}
 }
 
-// needTruncation skips the test where files that do not fit a control message
-// are left open, so that nobody can close them: in qemu's user mode, for one.
-func needTruncation(t *testing.T) {
-	t.Helper()
-	if leavesOpen(t, 4) {
-		t.Skip("files that did not fit a control message are left open here")
-	}
-}
-
-// leavesOpen reports whether some of n files that are received with room for
-// one are left open without telling. Padding is room for a second one on
-// 64 bits.
-func leavesOpen(t *testing.T, n int) bool {
-	t.Helper()
-	a, b := imsgtest.Sockets(t)
-	p := newProbe(t)
-	before := imsgtest.OpenFDs()
-	a.Write([]byte{0}, slices.Repeat([]int{p.fd()}, n)...)
-	oob := make([]byte, unix.CmsgSpace(4))
-	_, oobn, _, _, err := unix.Recvmsg(b.FD, make([]byte, 1), oob, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	msgs, _ := unix.ParseSocketControlMessage(oob[:oobn])
-	for _, m := range msgs {
-		fds, _ := unix.ParseUnixRights(&m)
-		for _, fd := range fds {
-			unix.Close(fd)
-		}
-	}
-	left := 0
-	for fd := range imsgtest.OpenFDs() {
-		if _, ok := before[fd]; !ok {
-			unix.Close(fd)
-			left++
-		}
-	}
-	return left > 0
-}
-
 // TestFileWithPartOfAHeader sends the file with the first n bytes of a message,
 // alone or behind another message.
 func TestFileWithPartOfAHeader(t *testing.T) {
 	for _, before := range []int{0, 7} {
 		for n := 1; n <= 24; n++ {
 			t.Run(fmt.Sprint(before, n), func(t *testing.T) {
-				eachDialect(t, dialects, imsg.Config{AllowFDPass: true}, func(t *testing.T, d imsg.Dialect, peer *imsgtest.Socket, s *side) {
-					p := newProbe(t)
-					f := frame(d, 2, 9, true)
-					peer.Write(frame(d, 1, before, false))
-					peer.Write(f[:n], p.fd())
-					m := mustNext(t, s, 1, before) // the kernel glued both
+				testutil.EachDialect(t, testutil.Dialects, imsg.Config{AllowFDPass: true}, func(t *testing.T, d imsg.Dialect, peer *imsgtest.Socket, s *testutil.Side) {
+					p := testutil.NewProbe(t)
+					f := testutil.Frame(d, 2, 9, true)
+					peer.Write(testutil.Frame(d, 1, before, false))
+					peer.Write(f[:n], p.Fd())
+					m := testutil.MustNext(t, s, 1, before) // the kernel glued both
 					m.Close()
-					peer.Write(slices.Concat(f[n:], frame(d, 3, 1, false)))
-					m = mustNext(t, s, 2, 9)
+					peer.Write(slices.Concat(f[n:], testutil.Frame(d, 3, 1, false)))
+					m = testutil.MustNext(t, s, 2, 9)
 					file := m.TakeFile()
-					if err := p.works(file); err != nil || m.FileErr() != nil {
+					if err := p.Works(file); err != nil || m.FileErr() != nil {
 						t.Errorf("%v, %v", err, m.FileErr())
 					}
 					file.Close()
 					m.Close()
-					mustNext(t, s, 3, 1).Close()
+					testutil.MustNext(t, s, 3, 1).Close()
 				})
 			})
 		}

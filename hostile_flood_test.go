@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"testing"
 
+	"example.org/imsg/internal/testutil"
+
 	"example.org/imsg"
 	"example.org/imsg/ibuf"
 	"example.org/imsg/imsgtest"
@@ -17,16 +19,16 @@ import (
 func TestFileFlood(t *testing.T) {
 	for _, mark := range []bool{false, true} {
 		t.Run(fmt.Sprintf("mark %v", mark), func(t *testing.T) {
-			noLeak(t)
+			testutil.NoLeak(t)
 			peer, s := imsgtest.Sockets(t)
 			b := imsg.NewBuf(s.FD, &imsg.Config{AllowFDPass: true})
 			t.Cleanup(b.Clear)
-			p := newProbe(t)
+			p := testutil.NewProbe(t)
 			before := len(imsgtest.OpenFDs())
 			most, messages := 0, 0
 			for range 5 {
-				for _, c := range frame(imsg.Current, 1, 100, mark) {
-					peer.Write([]byte{c}, p.fd(), p.fd())
+				for _, c := range testutil.Frame(imsg.Current, 1, 100, mark) {
+					peer.Write([]byte{c}, p.Fd(), p.Fd())
 					if err := b.ReadSocket(); err != nil {
 						t.Fatal(err)
 					}
@@ -43,8 +45,8 @@ func TestFileFlood(t *testing.T) {
 			if messages != 5 || most > imsg.HeaderSize {
 				t.Errorf("%d messages, up to %d files held", messages, most)
 			}
-			p.w.Close()
-			if !p.closed() {
+			p.W.Close()
+			if !p.Closed() {
 				t.Error("a file is left")
 			}
 		})
@@ -54,51 +56,37 @@ func TestFileFlood(t *testing.T) {
 // TestFileInFlightWhenTheChannelEnds ends a legacy channel by too many files
 // while a message that has claimed one is not complete yet: it never will be.
 func TestFileInFlightWhenTheChannelEnds(t *testing.T) {
-	bothSides(t, imsg.Config{AllowFDPass: true, Dialect: imsg.Legacy}, func(t *testing.T, peer *imsgtest.Socket, s *side) {
-		p, q := newProbe(t), newProbe(t)
-		f := frame(imsg.Legacy, 1, 100, true)
-		peer.Write(f[:20], p.fd())
-		p.w.Close()
+	testutil.BothSides(t, imsg.Config{AllowFDPass: true, Dialect: imsg.Legacy}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
+		p, q := testutil.NewProbe(t), testutil.NewProbe(t)
+		f := testutil.Frame(imsg.Legacy, 1, 100, true)
+		peer.Write(f[:20], p.Fd())
+		p.W.Close()
 		for i := range 17 {
-			peer.Write(f[20+i:21+i], q.fd())
+			peer.Write(f[20+i:21+i], q.Fd())
 		}
-		q.w.Close()
-		receiveError(t, s)
-		if !q.closed() {
+		q.W.Close()
+		testutil.ReceiveError(t, s)
+		if !q.Closed() {
 			t.Error("a file that nobody claimed is open")
 		}
-		if !p.closed() {
+		if !p.Closed() {
 			t.Error("the file of the message that never comes is open")
 		}
 	})
 }
 
-// heap collects garbage and returns what is left: what channels keep for a
-// while takes a few runs to go.
-func heap() (least int) {
-	for same := 0; same < 5; same++ {
-		runtime.GC()
-		var s runtime.MemStats
-		runtime.ReadMemStats(&s)
-		if n := int(s.HeapAlloc); least == 0 || n < least-1000 {
-			least, same = n, 0
-		}
-	}
-	return least
-}
-
 // TestAnnouncedSize announces a gigabyte: memory grows with what arrives.
 func TestAnnouncedSize(t *testing.T) {
-	bothSides(t, imsg.Config{}, func(t *testing.T, peer *imsgtest.Socket, s *side) {
-		if err := s.set(1<<31 - 17); err != nil {
+	testutil.BothSides(t, imsg.Config{}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
+		if err := s.Set(1<<31 - 17); err != nil {
 			t.Fatal(err)
 		}
-		peer.Write(rawHeader(imsg.Current, 1, 1<<30, false))
+		peer.Write(testutil.RawHeader(imsg.Current, 1, 1<<30, false))
 		peer.Write(make([]byte, 50_000))
 		peer.Close()
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		if err := receiveError(t, s); !errors.Is(err, io.ErrUnexpectedEOF) {
+		if err := testutil.ReceiveError(t, s); !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Error(err)
 		}
 		runtime.ReadMemStats(&after)
@@ -121,10 +109,10 @@ func TestIdleMemory(t *testing.T) {
 		{"files", 100, 100, true, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			noLeak(t)
+			testutil.NoLeak(t)
 			const channels = 40 // enough for what else is on the heap not to count
 			var bufs []*imsg.Buf
-			before := heap()
+			before := testutil.Heap()
 			for range channels {
 				sa, sb := imsgtest.Sockets(t)
 				cfg := &imsg.Config{AllowFDPass: true}
@@ -140,7 +128,7 @@ func TestIdleMemory(t *testing.T) {
 						b.Add(p)
 						err = out.ComposeBuffer(h, b)
 					case tt.file:
-						err = out.Compose(h, devNull(t), p)
+						err = out.Compose(h, testutil.DevNull(t), p)
 					default:
 						err = out.Compose(h, nil, p)
 					}
@@ -162,7 +150,7 @@ func TestIdleMemory(t *testing.T) {
 				}
 			}
 			const limit = 4 << 10
-			if n := (heap() - before) / channels; n > limit {
+			if n := (testutil.Heap() - before) / channels; n > limit {
 				t.Errorf("an idle channel holds %d bytes", n)
 			}
 			runtime.KeepAlive(bufs)
@@ -174,7 +162,7 @@ func TestIdleMemory(t *testing.T) {
 func TestErrorWakesAll(t *testing.T) {
 	for _, eof := range []bool{false, true} {
 		t.Run(fmt.Sprintf("eof %v", eof), func(t *testing.T) {
-			noLeak(t)
+			testutil.NoLeak(t)
 			const n = 5
 			peer, s := imsgtest.Sockets(t)
 			c, err := imsg.NewConn(s.Take(), nil)
@@ -184,23 +172,23 @@ func TestErrorWakesAll(t *testing.T) {
 			t.Cleanup(func() { c.Close() })
 			errs := make(chan error, n)
 			for range n {
-				go func() { _, err := c.Receive(deadlineCtx(t)); errs <- err }()
+				go func() { _, err := c.Receive(testutil.DeadlineCtx(t)); errs <- err }()
 			}
-			waitBlocked(t, n, "(*Conn).Receive")
+			testutil.WaitBlocked(t, n, "(*Conn).Receive")
 			if eof { // only this direction: the other one still works
 				if err := unix.Shutdown(peer.FD, unix.SHUT_WR); err != nil {
 					t.Fatal(err)
 				}
 			} else {
-				peer.Write(rawHeader(imsg.Current, 1, 7, false))
+				peer.Write(testutil.RawHeader(imsg.Current, 1, 7, false))
 			}
 			first := <-errs
 			var he *imsg.HeaderError
 			if eof != (first == io.EOF) || eof == errors.As(first, &he) {
 				t.Errorf("error %v", first)
 			}
-			sameError(t, first, n-1, func() error { return <-errs })
-			if err := c.Send(deadlineCtx(t), imsg.Header{Type: 1}, nil); err != nil {
+			testutil.SameError(t, first, n-1, func() error { return <-errs })
+			if err := c.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil); err != nil {
 				t.Errorf("the other direction: %v", err)
 			}
 		})

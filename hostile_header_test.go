@@ -9,30 +9,11 @@ import (
 	"syscall"
 	"testing"
 
+	"example.org/imsg/internal/testutil"
+
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
 )
-
-// sameError takes n errors and fails the test unless each is err itself.
-func sameError(t *testing.T, err error, n int, again func() error) {
-	t.Helper()
-	for range n {
-		if e := again(); e != err {
-			t.Fatalf("a later call returned %v, want %v again", e, err)
-		}
-	}
-}
-
-// receiveError takes the next message and fails the test unless there is none.
-func receiveError(t *testing.T, s *side) error {
-	t.Helper()
-	m, err := s.next()
-	if err == nil {
-		t.Fatalf("message of type %d, want an error", m.Type())
-	}
-	sameError(t, err, 3, func() error { _, err := s.next(); return err })
-	return err
-}
 
 func TestBadLength(t *testing.T) {
 	tests := []struct {
@@ -68,27 +49,27 @@ func TestBadLength(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if tt.name == "auto 1 GiB" && !littleEndian() {
+			if tt.name == "auto 1 GiB" && !testutil.LittleEndian() {
 				t.Skip("a legacy header of 16384 bytes here")
 			}
-			bothSides(t, imsg.Config{Dialect: tt.d, AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *side) {
+			testutil.BothSides(t, imsg.Config{Dialect: tt.d, AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
 				if tt.max != 0 {
-					if err := s.set(max(tt.max, 0)); err != nil {
+					if err := s.Set(max(tt.max, 0)); err != nil {
 						t.Fatal(err)
 					}
 				}
-				good := frame(tt.wire, 1, 0, false)
-				behind := frame(tt.wire, 9, 0, false) // must never be delivered
-				peer.Write(slices.Concat(good, good, rawHeader(tt.wire, 2, tt.len, tt.file), behind))
+				good := testutil.Frame(tt.wire, 1, 0, false)
+				behind := testutil.Frame(tt.wire, 9, 0, false) // must never be delivered
+				peer.Write(slices.Concat(good, good, testutil.RawHeader(tt.wire, 2, tt.len, tt.file), behind))
 				for range 2 {
-					m, err := s.next()
+					m, err := s.Next()
 					if err != nil {
 						t.Fatal(err)
 					}
-					checkFrame(t, m, 1, 0)
+					testutil.CheckFrame(t, m, 1, 0)
 					m.Close()
 				}
-				err := receiveError(t, s)
+				err := testutil.ReceiveError(t, s)
 				var he *imsg.HeaderError
 				if !errors.As(err, &he) || he.Len != tt.wantLen || !errors.Is(err, syscall.ERANGE) || !errors.Is(err, imsg.ErrTooLarge) {
 					t.Errorf("error %#v", err)
@@ -100,7 +81,7 @@ func TestBadLength(t *testing.T) {
 				if want := fmt.Sprintf("imsg: receive: header length %d %s", tt.wantLen, tt.wantText); err.Error() != want {
 					t.Errorf("text %q, want %q", err, want)
 				}
-				if err := s.send(imsg.Header{Type: 3}, nil); err != nil {
+				if err := s.Send(imsg.Header{Type: 3}, nil); err != nil {
 					t.Errorf("send after a bad header: %v", err)
 				}
 			})
@@ -113,11 +94,11 @@ func TestEOF(t *testing.T) {
 	first, second := 3, 5
 	whole := imsg.HeaderSize + first
 	end := whole + imsg.HeaderSize + second
-	for _, d := range dialects {
+	for _, d := range testutil.Dialects {
 		for cut := 0; cut <= end; cut++ {
 			t.Run(fmt.Sprintf("%v %d", d, cut), func(t *testing.T) {
-				bothSides(t, imsg.Config{Dialect: d}, func(t *testing.T, peer *imsgtest.Socket, s *side) {
-					p := slices.Concat(frame(d, 1, first, false), frame(d, 2, second, false))
+				testutil.BothSides(t, imsg.Config{Dialect: d}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
+					p := slices.Concat(testutil.Frame(d, 1, first, false), testutil.Frame(d, 2, second, false))
 					peer.Write(p[:cut])
 					peer.Close()
 					want := 0
@@ -127,14 +108,14 @@ func TestEOF(t *testing.T) {
 						}
 					}
 					for i := range want {
-						m, err := s.next()
+						m, err := s.Next()
 						if err != nil {
 							t.Fatal(err)
 						}
-						checkFrame(t, m, uint32(i+1), []int{first, second}[i])
+						testutil.CheckFrame(t, m, uint32(i+1), []int{first, second}[i])
 						m.Close()
 					}
-					err := receiveError(t, s)
+					err := testutil.ReceiveError(t, s)
 					between := cut == 0 || cut == whole || cut == end
 					if between && err != io.EOF {
 						t.Errorf("between messages: %#v, want io.EOF", err)
@@ -143,7 +124,7 @@ func TestEOF(t *testing.T) {
 					if !between && (!errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || !errors.As(err, &oe)) {
 						t.Errorf("inside a message: %#v, want io.ErrUnexpectedEOF in an OpError", err)
 					}
-					if n := s.stats().Received; n.Messages != uint64(want) || n.Bytes != uint64(cut) {
+					if n := s.Stats().Received; n.Messages != uint64(want) || n.Bytes != uint64(cut) {
 						t.Errorf("counters %+v, want %d messages and %d bytes", n, want, cut)
 					}
 				})
@@ -155,17 +136,17 @@ func TestEOF(t *testing.T) {
 // TestGarbage feeds random bytes: a clear error, or messages, and nothing else.
 func TestGarbage(t *testing.T) {
 	for i := range 64 {
-		d := dialects[i%len(dialects)]
+		d := testutil.Dialects[i%len(testutil.Dialects)]
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
-			bothSides(t, imsg.Config{Dialect: d, AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *side) {
-				p := pattern(uint32(i), 4096)
+			testutil.BothSides(t, imsg.Config{Dialect: d, AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
+				p := testutil.Pattern(uint32(i), 4096)
 				if i%4 == 0 {
 					p = bytes.Repeat([]byte{0, 0, byte(i), 0}, 1024)
 				}
 				peer.Write(p)
 				peer.Close()
 				for range 4096 {
-					m, err := s.next()
+					m, err := s.Next()
 					if err == nil {
 						m.Close()
 						continue

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"example.org/imsg/internal/testutil"
+
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
 	"golang.org/x/sys/unix"
@@ -25,14 +27,14 @@ func TestOwnEndPassed(t *testing.T) {
 		send func(peer *imsgtest.Socket, fd int)
 	}{
 		{"claimed by half a message", imsg.Current, func(peer *imsgtest.Socket, fd int) {
-			peer.Write(frame(imsg.Current, 2, 100, true)[:50], fd)
+			peer.Write(testutil.Frame(imsg.Current, 2, 100, true)[:50], fd)
 		}},
 		{"claimed by nobody", imsg.Legacy, func(peer *imsgtest.Socket, fd int) {
-			peer.Write(frame(imsg.Legacy, 2, 0, false), fd)
+			peer.Write(testutil.Frame(imsg.Legacy, 2, 0, false), fd)
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			noLeak(t)
+			testutil.NoLeak(t)
 			cfg := &imsg.Config{Dialect: tt.d, AllowFDPass: true}
 			t.Run("buf", func(t *testing.T) {
 				peer, s := imsgtest.Sockets(t)
@@ -60,7 +62,7 @@ func TestOwnEndPassed(t *testing.T) {
 				peer.Close()
 				c.SetReadDeadline(time.Now().Add(5 * time.Millisecond))
 				for {
-					m, err := c.Receive(deadlineCtx(t))
+					m, err := c.Receive(testutil.DeadlineCtx(t))
 					if m.Close(); err == nil {
 						continue
 					}
@@ -77,18 +79,18 @@ func TestOwnEndPassed(t *testing.T) {
 // TestOutOfBand sends out-of-band data, which are not part of the stream: they
 // are dropped, and do not keep the socket readable.
 func TestOutOfBand(t *testing.T) {
-	bothSides(t, imsg.Config{AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *side) {
-		p := newProbe(t)
-		peer.Write(frame(imsg.Current, 1, 3, false))
-		mustNext(t, s, 1, 3).Close()
-		err := unix.Sendmsg(peer.FD, []byte("!"), unix.UnixRights(p.fd()), nil, unix.MSG_OOB|unix.MSG_NOSIGNAL)
+	testutil.BothSides(t, imsg.Config{AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
+		p := testutil.NewProbe(t)
+		peer.Write(testutil.Frame(imsg.Current, 1, 3, false))
+		testutil.MustNext(t, s, 1, 3).Close()
+		err := unix.Sendmsg(peer.FD, []byte("!"), unix.UnixRights(p.Fd()), nil, unix.MSG_OOB|unix.MSG_NOSIGNAL)
 		if err != nil {
 			t.Skipf("no out-of-band data here: %v", err)
 		}
-		p.w.Close()
-		peer.Write(frame(imsg.Current, 2, 5, false))
-		mustNext(t, s, 2, 5).Close()
-		if !p.closed() {
+		p.W.Close()
+		peer.Write(testutil.Frame(imsg.Current, 2, 5, false))
+		testutil.MustNext(t, s, 2, 5).Close()
+		if !p.Closed() {
 			t.Error("the file that came out of band is open")
 		}
 	})
@@ -98,7 +100,7 @@ func TestOutOfBand(t *testing.T) {
 		if err := unix.Sendto(peer.FD, []byte("!"), unix.MSG_OOB|unix.MSG_NOSIGNAL, nil); err != nil {
 			t.Skipf("no out-of-band data here: %v", err)
 		}
-		waitFD(t, s.FD, unix.POLLIN)
+		testutil.WaitFD(t, s.FD, unix.POLLIN)
 		if err := b.ReadSocket(); err != nil {
 			t.Fatal(err)
 		}
@@ -112,25 +114,25 @@ func TestOutOfBand(t *testing.T) {
 // reset, but has sent messages before: they come first, also to a receiver that
 // expects files, for one has just come.
 func TestResetBehindMessages(t *testing.T) {
-	bothSides(t, imsg.Config{AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *side) {
-		p := newProbe(t)
-		peer.Write(frame(imsg.Current, 1, 3, true), p.fd())
-		mustNext(t, s, 1, 3).Close()
-		if err := s.send(imsg.Header{Type: 9}, nil); err != nil {
+	testutil.BothSides(t, imsg.Config{AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
+		p := testutil.NewProbe(t)
+		peer.Write(testutil.Frame(imsg.Current, 1, 3, true), p.Fd())
+		testutil.MustNext(t, s, 1, 3).Close()
+		if err := s.Send(imsg.Header{Type: 9}, nil); err != nil {
 			t.Fatal(err)
 		}
-		peer.Write(frame(imsg.Current, 2, 5, true), p.fd())
-		peer.Write(frame(imsg.Current, 3, 0, true), p.fd())
-		peer.Write(frame(imsg.Current, 4, 7, false))
+		peer.Write(testutil.Frame(imsg.Current, 2, 5, true), p.Fd())
+		peer.Write(testutil.Frame(imsg.Current, 3, 0, true), p.Fd())
+		peer.Write(testutil.Frame(imsg.Current, 4, 7, false))
 		peer.Close()
 		for i, n := range []int{5, 0, 7} {
-			m := mustNext(t, s, uint32(i+2), n)
+			m := testutil.MustNext(t, s, uint32(i+2), n)
 			if m.HasFile() != (i < 2) {
 				t.Errorf("message %d: file %v", i+2, m.HasFile())
 			}
 			m.Close()
 		}
-		if err := receiveError(t, s); !errors.Is(err, syscall.ECONNRESET) && (err != io.EOF || runtime.GOOS == "linux") {
+		if err := testutil.ReceiveError(t, s); !errors.Is(err, syscall.ECONNRESET) && (err != io.EOF || runtime.GOOS == "linux") {
 			t.Errorf("the end: %v", err)
 		}
 	})

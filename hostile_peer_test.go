@@ -6,87 +6,16 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"slices"
 	"syscall"
 	"testing"
 	"time"
 
+	"example.org/imsg/internal/testutil"
+
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
-	"golang.org/x/sys/unix"
 )
-
-const fillType = 0xf111
-
-// fillConn sends messages behind the Conn's back until its socket takes no more,
-// and returns how many. Each goes whole or not at all.
-func fillConn(t testing.TB, c *imsg.Conn) (n int) {
-	t.Helper()
-	f, err := c.File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	rc, err := f.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := frame(imsg.Current, fillType, 48, false)
-	rc.Control(func(fd uintptr) {
-		for {
-			var k int
-			if k, err = unix.Write(int(fd), p); err != nil {
-				return
-			} else if k != len(p) {
-				err = fmt.Errorf("%d bytes of %d written", k, len(p))
-				return
-			}
-			n++
-		}
-	})
-	if err != unix.EAGAIN || n == 0 {
-		t.Fatalf("fillConn: %d messages, %v", n, err)
-	}
-	return n
-}
-
-// drainConn receives n of fillConn's messages.
-func drainConn(t testing.TB, c *imsg.Conn, n int) {
-	t.Helper()
-	for range n {
-		m, err := c.Receive(deadlineCtx(t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		checkFrame(t, m, fillType, 48)
-		m.Close()
-	}
-}
-
-// receiveAll receives messages of the types given, whose payload is the pattern.
-func receiveAll(t testing.TB, c *imsg.Conn, types ...uint32) {
-	t.Helper()
-	for _, typ := range types {
-		m, err := c.Receive(deadlineCtx(t))
-		if err != nil {
-			t.Fatalf("message %d: %v", typ, err)
-		}
-		checkFrame(t, m, typ, m.Len())
-		m.Close()
-	}
-}
-
-// waitQueue waits until n messages are queued.
-func waitQueue(t testing.TB, c *imsg.Conn, n int) {
-	t.Helper()
-	for end := time.Now().Add(bound); c.QueueLen() != n; {
-		if time.Now().After(end) {
-			t.Fatalf("%d messages queued, want %d", c.QueueLen(), n)
-		}
-		runtime.Gosched()
-	}
-}
 
 // TestPeerNeverReads gives up in every way there is; nothing of the message
 // stays, and the channel still works when the peer reads at last.
@@ -106,7 +35,7 @@ func TestPeerNeverReads(t *testing.T) {
 			}},
 			{"context cancel", context.Canceled, false, func(c *imsg.Conn, send func(context.Context) error) error {
 				ctx, cancel := context.WithCancel(context.Background())
-				go func() { waitBlocked(t, 1, "(*Conn).Send"); cancel() }()
+				go func() { testutil.WaitBlocked(t, 1, "(*Conn).Send"); cancel() }()
 				return send(ctx)
 			}},
 			{"cancelled before", context.Canceled, false, func(c *imsg.Conn, send func(context.Context) error) error {
@@ -123,27 +52,27 @@ func TestPeerNeverReads(t *testing.T) {
 				return send(context.Background())
 			}},
 			{"write deadline while it waits", os.ErrDeadlineExceeded, true, func(c *imsg.Conn, send func(context.Context) error) error {
-				go func() { waitBlocked(t, 1, "(*Conn).Send"); c.SetDeadline(past) }()
+				go func() { testutil.WaitBlocked(t, 1, "(*Conn).Send"); c.SetDeadline(past) }()
 				return send(context.Background())
 			}},
 			{"write deadline and a context", os.ErrDeadlineExceeded, true, func(c *imsg.Conn, send func(context.Context) error) error {
-				go func() { waitBlocked(t, 1, "(*Conn).Send"); c.SetDeadline(past) }()
+				go func() { testutil.WaitBlocked(t, 1, "(*Conn).Send"); c.SetDeadline(past) }()
 				ctx, cancel := context.WithCancel(context.Background())
 				defer cancel()
 				return send(ctx)
 			}},
 		} {
 			t.Run(fmt.Sprintf("%s, file %v", tt.name, file), func(t *testing.T) {
-				noLeak(t)
+				testutil.NoLeak(t)
 				a, b := imsgtest.Pair(t, nil)
-				n := fillConn(t, a)
+				n := testutil.FillConn(t, a)
 				var f *os.File
 				if file {
-					p := newProbe(t)
-					f = p.w
+					p := testutil.NewProbe(t)
+					f = p.W
 				}
 				err := tt.send(a, func(ctx context.Context) error {
-					return a.Send(ctx, imsg.Header{Type: 7}, f, pattern(7, 100))
+					return a.Send(ctx, imsg.Header{Type: 7}, f, testutil.Pattern(7, 100))
 				})
 				var oe *imsg.OpError
 				if !errors.Is(err, tt.want) || !errors.As(err, &oe) || oe.Op != "send" || oe.Type != 7 || oe.Timeout() != tt.timeout {
@@ -158,11 +87,11 @@ func TestPeerNeverReads(t *testing.T) {
 					}
 				}
 				a.SetDeadline(time.Time{})
-				drainConn(t, b, n)
-				if err := a.Send(deadlineCtx(t), imsg.Header{Type: 8}, f, pattern(8, 5)); err != nil {
+				testutil.DrainConn(t, b, n)
+				if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 8}, f, testutil.Pattern(8, 5)); err != nil {
 					t.Fatal(err)
 				}
-				receiveAll(t, b, 8)
+				testutil.ReceiveAll(t, b, 8)
 			})
 		}
 	}
@@ -181,23 +110,23 @@ func TestPeerDies(t *testing.T) {
 		{"files, unread", true, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			bothSides(t, imsg.Config{AllowFDPass: tt.files}, func(t *testing.T, peer *imsgtest.Socket, s *side) {
-				peer.Write(slices.Concat(frame(imsg.Current, 1, 3, false), frame(imsg.Current, 2, 4, false)))
+			testutil.BothSides(t, imsg.Config{AllowFDPass: tt.files}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
+				peer.Write(slices.Concat(testutil.Frame(imsg.Current, 1, 3, false), testutil.Frame(imsg.Current, 2, 4, false)))
 				if tt.unread {
-					if err := s.send(imsg.Header{Type: 5}, nil, []byte("x")); err != nil {
+					if err := s.Send(imsg.Header{Type: 5}, nil, []byte("x")); err != nil {
 						t.Fatal(err)
 					}
 				}
 				peer.Close()
-				mustNext(t, s, 1, 3).Close()
-				mustNext(t, s, 2, 4).Close()
+				testutil.MustNext(t, s, 1, 3).Close()
+				testutil.MustNext(t, s, 2, 4).Close()
 				var f *os.File
-				var p *probe
+				var p *testutil.Probe
 				if tt.files {
-					p = newProbe(t)
-					f = p.w
+					p = testutil.NewProbe(t)
+					f = p.W
 				}
-				err := s.send(imsg.Header{Type: 6}, f, []byte("y"))
+				err := s.Send(imsg.Header{Type: 6}, f, []byte("y"))
 				var oe *imsg.OpError
 				if !errors.Is(err, syscall.EPIPE) || !errors.As(err, &oe) || oe.Op != "send" {
 					t.Errorf("send to nobody: %v, want EPIPE", err)
@@ -206,8 +135,8 @@ func TestPeerDies(t *testing.T) {
 				if !errors.As(err, &sys) {
 					t.Errorf("send to nobody: %#v, want a SyscallError in it", err)
 				}
-				sameError(t, err, 3, func() error { return s.send(imsg.Header{Type: 6}, nil, []byte("y")) })
-				err = receiveError(t, s)
+				testutil.SameError(t, err, 3, func() error { return s.Send(imsg.Header{Type: 6}, nil, []byte("y")) })
+				err = testutil.ReceiveError(t, s)
 				if err != io.EOF && !errors.Is(err, syscall.ECONNRESET) {
 					t.Errorf("receive from nobody: %v", err)
 				}
@@ -221,37 +150,37 @@ func TestPeerDies(t *testing.T) {
 
 // TestPeerDiesWithFilesQueued lets the queue's files go with the channel.
 func TestPeerDiesWithFilesQueued(t *testing.T) {
-	noLeak(t)
+	testutil.NoLeak(t)
 	a, b := imsgtest.Pair(t, nil)
-	fillConn(t, a)
-	var probes []*probe
+	testutil.FillConn(t, a)
+	var probes []*testutil.Probe
 	for i := range 5 {
-		p := newProbe(t)
+		p := testutil.NewProbe(t)
 		probes = append(probes, p)
-		if err := a.Queue(imsg.Header{Type: uint32(i + 1)}, p.w, []byte("with a file")); err != nil {
+		if err := a.Queue(imsg.Header{Type: uint32(i + 1)}, p.W, []byte("with a file")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	borrowed := newProbe(t)
+	borrowed := testutil.NewProbe(t)
 	done := make(chan error, 1)
-	go func() { done <- a.Send(context.Background(), imsg.Header{Type: 6}, borrowed.w, []byte("too")) }()
-	waitBlocked(t, 1, "(*Conn).Send")
+	go func() { done <- a.Send(context.Background(), imsg.Header{Type: 6}, borrowed.W, []byte("too")) }()
+	testutil.WaitBlocked(t, 1, "(*Conn).Send")
 	b.Close()
 	err := <-done
 	if !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("send: %v", err)
 	}
 	for i, p := range probes {
-		if !p.closed() {
+		if !p.Closed() {
 			t.Errorf("queued file %d is open", i+1)
 		}
 	}
-	if _, err := borrowed.w.Stat(); err != nil {
+	if _, err := borrowed.W.Stat(); err != nil {
 		t.Errorf("the file of Send is not ours any more: %v", err)
 	}
-	sameError(t, err, 1, func() error { return a.Send(context.Background(), imsg.Header{Type: 1}, nil) })
-	sameError(t, err, 1, func() error { return a.Queue(imsg.Header{Type: 1}, nil) })
-	sameError(t, err, 1, func() error { return a.Flush(context.Background()) })
+	testutil.SameError(t, err, 1, func() error { return a.Send(context.Background(), imsg.Header{Type: 1}, nil) })
+	testutil.SameError(t, err, 1, func() error { return a.Queue(imsg.Header{Type: 1}, nil) })
+	testutil.SameError(t, err, 1, func() error { return a.Flush(context.Background()) })
 	if n := a.QueueLen(); n != 0 {
 		t.Errorf("%d messages queued", n)
 	}

@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 
+	"example.org/imsg/internal/testutil"
+
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
 	"golang.org/x/sys/unix"
@@ -17,7 +19,7 @@ import (
 // channel as descriptor 3, or as standard output. There inside is true.
 func startChild(t *testing.T, stdout bool) (inside bool, c *imsg.Conn, cmd *exec.Cmd) {
 	t.Helper()
-	if os.Getenv(childEnv) == t.Name() {
+	if os.Getenv(testutil.ChildEnv) == t.Name() {
 		return true, nil, nil
 	}
 	a, b := imsgtest.Pair(t, nil)
@@ -31,7 +33,7 @@ func startChild(t *testing.T, stdout bool) (inside bool, c *imsg.Conn, cmd *exec
 		t.Fatal(err)
 	}
 	cmd = exec.Command(exe, "-test.run=^"+t.Name()+"$", "-test.timeout=60s")
-	cmd.Env = append(os.Environ(), childEnv+"="+t.Name())
+	cmd.Env = append(os.Environ(), testutil.ChildEnv+"="+t.Name())
 	cmd.Stderr = os.Stderr
 	if stdout {
 		cmd.Stdout = f
@@ -39,7 +41,7 @@ func startChild(t *testing.T, stdout bool) (inside bool, c *imsg.Conn, cmd *exec
 		cmd.ExtraFiles = []*os.File{f}
 	}
 	if err := cmd.Start(); err != nil {
-		needExec(t, err)
+		testutil.NeedExec(t, err)
 		t.Fatal(err)
 	}
 	b.Close()
@@ -51,15 +53,15 @@ func startChild(t *testing.T, stdout bool) (inside bool, c *imsg.Conn, cmd *exec
 func TestProcessKilled(t *testing.T) {
 	inside, c, cmd := startChild(t, false)
 	if inside {
-		p := append(frame(imsg.Current, 1, 10, false), frame(imsg.Current, 2, 10, false)[:20]...)
+		p := append(testutil.Frame(imsg.Current, 1, 10, false), testutil.Frame(imsg.Current, 2, 10, false)[:20]...)
 		if _, err := unix.Write(3, p); err != nil {
 			t.Fatal(err)
 		}
 		unix.Poll(nil, 60_000) // until we are killed
 		t.Fatal("not killed")
 	}
-	ctx := deadlineCtx(t)
-	receiveAll(t, c, 1)
+	ctx := testutil.DeadlineCtx(t)
+	testutil.ReceiveAll(t, c, 1)
 	sent, received := make(chan error, 1), make(chan error, 1)
 	go func() {
 		for {
@@ -70,8 +72,8 @@ func TestProcessKilled(t *testing.T) {
 		}
 	}()
 	go func() { _, err := c.Receive(ctx); received <- err }()
-	waitBlocked(t, 1, "(*Conn).Send")
-	waitBlocked(t, 1, "(*Conn).Receive")
+	testutil.WaitBlocked(t, 1, "(*Conn).Send")
+	testutil.WaitBlocked(t, 1, "(*Conn).Receive")
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -98,8 +100,8 @@ func TestProcessExits(t *testing.T) {
 		w.Write([]byte("from the dead"))
 		w.Close()
 		if err := errors.Join(
-			b.Compose(imsg.Header{Type: 1}, r, pattern(1, 3)),
-			b.Compose(imsg.Header{Type: 2}, nil, pattern(2, 3)),
+			b.Compose(imsg.Header{Type: 1}, r, testutil.Pattern(1, 3)),
+			b.Compose(imsg.Header{Type: 2}, nil, testutil.Pattern(2, 3)),
 			b.Flush()); err != nil {
 			t.Fatal(err)
 		}
@@ -108,11 +110,11 @@ func TestProcessExits(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	m, err := c.Receive(deadlineCtx(t))
+	m, err := c.Receive(testutil.DeadlineCtx(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	checkFrame(t, m, 1, 3)
+	testutil.CheckFrame(t, m, 1, 3)
 	if m.PID() != int32(cmd.Process.Pid) {
 		t.Errorf("pid %d, want %d", m.PID(), cmd.Process.Pid)
 	}
@@ -123,8 +125,8 @@ func TestProcessExits(t *testing.T) {
 	}
 	f.Close()
 	m.Close()
-	receiveAll(t, c, 2)
-	if _, err := c.Receive(deadlineCtx(t)); err != io.EOF {
+	testutil.ReceiveAll(t, c, 2)
+	if _, err := c.Receive(testutil.DeadlineCtx(t)); err != io.EOF {
 		t.Errorf("%v, want io.EOF", err)
 	}
 }
@@ -150,12 +152,12 @@ func TestNoSIGPIPE(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := conn.Send(deadlineCtx(t), imsg.Header{Type: 1}, nil); !errors.Is(err, syscall.EPIPE) {
+		if err := conn.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil); !errors.Is(err, syscall.EPIPE) {
 			t.Fatalf("Conn: %v, want EPIPE", err)
 		}
 		os.Exit(0) // the test's own report would go to the channel
 	}
-	m, err := c.Receive(deadlineCtx(t))
+	m, err := c.Receive(testutil.DeadlineCtx(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"example.org/imsg/internal/testutil"
+
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
 )
@@ -15,10 +17,10 @@ import (
 // TestTooManyRefsEnds ends the wait for the system, which no event of the
 // socket ends, for the one who waits and for one behind it.
 func TestTooManyRefsEnds(t *testing.T) {
-	if !inChild(t, asOrdinaryUser) {
+	if !testutil.InChild(t, testutil.AsOrdinaryUser) {
 		return
 	}
-	setMaxFiles(t)
+	testutil.SetMaxFiles(t)
 	for _, tt := range []struct {
 		name string
 		want error
@@ -29,27 +31,27 @@ func TestTooManyRefsEnds(t *testing.T) {
 		{"deadline", os.ErrDeadlineExceeded, func(c *imsg.Conn) { c.SetWriteDeadline(time.Now().Add(time.Millisecond)) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			noLeak(t)
+			testutil.NoLeak(t)
 			a, b := imsgtest.Pair(t, nil)
-			f := devNull(t)
+			f := testutil.DevNull(t)
 			defer f.Close()
 			errs := make(chan error, 2)
 			go func() {
 				for {
-					if err := a.Send(context.Background(), imsg.Header{Type: 1}, f, pattern(1, 3)); err != nil {
+					if err := a.Send(context.Background(), imsg.Header{Type: 1}, f, testutil.Pattern(1, 3)); err != nil {
 						errs <- err
 						return
 					}
 				}
 			}()
-			waitBlocked(t, 1, "(*Conn).Send")
+			testutil.WaitBlocked(t, 1, "(*Conn).Send")
 			if a.Stats().Sent.Messages > manyFiles {
 				a.Close()
 				t.Skipf("no limit on files in flight here: %d sent", a.Stats().Sent.Messages)
 			}
-			waitBlocked(t, 1, "(*sender).pause")
-			go func() { errs <- a.Send(context.Background(), imsg.Header{Type: 2}, f, pattern(2, 3)) }()
-			waitBlocked(t, 2, "(*Conn).Send")
+			testutil.WaitBlocked(t, 1, "(*sender).pause")
+			go func() { errs <- a.Send(context.Background(), imsg.Header{Type: 2}, f, testutil.Pattern(2, 3)) }()
+			testutil.WaitBlocked(t, 2, "(*Conn).Send")
 			tt.end(a)
 			for range 2 {
 				select {
@@ -57,7 +59,7 @@ func TestTooManyRefsEnds(t *testing.T) {
 					if !errors.Is(err, tt.want) {
 						t.Errorf("%v, want %v", err, tt.want)
 					}
-				case <-time.After(bound):
+				case <-time.After(testutil.Bound):
 					t.Fatal("somebody still waits")
 				}
 			}
@@ -66,13 +68,13 @@ func TestTooManyRefsEnds(t *testing.T) {
 			}
 			expect(t, "queue", a.QueueLen(), 0)
 			for range a.Stats().Sent.Messages {
-				receiveAll(t, b, 1)
+				testutil.ReceiveAll(t, b, 1)
 			}
 			a.SetWriteDeadline(time.Time{})
-			if err := a.Send(deadlineCtx(t), imsg.Header{Type: 3}, f, pattern(3, 3)); err != nil {
+			if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 3}, f, testutil.Pattern(3, 3)); err != nil {
 				t.Fatal(err)
 			}
-			receiveAll(t, b, 3)
+			testutil.ReceiveAll(t, b, 3)
 		})
 	}
 }

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"unsafe"
 
+	"example.org/imsg/internal/testutil"
+
 	"example.org/imsg"
 	"example.org/imsg/ibuf"
 	"example.org/imsg/imsgtest"
@@ -71,26 +73,26 @@ func TestSentPayloadsAreCleared(t *testing.T) {
 			return b.Compose(h, nil, secret)
 		}),
 		"Conn, sent": onConn(func(t *testing.T, c, _ *imsg.Conn) error {
-			return c.Send(deadlineCtx(t), h, nil, secret)
+			return c.Send(testutil.DeadlineCtx(t), h, nil, secret)
 		}),
 		"Conn, flushed": onConn(func(t *testing.T, c, _ *imsg.Conn) error {
-			return errors.Join(c.Queue(h, nil, secret), c.Queue(h, nil, secret), c.Flush(deadlineCtx(t)))
+			return errors.Join(c.Queue(h, nil, secret), c.Queue(h, nil, secret), c.Flush(testutil.DeadlineCtx(t)))
 		}),
 		"Conn, cancelled": onConn(func(t *testing.T, c, _ *imsg.Conn) error {
-			fillConn(t, c)
+			testutil.FillConn(t, c)
 			ctx, cancel := context.WithCancel(context.Background())
-			go func() { waitBlocked(t, 1, "(*Conn).Send"); cancel() }()
+			go func() { testutil.WaitBlocked(t, 1, "(*Conn).Send"); cancel() }()
 			return wantError(c.Send(ctx, h, nil, secret))
 		}),
 		"Conn, peer gone": onConn(func(t *testing.T, c, peer *imsg.Conn) error {
-			return errors.Join(c.Queue(h, nil, secret), peer.Close(), wantError(c.Flush(deadlineCtx(t))))
+			return errors.Join(c.Queue(h, nil, secret), peer.Close(), wantError(c.Flush(testutil.DeadlineCtx(t))))
 		}),
 		"Conn, closed": onConn(func(t *testing.T, c, _ *imsg.Conn) error {
 			return errors.Join(c.Queue(h, nil, secret), c.Close())
 		}),
 	} {
 		t.Run(name, func(t *testing.T) {
-			noLeak(t)
+			testutil.NoLeak(t)
 			var queued [][]byte
 			run(t, &imsg.Config{Trace: func(e imsg.Event) {
 				p := e.Payload.Bytes()
@@ -112,12 +114,12 @@ func TestSentPayloadsAreCleared(t *testing.T) {
 // TestReceivedPayloadsAreCleared looks at the memory of messages that were
 // closed, kept in a queue, or never taken before the channel ended.
 func TestReceivedPayloadsAreCleared(t *testing.T) {
-	bothSides(t, imsg.Config{}, func(t *testing.T, peer *imsgtest.Socket, s *side) {
-		whole := rawHeader(imsg.Current, 1, imsg.HeaderSize+len(secret), false)
+	testutil.BothSides(t, imsg.Config{}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
+		whole := testutil.RawHeader(imsg.Current, 1, imsg.HeaderSize+len(secret), false)
 		whole = append(whole, secret...)
 		half := whole[:len(whole)/2]
 		peer.Write(slices.Concat(whole, whole, half))
-		m, err := s.next()
+		m, err := s.Next()
 		if err != nil || string(m.Bytes()) != string(secret) {
 			t.Fatalf("%q, %v", m.Bytes(), err)
 		}
@@ -126,7 +128,7 @@ func TestReceivedPayloadsAreCleared(t *testing.T) {
 		if !bytes.HasPrefix(behind, whole) || !bytes.HasSuffix(behind, half) {
 			t.Fatal("what comes next is not behind the message: the test proves nothing")
 		}
-		s.clear()
+		s.Clear()
 		checkZero(t, "never taken", behind)
 		if string(taken) != string(secret) {
 			t.Error("the end of the channel has changed a message that is open")
@@ -154,7 +156,7 @@ func TestStrangeFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	bothSides(t, imsg.Config{AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *side) {
+	testutil.BothSides(t, imsg.Config{AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
 		folder, err := os.Open(dir)
 		if err != nil {
 			t.Fatal(err)
@@ -170,7 +172,7 @@ func TestStrangeFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer listener.Close()
-		device := devNull(t)
+		device := testutil.DevNull(t)
 		defer device.Close()
 		for typ, f := range []*os.File{folder, listener, device, nil} {
 			fd := peer.FD
@@ -178,8 +180,8 @@ func TestStrangeFiles(t *testing.T) {
 				fd = number(t, f)
 			}
 			for _, mark := range []bool{true, false} {
-				peer.Write(frame(imsg.Current, uint32(typ+1), 3, mark), fd)
-				m := mustNext(t, s, uint32(typ+1), 3)
+				peer.Write(testutil.Frame(imsg.Current, uint32(typ+1), 3, mark), fd)
+				m := testutil.MustNext(t, s, uint32(typ+1), 3)
 				if m.HasFile() != mark || m.FileErr() != nil {
 					t.Fatalf("file %v, %v", m.HasFile(), m.FileErr())
 				}
@@ -204,7 +206,7 @@ func TestStrangeFiles(t *testing.T) {
 		}
 		// Closing them was the end of every copy of the peer's end but its own.
 		peer.Close()
-		if _, err := s.next(); err != io.EOF {
+		if _, err := s.Next(); err != io.EOF {
 			t.Errorf("%v, want io.EOF", err)
 		}
 	})
@@ -213,7 +215,7 @@ func TestStrangeFiles(t *testing.T) {
 // TestSharedFile takes files whose blocking mode the peer still sees: using them
 // here must not change it there.
 func TestSharedFile(t *testing.T) {
-	bothSides(t, imsg.Config{AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *side) {
+	testutil.BothSides(t, imsg.Config{AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
 		for _, nonblock := range []bool{false, true} {
 			var p [2]int
 			if err := unix.Pipe(p[:]); err != nil {
@@ -224,13 +226,13 @@ func TestSharedFile(t *testing.T) {
 			if err := unix.SetNonblock(p[1], nonblock); err != nil {
 				t.Fatal(err)
 			}
-			peer.Write(frame(imsg.Current, 1, 0, true), p[1])
-			m := mustNext(t, s, 1, 0)
+			peer.Write(testutil.Frame(imsg.Current, 1, 0, true), p[1])
+			m := testutil.MustNext(t, s, 1, 0)
 			f := m.TakeFile()
 			m.Close()
 			_, werr := f.Write([]byte("x"))
 			_, serr := f.Stat()
-			if err := errors.Join(werr, serr, s.send(imsg.Header{Type: 2}, f), f.Close()); err != nil && !errors.Is(err, os.ErrClosed) {
+			if err := errors.Join(werr, serr, s.Send(imsg.Header{Type: 2}, f), f.Close()); err != nil && !errors.Is(err, os.ErrClosed) {
 				t.Error(err) // a Buf has closed what it sent
 			}
 			if got := nonblocking(t, p[1]); got != nonblock {
@@ -253,10 +255,10 @@ func TestSlowClose(t *testing.T) {
 			}
 			t.Cleanup(func() { c.Close() })
 			slow := lingering(t)
-			peer.Write(frame(imsg.Current, 1, 3, false), number(t, slow))
+			peer.Write(testutil.Frame(imsg.Current, 1, 3, false), number(t, slow))
 			slow.Close()
 			received := make(chan error)
-			ctx := deadlineCtx(t)
+			ctx := testutil.DeadlineCtx(t)
 			go func() {
 				m, err := c.Receive(ctx)
 				m.Close()
@@ -318,7 +320,7 @@ func lingering(t *testing.T) *os.File {
 
 // TestFalsePID receives a message with another process's id in it.
 func TestFalsePID(t *testing.T) {
-	noLeak(t)
+	testutil.NoLeak(t)
 	peer, b := imsgtest.Sockets(t)
 	c, err := imsg.NewConn(b.Take(), nil)
 	if err != nil {
@@ -329,7 +331,7 @@ func TestFalsePID(t *testing.T) {
 		p := make([]byte, imsg.HeaderSize)
 		imsg.Current.Encode(p, binary.NativeEndian, imsg.Header{Type: 1, PID: pid}, len(p), false)
 		peer.Write(p)
-		m, err := c.Receive(deadlineCtx(t))
+		m, err := c.Receive(testutil.DeadlineCtx(t))
 		if err != nil || m.PID() != pid {
 			t.Errorf("pid %d, %v; want %d", m.PID(), err, pid)
 		}

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 
+	"example.org/imsg/internal/testutil"
+
 	"example.org/imsg"
 	"example.org/imsg/ibuf"
 	"example.org/imsg/imsgtest"
@@ -17,7 +19,7 @@ import (
 // TestBufErrorsStick breaks the sending direction and then asks everything
 // that would send: the same error each time, and nothing is taken.
 func TestBufErrorsStick(t *testing.T) {
-	noLeak(t)
+	testutil.NoLeak(t)
 	a, peer := imsgtest.Sockets(t)
 	peer.Close()
 	b := imsg.NewBuf(a.FD, &imsg.Config{AllowFDPass: true})
@@ -38,7 +40,7 @@ func TestBufErrorsStick(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer built.Discard()
-	f := devNull(t)
+	f := testutil.DevNull(t)
 	defer f.Close()
 	if err := b.Compose(h, nil); err != nil {
 		t.Fatal(err)
@@ -77,8 +79,8 @@ func TestBufErrorsStick(t *testing.T) {
 
 // TestClosedFiles gives files that are closed to everything that takes one.
 func TestClosedFiles(t *testing.T) {
-	noLeak(t)
-	f := devNull(t)
+	testutil.NoLeak(t)
+	f := testutil.DevNull(t)
 	f.Close()
 	if _, err := imsg.FileConn(f, nil); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("FileConn: %v", err)
@@ -103,19 +105,19 @@ func TestClosedFiles(t *testing.T) {
 
 // TestNoDescriptorLeft makes channels when no descriptor is free.
 func TestNoDescriptorLeft(t *testing.T) {
-	if !inChild(t, nil) {
+	if !testutil.InChild(t, nil) {
 		return
 	}
-	setMaxFiles(t)
+	testutil.SetMaxFiles(t)
 	c, _ := imsgtest.Pair(t, nil)
-	f := devNull(t)
+	f := testutil.DevNull(t)
 	defer f.Close()
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "s")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	free := fillTable(t)
+	free := testutil.FillTable(t)
 	defer free()
 	for _, tt := range []struct {
 		name string

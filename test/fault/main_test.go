@@ -1,0 +1,11 @@
+//go:build imsgfault && linux
+
+package fault_test
+
+import (
+	"testing"
+
+	"example.org/imsg/imsgtest"
+)
+
+func TestMain(m *testing.M) { imsgtest.Main(m) }

@@ -1,0 +1,149 @@
+//go:build imsgfault && linux
+
+package fault_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"example.org/imsg/internal/testutil"
+
+	"example.org/imsg"
+	"example.org/imsg/imsgtest"
+	"example.org/imsg/internal/unixmsg"
+	"golang.org/x/sys/unix"
+)
+
+// faultEnds are how the waiting of a Conn can end although nothing gets better.
+var faultEnds = []struct {
+	name string
+	end  func(c *imsg.Conn, cancel func())
+	want error
+}{
+	{"context", func(_ *imsg.Conn, cancel func()) { cancel() }, context.Canceled},
+	{"deadline", func(c *imsg.Conn, _ func()) { c.SetDeadline(time.Unix(1, 0)) }, os.ErrDeadlineExceeded},
+	{"close", func(c *imsg.Conn, _ func()) { c.Close() }, net.ErrClosed},
+}
+
+// TestFaultStuckSend: the system takes nothing, or only the beginning of a
+// message, and then says that it cannot, again and again, until the sender is
+// told to give up. Either the message was never there, or the rest follows.
+func TestFaultStuckSend(t *testing.T) {
+	for _, how := range faultEnds {
+		for _, errno := range []unix.Errno{unix.EAGAIN, unix.ENOBUFS, unix.ETOOMANYREFS} {
+			for _, first := range []int{0, 1, 20} {
+				t.Run(fmt.Sprintf("%s/%s after %d bytes", how.name, unix.ErrnoName(errno), first), func(t *testing.T) {
+					testutil.NoLeak(t)
+					w := newFaultWorld(t)
+					w.begin(nil)
+					w.nudge = func(unixmsg.Call) {} // it stays as it is
+					a, b := imsgtest.Pair(t, nil)
+					ctx, cancel := context.WithCancel(testutil.DeadlineCtx(t))
+					defer cancel()
+					p := newFaultPipe(w)
+					left, failures := first, 0
+					w.let(func(int, unixmsg.Call) unixmsg.Fault {
+						if left > 0 {
+							left = 0
+							return unixmsg.Fault{Max: first}
+						}
+						if failures++; failures == 2 { // the first need not wait
+							go how.end(a, cancel) // Close waits for this call
+						}
+						return unixmsg.Fault{Errno: errno}
+					})
+					err := a.Send(ctx, imsg.Header{Type: 1}, p.w, testutil.Pattern(1, 100))
+					if !errors.Is(err, how.want) {
+						t.Fatalf("send: %v, want %v", err, how.want)
+					}
+					p.closeOurs(w)
+					w.let(nil)
+					if want := min(first, 1); how.want != net.ErrClosed && a.QueueLen() != want {
+						t.Errorf("%d messages are queued, want %d", a.QueueLen(), want)
+					}
+					stuckRest(t, a, b, how.want == net.ErrClosed, first > 0)
+					b.Close()
+					p.end(w)
+				})
+			}
+		}
+	}
+}
+
+// stuckRest looks at what of message 1 arrives, and message 2 behind it.
+func stuckRest(t *testing.T, a, b *imsg.Conn, closed, torn bool) {
+	ctx := testutil.DeadlineCtx(t)
+	if closed {
+		_, err := b.Receive(ctx)
+		if err == nil {
+			t.Fatal("a message from a closed channel")
+		}
+		return
+	}
+	a.SetDeadline(time.Time{})
+	if err := a.Send(ctx, imsg.Header{Type: 2}, nil, testutil.Pattern(2, 50)); err != nil {
+		t.Fatal(err)
+	}
+	if torn {
+		m, err := b.Receive(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		testutil.CheckFrame(t, m, 1, 100)
+		if !m.HasFile() {
+			t.Errorf("no file: %v", m.FileErr())
+		}
+		m.Close()
+	}
+	m, err := b.Receive(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	testutil.CheckFrame(t, m, 2, 50)
+	m.Close()
+}
+
+// TestFaultStuckReceive: nothing can be received, it seems, until the receiver
+// gives up. What is there can be received afterwards.
+func TestFaultStuckReceive(t *testing.T) {
+	for _, how := range faultEnds {
+		t.Run(how.name, func(t *testing.T) {
+			testutil.NoLeak(t)
+			w := newFaultWorld(t)
+			w.begin(nil)
+			w.nudge = func(unixmsg.Call) {}
+			a, b := imsgtest.Pair(t, nil)
+			if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil, testutil.Pattern(1, 100)); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(testutil.DeadlineCtx(t))
+			defer cancel()
+			calls := 0
+			w.let(func(int, unixmsg.Call) unixmsg.Fault {
+				if calls++; calls == 2 {
+					go how.end(b, cancel)
+				}
+				return unixmsg.Fault{Errno: unix.EAGAIN}
+			})
+			if _, err := b.Receive(ctx); !errors.Is(err, how.want) {
+				t.Fatalf("receive: %v, want %v", err, how.want)
+			}
+			w.let(nil)
+			if how.want == net.ErrClosed {
+				return
+			}
+			b.SetDeadline(time.Time{})
+			m, err := b.Receive(testutil.DeadlineCtx(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			testutil.CheckFrame(t, m, 1, 100)
+			m.Close()
+		})
+	}
+}

@@ -1,0 +1,105 @@
+//go:build linux
+
+package model_test
+
+import (
+	"net"
+	"syscall"
+)
+
+// drain moves everything to where it should go: nothing may be stuck.
+func (w *modelWorld) drain() {
+	for _, e := range w.ends {
+		if e.conn != nil && !e.dead {
+			w.step(modelOp{code: opDeadline, end: e.index()})
+		}
+	}
+	for again := true; again; {
+		again = false
+		for i, e := range w.ends {
+			before := e.progress()
+			if e.ch == nil {
+				w.step(modelOp{code: opRawWrite, end: i})
+				w.step(modelOp{code: opRawRead, end: i})
+			} else {
+				w.step(modelOp{code: opWrite, end: i})
+				w.step(modelOp{code: opRead, end: i})
+				for n := -1; n != w.n.messages && (e.conn != nil || len(e.rx.ready) > 0); {
+					n = w.n.messages
+					w.step(modelOp{code: opGet, end: i, a: 1})
+				}
+			}
+			again = again || e.progress() != before
+		}
+	}
+	for _, e := range w.ends {
+		if e.broken() || e.blocking || e.dead || e.tx.err != nil || e.peer.rx.err != nil {
+			continue
+		}
+		if len(e.tx.queue) > 0 || len(e.out.p) > 0 || len(e.peer.rx.ready) > 0 {
+			modelFail("%s: stuck with %d messages queued, %d bytes in flight, %d messages not taken",
+				e.name, len(e.tx.queue), len(e.out.p), len(e.peer.rx.ready))
+		}
+	}
+}
+
+func (e *modelEnd) index() int { return int(e.name[0] - 'a') }
+
+func (e *modelEnd) progress() [3]uint64 {
+	return [3]uint64{e.tx.n.Bytes, e.rx.wire.off, e.rx.n.Messages}
+}
+
+// close ends the program: nothing may be open any more.
+func (w *modelWorld) close() {
+	for _, e := range w.ends {
+		w.n.sent += e.tx.n.Messages
+		w.n.bytes += e.tx.n.Bytes
+		for len(e.msgs) > 0 {
+			w.closeMessage(e, 0)
+		}
+		for len(e.builders) > 0 {
+			w.step(modelOp{code: opDiscard, end: e.index()})
+		}
+		w.step(modelOp{code: opQueueClear, end: e.index()})
+		w.step(modelOp{code: opClear, end: e.index()})
+		if !e.dead {
+			w.step(modelOp{code: opCloseEnd, end: e.index()})
+		}
+		if e.conn != nil {
+			modelExpect("second Close", e.conn.Close(), net.ErrClosed)
+		}
+	}
+	w.check()
+	w.files.check(true)
+	if n := len(w.files.live); n > 0 {
+		modelFail("%d files are open", n)
+	}
+	w.n.created, w.n.discarded = w.files.made, w.files.made-w.n.delivered-w.n.returned
+}
+
+// abandon closes what a failed program has left.
+func (w *modelWorld) abandon() {
+	defer func() { recover() }() // it is broken already
+	for _, e := range w.ends {
+		for _, f := range e.raw {
+			f.Close()
+		}
+		for _, m := range e.msgs {
+			m.m.Close()
+		}
+		for _, b := range e.builders {
+			b.bd.Discard()
+		}
+		e.queue.Clear()
+		switch {
+		case e.conn != nil:
+			e.conn.Close()
+		case e.buf != nil:
+			e.buf.Clear()
+		}
+		if e.conn == nil && !e.dead {
+			syscall.Close(e.fd)
+		}
+	}
+	w.files.close()
+}

@@ -1,0 +1,11 @@
+//go:build linux
+
+package model_test
+
+import (
+	"testing"
+
+	"example.org/imsg/imsgtest"
+)
+
+func TestMain(m *testing.M) { imsgtest.Main(m) }

@@ -1,0 +1,240 @@
+//go:build linux
+
+package model_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"slices"
+
+	"example.org/imsg"
+	"example.org/imsg/ibuf"
+	"golang.org/x/sys/unix"
+)
+
+// A modelMsg is a received message that the program holds.
+type modelMsg struct {
+	m imsg.Message
+	r *refIn
+}
+
+// check compares everything that can be seen of a message.
+func (m modelMsg) check() {
+	h := m.r.h
+	rest := m.r.payload[m.r.pos:]
+	if m.m.Header() != h || m.m.Type() != h.Type || m.m.ID() != h.ID || m.m.PID() != h.PID {
+		modelFail("header %+v, want %+v", m.m.Header(), h)
+	}
+	if m.m.Len() != len(rest) || !bytes.Equal(m.m.Bytes(), rest) {
+		modelFail("message %d: payload of %d bytes, want %d, or others", h.Type, m.m.Len(), len(rest))
+	}
+	if m.r.murky {
+		return
+	}
+	modelSame("HasFile", m.m.HasFile(), m.r.file != nil)
+	if err := m.m.FileErr(); errors.Is(err, imsg.ErrFileLost) != m.r.lost || (err != nil) != m.r.lost {
+		modelFail("message %d: FileErr %v, the model says lost %v", h.Type, err, m.r.lost)
+	}
+}
+
+// readMessage is one of the ways to read n bytes of the payload.
+func (w *modelWorld) readMessage(m modelMsg, o modelOp) {
+	rest := m.r.payload[m.r.pos:]
+	var want error
+	var err error
+	n := 0
+	switch o.code {
+	case opGetBytes:
+		n = min(max(o.b, 0), len(modelBytes))
+		p := make([]byte, n)
+		if err = m.m.Get(p); n > len(rest) {
+			want, n = ibuf.ErrShort, 0
+			rest, p = nil, nil
+		}
+		if !bytes.Equal(p, rest[:n]) {
+			modelFail("Get: other bytes")
+		}
+	case opGetExact:
+		n = max(0, len(rest)-o.b)
+		p := make([]byte, n)
+		err = m.m.GetExact(p)
+		switch {
+		case n == 0:
+			want = ibuf.ErrInvalid
+		case n != len(rest):
+			want, n = ibuf.ErrShort, 0
+		case !bytes.Equal(p, rest):
+			modelFail("GetExact: other bytes")
+		}
+	case opGetCString:
+		n = max(o.b, 0)
+		var text string
+		text, err = m.m.GetCString(n)
+		switch {
+		case n == 0:
+			want = ibuf.ErrInvalid
+		case n > len(rest):
+			want, n = ibuf.ErrShort, 0
+		case bytes.IndexByte(rest[:n], 0) < 0:
+			want, n = ibuf.ErrNoNUL, 0
+		case text != string(rest[:bytes.IndexByte(rest, 0)]):
+			modelFail("GetCString: %q", text)
+		}
+	case opGetView:
+		var v ibuf.View
+		v, err = m.m.GetView()
+		if n = len(rest); n == 0 {
+			want = ibuf.ErrShort
+		}
+		if !bytes.Equal(v.Bytes(), rest) {
+			modelFail("GetView: other bytes")
+		}
+	}
+	if want == nil {
+		modelExpect("reading a payload", err)
+	} else {
+		modelExpect("reading a payload", err, want)
+	}
+	m.r.pos += n
+	m.check()
+}
+
+// takeFile is TakeFile or TakeFD: the file must be the message's own.
+func (w *modelWorld) takeFile(m modelMsg, bare bool) {
+	fd := -1
+	var file *os.File
+	if bare {
+		fd = m.m.TakeFD()
+	} else if file = m.m.TakeFile(); file != nil {
+		rc, err := file.SyscallConn()
+		if err == nil {
+			err = rc.Control(func(n uintptr) { fd = int(n) })
+		}
+		modelExpect("the file taken", err)
+	}
+	if m.r.murky {
+		m.r.file = nil
+	}
+	if fd < 0 {
+		if m.r.file != nil {
+			modelFail("message %d: no file", m.r.h.Type)
+		}
+		return
+	}
+	f := w.files.find(fd)
+	if &f.refFile != m.r.file && !(m.r.murky && f.lax) {
+		modelFail("message %d: got file %d", m.r.h.Type, f.id)
+	}
+	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+		modelFail("file %d survives exec: %#x, %v", f.id, flags, err)
+	}
+	if bare {
+		modelExpect("close", os.NewSyscallError("close", unix.Close(fd)))
+	} else {
+		modelExpect("close", file.Close())
+	}
+	f.refs--
+	w.n.delivered++
+	m.r.file = nil
+	m.check()
+}
+
+// closeMessage closes the i-th message: its memory is cleared, its file closed.
+func (w *modelWorld) closeMessage(e *modelEnd, i int) {
+	m := e.msgs[i]
+	m.check()
+	p := m.m.Bytes()
+	if m.r.file != nil {
+		w.n.delivered++
+	}
+	modelExpect("Message.Close", m.m.Close())
+	if bytes.Count(p, []byte{0}) != len(p) {
+		modelFail("message %d: not cleared by Close", m.r.h.Type)
+	}
+	m.r.drop()
+	modelExpect("second Close", m.m.Close())
+	w.closed(e, i)
+}
+
+// closed moves the i-th message to the closed ones.
+func (w *modelWorld) closed(e *modelEnd, i int) {
+	if e.stale = append(e.stale, e.msgs[i].m); len(e.stale) > 8 {
+		e.stale = slices.Delete(e.stale, 0, 1)
+	}
+	e.msgs = slices.Delete(e.msgs, i, i+1)
+}
+
+// useClosed uses a closed message in every way: it must find nothing, and harm
+// nobody.
+func (w *modelWorld) useClosed(e *modelEnd, m imsg.Message) {
+	if m.Header() != (imsg.Header{}) || m.Type() != 0 || m.Len() != 0 || len(m.Bytes()) != 0 || m.HasFile() || m.FileErr() != nil {
+		modelFail("a closed message: %+v, %d bytes, file %v", m.Header(), m.Len(), m.HasFile())
+	}
+	if f, fd := m.TakeFile(), m.TakeFD(); f != nil || fd >= 0 {
+		modelFail("a closed message has a file")
+	}
+	_, cerr := m.GetCString(1)
+	_, verr := m.GetView()
+	for _, err := range []error{m.Get(make([]byte, 1)), m.GetExact(make([]byte, 1)), cerr, verr} {
+		modelExpect("reading a closed message", err, ibuf.ErrShort)
+	}
+	modelExpect("Push of a closed message", imsg.Push(&e.queue, m), ibuf.ErrInvalid)
+	if e.buf != nil {
+		modelExpect("Forward of a closed message", e.buf.Forward(m), ibuf.ErrInvalid)
+	}
+	modelExpect("Close of a closed message", m.Close())
+}
+
+func (w *modelWorld) push(e *modelEnd, i int) {
+	m := e.msgs[i]
+	p := m.m.Bytes()
+	modelExpect("Push", imsg.Push(&e.queue, m.m))
+	if bytes.Count(p, []byte{0}) != len(p) {
+		modelFail("message %d: not cleared by Push", m.r.h.Type)
+	}
+	m.r.pos = 0
+	e.queued = append(e.queued, m.r)
+	w.closed(e, i)
+}
+
+func (w *modelWorld) pop(e *modelEnd) {
+	modelSame("Queue.Len", e.queue.Len(), len(e.queued))
+	m, ok, err := imsg.Pop(&e.queue)
+	if len(e.queued) == 0 {
+		modelExpect("Pop", err)
+		modelSame("Pop", ok, false)
+		return
+	}
+	r := e.queued[0]
+	e.queued = e.queued[1:]
+	if r == nil {
+		modelExpect("Pop of a short buffer", err, ibuf.ErrShort)
+		modelSame("Pop of a short buffer", ok, false)
+		return
+	}
+	modelExpect("Pop", err)
+	modelSame("Pop", ok, true)
+	e.msgs = append(e.msgs, modelMsg{m, r})
+	e.msgs[len(e.msgs)-1].check()
+}
+
+func (w *modelWorld) pushShort(e *modelEnd) {
+	b := ibuf.New(imsg.HeaderSize)
+	b.AddZero(imsg.HeaderSize - 1)
+	e.queue.Push(b)
+	e.queued = append(e.queued, nil)
+}
+
+func (w *modelWorld) clearQueue(e *modelEnd) {
+	e.queue.Clear()
+	for _, r := range e.queued {
+		if r != nil {
+			if r.file != nil {
+				w.n.delivered++
+			}
+			r.drop()
+		}
+	}
+	e.queued = nil
+}

@@ -1,0 +1,150 @@
+//go:build linux
+
+package model_test
+
+import (
+	"os"
+
+	"example.org/imsg"
+	"golang.org/x/sys/unix"
+)
+
+// The receiving operations, on the library and on the model.
+
+// read is ReadSocket.
+func (w *modelWorld) read(e *modelEnd) bool {
+	if e.dead || e.blocking && len(e.rx.wire.p) == 0 && !e.rx.wire.over {
+		return false
+	}
+	err := e.buf.ReadSocket()
+	k := e.took()
+	switch {
+	case e.rx.err != nil:
+		modelExpect("ReadSocket", err, e.rx.err)
+	case e.rx.pending >= e.pending:
+		modelExpect("ReadSocket", err, imsg.ErrQueueFull)
+	case len(e.rx.wire.p) > 0:
+		if k == 0 {
+			modelFail("ReadSocket: read none of %d bytes, %v", len(e.rx.wire.p), err)
+		}
+		e.rx.n.Calls++
+		e.feed(k)
+		if e.rx.want == nil {
+			modelExpect("ReadSocket", err)
+		} else {
+			modelExpect("ReadSocket", err, e.rx.want)
+			e.rx.err = err
+		}
+		return true
+	case e.rx.wire.over:
+		e.ended("ReadSocket", err)
+	default:
+		modelExpect("ReadSocket", err)
+	}
+	modelSame("bytes read", k, 0)
+	return true
+}
+
+func (e *modelEnd) feed(k int) {
+	p, files := e.rx.wire.take(k)
+	e.rx.fed(p, files)
+}
+
+// ended compares what a read at the end of the stream says. Linux tells with
+// ECONNRESET, before the end and once, that the peer has not read everything.
+func (e *modelEnd) ended(what string, err error) {
+	if e.rx.wire.reset && refIs(err, unix.ECONNRESET) {
+		e.rx.err, e.rx.want = err, unix.ECONNRESET
+		e.rx.murk() // what is held may be closed now, or with the channel
+		return
+	}
+	e.rx.eof()
+	modelExpect(what, err, e.rx.want)
+	e.rx.err = err
+}
+
+// get is Get, or a Receive.
+func (w *modelWorld) get(e *modelEnd, arg int) {
+	if e.buf != nil {
+		m, ok := e.buf.Get()
+		if !ok {
+			e.rx.none()
+		}
+		if modelSame("Get", ok, len(e.rx.ready) > 0); ok {
+			w.got(e, m)
+		}
+		return
+	}
+	now := len(e.rx.ready) > 0 || e.rx.err != nil || e.rx.want != nil || e.rx.wire.over || e.rx.would()
+	ctx, cancel, gaveUp := modelContext(arg, now)
+	defer cancel()
+	m, err := e.conn.Receive(ctx)
+	k := e.took()
+	modelCalls(&e.rx.n, e.ch.Stats().Received, k)
+	if k > 0 && (arg == 2 || len(e.rx.ready) > 0 || e.rx.err != nil || e.rx.want != nil) {
+		modelFail("Receive: %d bytes read, and there was no need", k)
+	}
+	e.feed(k)
+	if err != nil && arg != 2 {
+		e.rx.none()
+	}
+	if e.rpast {
+		gaveUp = append(gaveUp, os.ErrDeadlineExceeded)
+	}
+	switch {
+	case arg == 2:
+		modelExpect("Receive", err, gaveUp...)
+	case len(e.rx.ready) > 0:
+		modelExpect("Receive", err)
+		w.got(e, m)
+	case e.rx.err != nil:
+		modelExpect("Receive", err, e.rx.err)
+	case e.rx.want != nil:
+		modelExpect("Receive", err, e.rx.want)
+		e.rx.err = err
+	case e.rpast && refIs(err, os.ErrDeadlineExceeded):
+	case len(e.rx.wire.p) > 0:
+		modelFail("Receive: %d bytes are left unread, %v", len(e.rx.wire.p), err)
+	case e.rx.wire.over:
+		e.ended("Receive", err)
+	default:
+		modelExpect("Receive", err, gaveUp...)
+	}
+}
+
+// all is All, left after n messages.
+func (w *modelWorld) all(e *modelEnd, n int) {
+	n = max(1, min(n, 20))
+	got := 0
+	for m := range e.buf.All() {
+		w.got(e, m)
+		if got++; got >= n {
+			return
+		}
+	}
+	e.rx.none()
+	modelSame("messages left by All", len(e.rx.ready), 0)
+}
+
+// got takes a message from the library that the model has, too.
+func (w *modelWorld) got(e *modelEnd, m imsg.Message) {
+	if len(e.rx.ready) == 0 {
+		modelFail("a message of type %d that was never sent", m.Type())
+	}
+	r := e.rx.next()
+	file := r.file != nil
+	lost := r.lost
+	if r.murky {
+		file, lost = m.HasFile(), m.FileErr() != nil
+	}
+	if file {
+		e.rx.n.Files++
+	}
+	e.event(imsg.Received, r.h, r.payload, file, lost)
+	w.n.messages++
+	mm := modelMsg{m, r}
+	mm.check()
+	if e.msgs = append(e.msgs, mm); len(e.msgs) > 10 {
+		w.closeMessage(e, 0)
+	}
+}
