@@ -116,7 +116,7 @@ func BenchmarkConnStream(b *testing.B) {
 			b.ReportAllocs()
 			batch, i := batchOf(n), 0
 			for b.Loop() {
-				check(b, c.Queue(imsg.Header{Type: typeData}, nil, p))
+				check(b, c.Compose(imsg.Header{Type: typeData}, nil, p))
 				if i++; i%batch == 0 {
 					check(b, c.Flush(ctx))
 				}

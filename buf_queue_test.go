@@ -60,7 +60,7 @@ func eachQueue(t *testing.T, cfg imsg.Config, fn func(t *testing.T, q queuer, qu
 				case "compose":
 					return b.Compose(h, f, data[:len(data)/2], nil, data[len(data)/2:])
 				case "queue":
-					return c.Queue(h, f, data)
+					return c.Compose(h, f, data)
 				case "compose buffer":
 					buf := ibuf.New(len(data) + 5)
 					buf.Add([]byte("read:"))

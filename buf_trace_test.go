@@ -83,7 +83,7 @@ func TestStatsOfWhatIsNotSent(t *testing.T) {
 	defer f.Close()
 	n := testutil.FillConn(t, a)
 	for range 2 {
-		if err := a.Queue(imsg.Header{Type: 1}, testutil.DevNull(t), []byte("queued")); err != nil {
+		if err := a.Compose(imsg.Header{Type: 1}, testutil.DevNull(t), []byte("queued")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -109,7 +109,7 @@ func TestStatsOfWhatIsNotSent(t *testing.T) {
 	want := imsg.Counters{Messages: 2, Bytes: 44, Files: 2, Calls: 2}
 	expect(t, "after the flush", a.Stats().Sent, want)
 	for range 3 {
-		if err := a.Queue(imsg.Header{Type: 1}, testutil.DevNull(t), []byte("discarded")); err != nil {
+		if err := a.Compose(imsg.Header{Type: 1}, testutil.DevNull(t), []byte("discarded")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -127,7 +127,7 @@ func TestCallsAfterRemoval(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- a.Send(ctx, imsg.Header{Type: 2}, nil, []byte("cancelled")) }()
 	testutil.WaitBlocked(t, 1, "(*Conn).Send")
-	if err := a.Queue(imsg.Header{Type: 3}, testutil.DevNull(t), testutil.Pattern(3, 5)); err != nil {
+	if err := a.Compose(imsg.Header{Type: 3}, testutil.DevNull(t), testutil.Pattern(3, 5)); err != nil {
 		t.Fatal(err)
 	}
 	cancel()

@@ -38,7 +38,7 @@ func (b *Buf) Create(h Header, n int) (*Builder, error) {
 	return b.newBuilder(h, n, b.ComposeBuffer)
 }
 
-// Create is Buf.Create; Commit queues the message like Conn.Queue.
+// Create is Buf.Create; Commit queues the message like Conn.Compose.
 func (c *Conn) Create(h Header, n int) (*Builder, error) {
 	return c.newBuilder(h, n, c.queueBuffer)
 }

@@ -74,7 +74,7 @@ func TestNoAllocs(t *testing.T) {
 			})
 			noAllocs(t, "Queue and Flush of 6 times "+name, func() error {
 				for range 6 {
-					if err := a.Queue(h, nil, p); err != nil {
+					if err := a.Compose(h, nil, p); err != nil {
 						return err
 					}
 				}

@@ -107,7 +107,7 @@ func TestCancelLargeSend(t *testing.T) {
 						case "send of a file":
 							done <- a.Send(ctx, imsg.Header{Type: 2}, second.W, testutil.Pattern(2, 100))
 						default:
-							done <- errors.Join(a.Queue(imsg.Header{Type: 2}, nil, testutil.Pattern(2, 100)), a.Flush(ctx))
+							done <- errors.Join(a.Compose(imsg.Header{Type: 2}, nil, testutil.Pattern(2, 100)), a.Flush(ctx))
 						}
 					}()
 					m, err := b.Receive(ctx)

@@ -104,7 +104,7 @@ func chaos(t *testing.T, c *imsg.Conn, rnd *rand.Rand, f *os.File, h imsg.Header
 		}
 		err = c.Send(ctx, h, f, p)
 	case 1:
-		if err = c.Queue(h, owned, p); err != nil {
+		if err = c.Compose(h, owned, p); err != nil {
 			owned.Close()
 		} else if rnd.IntN(3) == 0 {
 			c.Flush(ctx)

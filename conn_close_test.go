@@ -27,7 +27,7 @@ func TestCloseWakesAll(t *testing.T) {
 			}
 			p, q := testutil.NewProbe(t), testutil.NewProbe(t)
 			testutil.FillConn(t, a)
-			if err := a.Queue(imsg.Header{Type: 1}, q.W, []byte("queued")); err != nil {
+			if err := a.Compose(imsg.Header{Type: 1}, q.W, []byte("queued")); err != nil {
 				t.Fatal(err)
 			}
 			errs := make(chan error, 3*n)
@@ -93,7 +93,7 @@ func TestAfterClose(t *testing.T) {
 				}
 			}
 			for range queued {
-				if err := a.Queue(imsg.Header{Type: 1}, nil); err != nil {
+				if err := a.Compose(imsg.Header{Type: 1}, nil); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -114,7 +114,7 @@ func TestAfterClose(t *testing.T) {
 				{"Receive", func() error { _, err := a.Receive(ctx); return err }},
 				{"Send", func() error { return a.Send(ctx, imsg.Header{Type: 1}, nil) }},
 				{"Send a file", func() error { return a.Send(ctx, imsg.Header{Type: 1}, f) }},
-				{"Queue", func() error { return a.Queue(imsg.Header{Type: 1}, f) }},
+				{"Queue", func() error { return a.Compose(imsg.Header{Type: 1}, f) }},
 				{"Flush", func() error { return a.Flush(ctx) }},
 				{"Commit", bd.Commit},
 				{"SetDeadline", func() error { return a.SetDeadline(time.Now()) }},

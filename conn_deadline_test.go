@@ -94,7 +94,7 @@ func TestPendingBeforeDeadline(t *testing.T) {
 	testutil.NoLeak(t)
 	a, b := imsgtest.Pair(t, nil)
 	for typ := range uint32(3) {
-		if err := a.Queue(imsg.Header{Type: typ + 1}, nil, testutil.Pattern(typ+1, 5)); err != nil {
+		if err := a.Compose(imsg.Header{Type: typ + 1}, nil, testutil.Pattern(typ+1, 5)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -35,7 +35,7 @@ func TestWaitForRoom(t *testing.T) {
 				a, b := imsgtest.Pair(t, &cfg)
 				n := testutil.FillConn(t, a)
 				for typ := range uint32(2) {
-					if err := a.Queue(imsg.Header{Type: typ + 1}, testutil.DevNull(t), testutil.Pattern(typ+1, 30)); err != nil {
+					if err := a.Compose(imsg.Header{Type: typ + 1}, testutil.DevNull(t), testutil.Pattern(typ+1, 30)); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -93,7 +93,7 @@ func TestClosedFile(t *testing.T) {
 	t.Cleanup(buf.Clear)
 	f := testutil.DevNull(t)
 	f.Close()
-	if err := a.Queue(imsg.Header{Type: 1}, nil, testutil.Pattern(1, 3)); err != nil {
+	if err := a.Compose(imsg.Header{Type: 1}, nil, testutil.Pattern(1, 3)); err != nil {
 		t.Fatal(err)
 	}
 	whole := ibuf.New(3)
@@ -105,7 +105,7 @@ func TestClosedFile(t *testing.T) {
 	bd.SetFile(f)
 	for what, err := range map[string]error{
 		"Send":          a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 2}, f, []byte("x")),
-		"Queue":         a.Queue(imsg.Header{Type: 2}, f, []byte("x")),
+		"Queue":         a.Compose(imsg.Header{Type: 2}, f, []byte("x")),
 		"Commit":        bd.Commit(),
 		"Compose":       buf.Compose(imsg.Header{Type: 2}, f, []byte("x")),
 		"ComposeBuffer": buf.ComposeBuffer(imsg.Header{Type: 2}, whole),

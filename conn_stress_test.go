@@ -151,7 +151,7 @@ func TestStressQueue(t *testing.T) {
 						if i%50 == s {
 							file = testutil.DevNull(t)
 						}
-						if err = a.Queue(h, file, p); err == nil {
+						if err = a.Compose(h, file, p); err == nil {
 							break
 						}
 						file.Close()

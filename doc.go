@@ -49,7 +49,7 @@
 // Payload slices given to Send, Queue and Compose are copied. A received
 // message owns its payload and its file until Close; then its memory is
 // cleared and used again. Copy what should be kept, and take a file that should
-// be kept. A file given to Conn.Send is borrowed. A file given to Conn.Queue
+// be kept. A file given to Conn.Send is borrowed. A file given to Conn.Compose
 // or Buf.Compose belongs to the queue if the error is nil. A Conn owns its
 // socket, a Buf borrows its descriptor.
 //

@@ -130,9 +130,9 @@ func ExampleConn_All() {
 	}
 	defer parent.Close()
 	for i := range uint32(3) {
-		child.Queue(imsg.Header{Type: typeAMessage}, nil, binary.NativeEndian.AppendUint32(nil, i))
+		child.Compose(imsg.Header{Type: typeAMessage}, nil, binary.NativeEndian.AppendUint32(nil, i))
 	}
-	child.Queue(imsg.Header{Type: typeMessage2}, nil)
+	child.Compose(imsg.Header{Type: typeMessage2}, nil)
 	if err := child.Flush(ctx); err != nil {
 		log.Fatal(err)
 	}

@@ -157,7 +157,7 @@ func TestPeerDiesWithFilesQueued(t *testing.T) {
 	for i := range 5 {
 		p := testutil.NewProbe(t)
 		probes = append(probes, p)
-		if err := a.Queue(imsg.Header{Type: uint32(i + 1)}, p.W, []byte("with a file")); err != nil {
+		if err := a.Compose(imsg.Header{Type: uint32(i + 1)}, p.W, []byte("with a file")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -179,7 +179,7 @@ func TestPeerDiesWithFilesQueued(t *testing.T) {
 		t.Errorf("the file of Send is not ours any more: %v", err)
 	}
 	testutil.SameError(t, err, 1, func() error { return a.Send(context.Background(), imsg.Header{Type: 1}, nil) })
-	testutil.SameError(t, err, 1, func() error { return a.Queue(imsg.Header{Type: 1}, nil) })
+	testutil.SameError(t, err, 1, func() error { return a.Compose(imsg.Header{Type: 1}, nil) })
 	testutil.SameError(t, err, 1, func() error { return a.Flush(context.Background()) })
 	if n := a.QueueLen(); n != 0 {
 		t.Errorf("%d messages queued", n)

@@ -76,7 +76,7 @@ func TestSentPayloadsAreCleared(t *testing.T) {
 			return c.Send(testutil.DeadlineCtx(t), h, nil, secret)
 		}),
 		"Conn, flushed": onConn(func(t *testing.T, c, _ *imsg.Conn) error {
-			return errors.Join(c.Queue(h, nil, secret), c.Queue(h, nil, secret), c.Flush(testutil.DeadlineCtx(t)))
+			return errors.Join(c.Compose(h, nil, secret), c.Compose(h, nil, secret), c.Flush(testutil.DeadlineCtx(t)))
 		}),
 		"Conn, cancelled": onConn(func(t *testing.T, c, _ *imsg.Conn) error {
 			testutil.FillConn(t, c)
@@ -85,10 +85,10 @@ func TestSentPayloadsAreCleared(t *testing.T) {
 			return wantError(c.Send(ctx, h, nil, secret))
 		}),
 		"Conn, peer gone": onConn(func(t *testing.T, c, peer *imsg.Conn) error {
-			return errors.Join(c.Queue(h, nil, secret), peer.Close(), wantError(c.Flush(testutil.DeadlineCtx(t))))
+			return errors.Join(c.Compose(h, nil, secret), peer.Close(), wantError(c.Flush(testutil.DeadlineCtx(t))))
 		}),
 		"Conn, closed": onConn(func(t *testing.T, c, _ *imsg.Conn) error {
-			return errors.Join(c.Queue(h, nil, secret), c.Close())
+			return errors.Join(c.Compose(h, nil, secret), c.Close())
 		}),
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -131,11 +131,11 @@ func (w *sender) withdraw(end uint64, n int) bool {
 	return w.err == nil && !w.sent(end) && w.out.q.Remove(end, n)
 }
 
-// Queue queues a message like Buf.Compose: it does not wait and sends nothing,
+// Compose queues a message like Buf.Compose: it does not wait and sends nothing,
 // which is for Flush or the next Send to do. A file f, if not nil, belongs to
 // the queue if the error is nil. ErrQueueFull when a limit of Config is
 // reached.
-func (c *Conn) Queue(h Header, f *os.File, data ...[]byte) error {
+func (c *Conn) Compose(h Header, f *os.File, data ...[]byte) error {
 	h = c.own(h)
 	w := &c.w
 	w.mu.Lock()

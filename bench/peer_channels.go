@@ -56,7 +56,7 @@ func channelsDrive(k, size int) (step, error) {
 				if i == k-1 {
 					h.ID = uint32(k)
 				}
-				if err := c.Queue(h, nil, payload); err != nil {
+				if err := c.Compose(h, nil, payload); err != nil {
 					return err
 				}
 			}

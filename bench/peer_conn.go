@@ -21,7 +21,7 @@ func connStream(size int) (step, error) {
 		for left := n; left > 0; {
 			k := min(left, many)
 			for range k {
-				if err := c.Queue(imsg.Header{Type: typeData}, nil, payload); err != nil {
+				if err := c.Compose(imsg.Header{Type: typeData}, nil, payload); err != nil {
 					return err
 				}
 			}
@@ -182,7 +182,7 @@ func connQueueFile(size int) (step, error) {
 	if err != nil {
 		return nil, err
 	}
-	send, err := sendDups(c.Queue, func() error { return c.Flush(background) }, size)
+	send, err := sendDups(c.Compose, func() error { return c.Flush(background) }, size)
 	if err != nil {
 		return nil, err
 	}

@@ -32,7 +32,7 @@ func ExampleBuffer() {
 }
 
 // A protocol of one's own: two bytes of length, then a text.
-func ExampleNewReader() {
+func ExampleNewMsgBufReader() {
 	header := func(hdr []byte) (size int, file bool, err error) {
 		n := int(binary.BigEndian.Uint16(hdr))
 		if n < 2 || n > 1024 {
@@ -52,7 +52,7 @@ func ExampleNewReader() {
 		w.CloseWithError(out.WriteStream(w))
 	}()
 
-	in, err := ibuf.NewReader(2, header)
+	in, err := ibuf.NewMsgBufReader(2, header)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -106,7 +106,7 @@ func (c conn) WriteMsg(bufs [][]byte, file *os.File) (n int, err error) {
 
 // Files travel over any connection that can pass them. Here the header has
 // one byte of length and one that says whether a file is attached.
-func ExampleMsgBuf_ReadMsg() {
+func ExampleMsgBuf_Fill() {
 	a, b := unixPair()
 	defer a.Close()
 	defer b.Close()
@@ -122,15 +122,15 @@ func ExampleMsgBuf_ReadMsg() {
 	msg.SetFile(f) // the queue closes it when it was sent
 	out := ibuf.NewMsgBuf()
 	out.Push(msg)
-	if err := out.WriteMsg(conn{a}); err != nil {
+	if err := out.Drain(conn{a}); err != nil {
 		log.Fatal(err)
 	}
 
-	in, err := ibuf.NewReader(2, func(hdr []byte) (int, bool, error) { return int(hdr[0]), hdr[1] == 1, nil })
+	in, err := ibuf.NewMsgBufReader(2, func(hdr []byte) (int, bool, error) { return int(hdr[0]), hdr[1] == 1, nil })
 	if err != nil {
 		log.Fatal(err)
 	}
-	if err := in.ReadMsg(conn{b}); err != nil {
+	if err := in.Fill(conn{b}); err != nil {
 		log.Fatal(err)
 	}
 	got := in.Get()

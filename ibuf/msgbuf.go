@@ -11,7 +11,7 @@ import (
 // maxGather is how many pieces one write carries at most (IOV_MAX allows 1024).
 const maxGather = 64
 
-// maxHeader is the longest header NewReader accepts, as in C: half of what C
+// maxHeader is the longest header NewMsgBufReader accepts, as in C: half of what C
 // reads at once.
 const maxHeader = 65535 / 2
 
@@ -43,10 +43,10 @@ type MsgBuf struct {
 // NewMsgBuf returns a MsgBuf that writes. It corresponds to msgbuf_new.
 func NewMsgBuf() *MsgBuf { return new(MsgBuf) }
 
-// NewReader returns a MsgBuf that reads too: messages begin with a header of
+// NewMsgBufReader returns a MsgBuf that reads too: messages begin with a header of
 // hdrSize bytes (1 to 32767, otherwise ErrInvalid) that h understands. It
 // corresponds to msgbuf_new_reader.
-func NewReader(hdrSize int, h HeaderFunc) (*MsgBuf, error) {
+func NewMsgBufReader(hdrSize int, h HeaderFunc) (*MsgBuf, error) {
 	if hdrSize < 1 || hdrSize > maxHeader {
 		return nil, fmt.Errorf("ibuf: header of %d bytes: %w", hdrSize, ErrInvalid)
 	}
@@ -123,8 +123,8 @@ func (m *MsgBuf) readErr(err error) error {
 	return err
 }
 
-// ReadMsg is ReadStream for bytes and files. It corresponds to msgbuf_read.
-func (m *MsgBuf) ReadMsg(r MsgReader) error {
+// Fill is ReadStream for bytes and files. It corresponds to msgbuf_read.
+func (m *MsgBuf) Fill(r MsgReader) error {
 	if m.in == nil {
 		return fmt.Errorf("ibuf: read without a header callback: %w", ErrInvalid)
 	}
@@ -160,10 +160,10 @@ func (m *MsgBuf) WriteStream(w io.Writer) error {
 	return nil
 }
 
-// WriteMsg writes once, up to the next file: call it again while QueueLen says
+// Drain writes once, up to the next file: call it again while QueueLen says
 // that something is left. When w can take no more for now it returns nil. It
 // corresponds to msgbuf_write.
-func (m *MsgBuf) WriteMsg(w MsgWriter) error {
+func (m *MsgBuf) Drain(w MsgWriter) error {
 	if m.out.Len() == 0 {
 		return nil
 	}

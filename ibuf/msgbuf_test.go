@@ -12,7 +12,7 @@ import (
 
 func newTestReader(t *testing.T) *MsgBuf {
 	t.Helper()
-	m, err := NewReader(testHeader, parseTest)
+	m, err := NewMsgBufReader(testHeader, parseTest)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -21,14 +21,14 @@ func newTestReader(t *testing.T) *MsgBuf {
 
 func TestMsgBufRead(t *testing.T) {
 	for _, n := range []int{0, -1, maxHeader + 1} {
-		if _, err := NewReader(n, parseTest); !errors.Is(err, ErrInvalid) {
+		if _, err := NewMsgBufReader(n, parseTest); !errors.Is(err, ErrInvalid) {
 			t.Errorf("header of %d bytes: %v", n, err)
 		}
 	}
 	if err := NewMsgBuf().ReadStream(new(bytes.Buffer)); !errors.Is(err, syscall.EINVAL) {
 		t.Errorf("read without a header function: %v", err)
 	}
-	if err := NewMsgBuf().ReadMsg(nil); !errors.Is(err, syscall.EINVAL) || NewMsgBuf().Get() != nil {
+	if err := NewMsgBuf().Fill(nil); !errors.Is(err, syscall.EINVAL) || NewMsgBuf().Get() != nil {
 		t.Errorf("read without a header function: %v", err)
 	}
 
@@ -95,20 +95,20 @@ func TestMsgBufReadMsg(t *testing.T) {
 	}
 	w.Close()
 	m := newTestReader(t)
-	if err := m.ReadMsg(&scripted{err: syscall.EAGAIN, fd: -1}); err != nil {
+	if err := m.Fill(&scripted{err: syscall.EAGAIN, fd: -1}); err != nil {
 		t.Errorf("EAGAIN: %v", err)
 	}
-	if err := m.ReadMsg(&scripted{p: testMsg(10, true, 'x'), fd: fd}); err != nil {
+	if err := m.Fill(&scripted{p: testMsg(10, true, 'x'), fd: fd}); err != nil {
 		t.Fatal(err)
 	}
 	b := m.Get()
 	if b == nil || !b.HasFile() {
 		t.Fatal("no message with a file")
 	}
-	if err := m.ReadMsg(&scripted{fd: -1}); err != io.EOF {
+	if err := m.Fill(&scripted{fd: -1}); err != io.EOF {
 		t.Errorf("at the end: %v", err)
 	}
-	if err := m.ReadMsg(&scripted{err: syscall.EIO, fd: -1}); err != syscall.EIO {
+	if err := m.Fill(&scripted{err: syscall.EIO, fd: -1}); err != syscall.EIO {
 		t.Errorf("EIO: %v", err)
 	}
 	b.Close()

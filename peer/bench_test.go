@@ -41,7 +41,7 @@ func BenchmarkRaw(b *testing.B) {
 }
 
 func ping(b *testing.B, p *peer.Peer) {
-	m, err := p.Call(context.Background(), peer.Request{Type: ask, Data: payload, End: []uint32{answer}})
+	m, err := p.Call(context.Background(), peer.Request{Type: ask, Data: payload, Ends: []uint32{answer}})
 	if err != nil {
 		b.Error(err)
 	}

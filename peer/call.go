@@ -12,11 +12,11 @@ import (
 
 // A Request is what Call and Stream send.
 type Request struct {
-	Type uint32
-	File *os.File // borrowed, as by Conn.Send; nil: none
-	Data []byte   // copied
-	Item []uint32 // types of messages that are part of the answer and do not end it
-	End  []uint32 // types of messages that end the answer; at least one
+	Type  uint32
+	File  *os.File // borrowed, as by Conn.Send; nil: none
+	Data  []byte   // copied
+	Items []uint32 // types of messages that are part of the answer and do not end it
+	Ends  []uint32 // types of messages that end the answer; at least one
 }
 
 // A call is one request under way. It stays in the table, even if nobody waits
@@ -43,7 +43,7 @@ type call struct {
 const maxItems = 64
 
 // Call sends a request and returns the message that ends its answer, which the
-// caller must close; Request.Item, which may come before, are closed. The error
+// caller must close; Request.Items, which may come before, are closed. The error
 // is a *RemoteError if the other end could not do it, io.ErrUnexpectedEOF if it
 // is gone, net.ErrClosed after Close or a violation, or ctx.Err(). After ctx.Err() either nothing was sent, or the answer is closed
 // when it comes: the channel stays usable.
@@ -86,7 +86,7 @@ var errNoEnd = errors.New("no type ends its answer")
 
 // begin sends a request for the handler r, or for somebody else if r is nil.
 func (p *Peer) begin(ctx context.Context, r *Incoming, req *Request) (*call, error) {
-	if len(req.End) == 0 {
+	if len(req.Ends) == 0 {
 		return nil, errNoEnd
 	}
 	if err := ctx.Err(); err != nil {
@@ -138,8 +138,8 @@ func (p *Peer) newCall(req *Request) *call {
 		c.wake = make(chan struct{}, 1)
 	}
 	c.typ = req.Type
-	c.item = append(c.item[:0], req.Item...)
-	c.end = append(c.end[:0], req.End...)
+	c.item = append(c.item[:0], req.Items...)
+	c.end = append(c.end[:0], req.Ends...)
 	return c
 }
 

@@ -210,8 +210,8 @@ func TestOwnFaults(t *testing.T) {
 			want error
 		}{
 			{"no end", peer.Request{Type: ask}, nil},
-			{"too large", peer.Request{Type: ask, Data: make([]byte, 20000), End: []uint32{answer}}, imsg.ErrTooLarge},
-			{"file closed", peer.Request{Type: ask, File: shut, End: []uint32{answer}}, os.ErrClosed},
+			{"too large", peer.Request{Type: ask, Data: make([]byte, 20000), Ends: []uint32{answer}}, imsg.ErrTooLarge},
+			{"file closed", peer.Request{Type: ask, File: shut, Ends: []uint32{answer}}, os.ErrClosed},
 		} {
 			_, err := p.Call(soon(t), tt.req)
 			if err == nil || tt.want != nil && !errors.Is(err, tt.want) {
@@ -239,7 +239,7 @@ func TestNoFilePassing(t *testing.T) {
 		return r.Reply(answer, nil)
 	}})
 	serve(t, q)
-	_, err = p.Call(soon(t), peer.Request{Type: ask, File: w, End: []uint32{answer}})
+	_, err = p.Call(soon(t), peer.Request{Type: ask, File: w, Ends: []uint32{answer}})
 	check(t, "Call", err, imsg.ErrNoFDPass)
 	_, err = call(soon(t), p, "")
 	check(t, "Call", err, nil)
@@ -250,14 +250,14 @@ func TestAnswerFile(t *testing.T) {
 	dialects(t, func(t *testing.T, d imsg.Dialect) {
 		a, b := imsgtest.Pair(t, &imsg.Config{Dialect: d})
 		p, q := closed(t, peer.New(a, nil)), closed(t, peer.New(b, nil))
-		q.Handle(peer.Rule{Type: ask, File: peer.MustFile, Handle: func(_ context.Context, r *peer.Incoming) error {
+		q.Handle(peer.Rule{Type: ask, File: peer.FileRequired, Handle: func(_ context.Context, r *peer.Incoming) error {
 			f := r.TakeFile()
 			defer f.Close()
 			return r.Reply(answer, f)
 		}})
 		serve(t, q)
 		w, r := pipe(t)
-		m, err := p.Call(soon(t), peer.Request{Type: ask, File: w, End: []uint32{answer}})
+		m, err := p.Call(soon(t), peer.Request{Type: ask, File: w, Ends: []uint32{answer}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -293,7 +293,7 @@ func TestCallFile(t *testing.T) {
 	}})
 	serve(t, q)
 	for text, want := range map[string]string{"": "", "none": "type 2, has no file", "refuse": "no"} {
-		got, err := p.CallFile(soon(t), peer.Request{Type: ask, Data: []byte(text), End: []uint32{answer}})
+		got, err := p.CallFile(soon(t), peer.Request{Type: ask, Data: []byte(text), Ends: []uint32{answer}})
 		if want == "" {
 			if err != nil {
 				t.Fatal(err)

@@ -115,7 +115,7 @@ func TestCancelHalfSent(t *testing.T) {
 		var wg sync.WaitGroup
 		w, _ := pipe(t)
 		wg.Go(func() {
-			_, err := p.Call(ctx, peer.Request{Type: ask, File: w, Data: []byte(big), End: []uint32{answer}})
+			_, err := p.Call(ctx, peer.Request{Type: ask, File: w, Data: []byte(big), Ends: []uint32{answer}})
 			check(t, "Call", err, context.Canceled)
 		})
 		until(t, "writing a part", func() bool { return a.Stats().Sent.Bytes > 0 })

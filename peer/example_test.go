@@ -46,7 +46,7 @@ func Example() {
 
 	worker := peer.New(b, &peer.Config{ErrorType: msgError})
 	for _, name := range []string{os.DevNull, "/etc/shadow"} {
-		m, err := worker.Call(context.Background(), peer.Request{Type: msgOpen, Data: []byte(name), End: []uint32{msgFile}})
+		m, err := worker.Call(context.Background(), peer.Request{Type: msgOpen, Data: []byte(name), Ends: []uint32{msgFile}})
 		if err != nil {
 			fmt.Println(err)
 			continue
@@ -84,7 +84,7 @@ func ExamplePeer_Stream() {
 	served := make(chan error)
 	go func() { served <- server.Serve(context.Background()) }()
 
-	names := peer.Request{Type: msgNames, Item: []uint32{msgName}, End: []uint32{msgEnd}}
+	names := peer.Request{Type: msgNames, Items: []uint32{msgName}, Ends: []uint32{msgEnd}}
 	for m, err := range client.Stream(context.Background(), names) {
 		if err != nil {
 			fmt.Println(err)
@@ -104,7 +104,7 @@ func ExamplePeer_Stream() {
 }
 
 // With a codec, requests and answers are values.
-func ExampleTyped() {
+func ExampleHandlerOf() {
 	type user struct{ Name string }
 	type entry struct {
 		ID    int
@@ -117,14 +117,14 @@ func ExampleTyped() {
 	}
 	server, client := peer.New(a, nil), peer.New(b, nil)
 	const msgUser, msgEntry = 10, 11
-	server.Handle(peer.Rule{Type: msgUser, Handle: peer.Typed(peer.JSON{}, msgEntry,
+	server.Handle(peer.Rule{Type: msgUser, Handle: peer.HandlerOf(peer.JSON{}, msgEntry,
 		func(_ context.Context, u user) (entry, error) {
 			return entry{ID: 1000 + len(u.Name), Shell: "/bin/ksh"}, nil
 		})})
 	served := make(chan error)
 	go func() { served <- server.Serve(context.Background()) }()
 
-	e, err := peer.Ask[user, entry](context.Background(), client, peer.JSON{}, msgUser, msgEntry, user{"alice"})
+	e, err := peer.CallTyped[user, entry](context.Background(), client, peer.JSON{}, msgUser, msgEntry, user{"alice"})
 	fmt.Println(e.ID, e.Shell, err)
 	client.Close()
 	<-served

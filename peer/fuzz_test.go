@@ -45,14 +45,14 @@ func FuzzDispatch(f *testing.F) {
 		p := peer.New(a, &peer.Config{Match: peer.Match(mode % 3), ErrorType: failed, MaxRequests: 2, Workers: 2})
 		p.Handle(
 			peer.Rule{Type: ask, Handle: echo},
-			peer.Rule{Type: note, File: peer.MayFile, Handle: func(context.Context, *peer.Incoming) error { return errTest }},
-			peer.Rule{Type: nest, File: peer.MayFile, Once: true, Handle: echo},
-			peer.Rule{Type: nest + 1, File: peer.MustFile, Handle: func(_ context.Context, r *peer.Incoming) error {
+			peer.Rule{Type: note, File: peer.FileOptional, Handle: func(context.Context, *peer.Incoming) error { return errTest }},
+			peer.Rule{Type: nest, File: peer.FileOptional, Once: true, Handle: echo},
+			peer.Rule{Type: nest + 1, File: peer.FileRequired, Handle: func(_ context.Context, r *peer.Incoming) error {
 				f := r.TakeFile()
 				defer f.Close()
 				return r.Reply(answer, f)
 			}},
-			peer.Rule{Type: nest + 3, In: []string{""}, Handle: func(ctx context.Context, r *peer.Incoming) error {
+			peer.Rule{Type: nest + 3, States: []string{""}, Handle: func(ctx context.Context, r *peer.Incoming) error {
 				_, err := call(ctx, p, "")
 				return err
 			}})
@@ -65,7 +65,7 @@ func FuzzDispatch(f *testing.F) {
 			called <- true
 		}()
 		go func() {
-			for m := range p.Stream(ctx, peer.Request{Type: ask, Item: []uint32{item}, End: []uint32{answer}}) {
+			for m := range p.Stream(ctx, peer.Request{Type: ask, Items: []uint32{item}, Ends: []uint32{answer}}) {
 				m.Close()
 			}
 			called <- true

@@ -83,7 +83,7 @@ func TestFlood(t *testing.T) {
 	const most = 5
 	for _, workers := range []int{1, 3} {
 		p, c := end(t, &peer.Config{MaxRequests: most, Workers: workers})
-		p.Handle(peer.Rule{Type: note, File: peer.MayFile, Handle: func(ctx context.Context, r *peer.Incoming) error {
+		p.Handle(peer.Rule{Type: note, File: peer.FileOptional, Handle: func(ctx context.Context, r *peer.Incoming) error {
 			_, err := call(ctx, p, "never answered")
 			return err
 		}})

@@ -12,9 +12,9 @@ import (
 type FileRule uint8
 
 const (
-	NoFile FileRule = iota // a request with a file is a violation
-	MayFile
-	MustFile // a request without a file is a violation
+	FileForbidden FileRule = iota // a request with a file is a violation
+	FileOptional
+	FileRequired // a request without a file is a violation
 )
 
 // A Handler handles one request. ctx ends when the other end is gone or the
@@ -30,7 +30,7 @@ type Rule struct {
 	Handle Handler
 	File   FileRule
 	Once   bool     // only once in the life of the channel
-	In     []string // the states in which it is allowed; nil: in all
+	States []string // the states in which it is allowed; nil: in all
 }
 
 // A row is a rule and whether it was used.
@@ -49,7 +49,7 @@ func (p *Peer) Handle(rules ...Rule) {
 		if p.rules[r.Type] != nil || r.Type == p.cfg.ErrorType && r.Type != 0 || r.Handle == nil {
 			panic(fmt.Sprintf("peer: Handle: type %d is in use or has no handler", r.Type))
 		}
-		r.In = slices.Clone(r.In)
+		r.States = slices.Clone(r.States)
 		p.rules[r.Type] = &row{Rule: r}
 	}
 }
@@ -61,9 +61,9 @@ func (r *row) admit(m imsg.Message) string {
 	switch {
 	case r.Once && r.used:
 		return "for the second time"
-	case r.File == NoFile && file:
+	case r.File == FileForbidden && file:
 		return "with a file"
-	case r.File == MustFile && !file:
+	case r.File == FileRequired && !file:
 		return "without a file"
 	}
 	r.used = true
@@ -73,11 +73,11 @@ func (r *row) admit(m imsg.Message) string {
 // allowed checks a request when its handler would begin: earlier requests may
 // have changed the state.
 func (p *Peer) allowed(r *row) error {
-	if r.In == nil {
+	if r.States == nil {
 		return nil
 	}
-	if s := p.State(); !slices.Contains(r.In, s) {
-		return &RuleError{r.Type, fmt.Sprintf("in state %q, allowed in %q", s, r.In)}
+	if s := p.State(); !slices.Contains(r.States, s) {
+		return &RuleError{r.Type, fmt.Sprintf("in state %q, allowed in %q", s, r.States)}
 	}
 	return nil
 }

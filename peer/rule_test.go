@@ -31,15 +31,15 @@ func TestTable(t *testing.T) {
 		{"unknown with a file", peer.Rule{}, []msg{{note, true}}, "not in the table"},
 		{"type 0", peer.Rule{}, []msg{{0, false}}, "request type 0: not in the table"},
 		{"unexpected file", peer.Rule{}, []msg{{ask, true}}, "request type 1: with a file"},
-		{"file or not", peer.Rule{File: peer.MayFile}, []msg{{ask, true}, {ask, false}}, ""},
-		{"file", peer.Rule{File: peer.MustFile}, []msg{{ask, true}, {ask, true}}, ""},
-		{"no file", peer.Rule{File: peer.MustFile}, []msg{{ask, false}}, "request type 1: without a file"},
+		{"file or not", peer.Rule{File: peer.FileOptional}, []msg{{ask, true}, {ask, false}}, ""},
+		{"file", peer.Rule{File: peer.FileRequired}, []msg{{ask, true}, {ask, true}}, ""},
+		{"no file", peer.Rule{File: peer.FileRequired}, []msg{{ask, false}}, "request type 1: without a file"},
 		{"once", peer.Rule{Once: true}, []msg{{ask, false}}, ""},
 		{"twice", peer.Rule{Once: true}, []msg{{ask, false}, {ask, false}}, "request type 1: for the second time"},
-		{"first state", peer.Rule{In: []string{""}}, []msg{{ask, false}}, ""},
-		{"state after state", peer.Rule{In: []string{"", "asked"}}, []msg{{ask, false}, {ask, false}}, ""},
-		{"wrong state", peer.Rule{In: []string{""}}, []msg{{ask, false}, {ask, false}}, `request type 1: in state "asked", allowed in [""]`},
-		{"no state", peer.Rule{In: []string{}}, []msg{{ask, false}}, `in state "", allowed in []`},
+		{"first state", peer.Rule{States: []string{""}}, []msg{{ask, false}}, ""},
+		{"state after state", peer.Rule{States: []string{"", "asked"}}, []msg{{ask, false}, {ask, false}}, ""},
+		{"wrong state", peer.Rule{States: []string{""}}, []msg{{ask, false}, {ask, false}}, `request type 1: in state "asked", allowed in [""]`},
+		{"no state", peer.Rule{States: []string{}}, []msg{{ask, false}}, `in state "", allowed in []`},
 		{"unasked failure", peer.Rule{}, []msg{{failed, false}}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -108,7 +108,7 @@ func TestLostFile(t *testing.T) {
 	for _, tt := range []struct {
 		rule      peer.FileRule
 		violation bool
-	}{{peer.NoFile, true}, {peer.MayFile, false}, {peer.MustFile, false}} {
+	}{{peer.FileForbidden, true}, {peer.FileOptional, false}, {peer.FileRequired, false}} {
 		for _, errorType := range []uint32{0, failed} {
 			sa, sb := imsgtest.Sockets(t)
 			a, err := imsg.NewConn(sa.Take(), nil)
@@ -127,7 +127,7 @@ func TestLostFile(t *testing.T) {
 			}})
 			served := serve(t, p)
 			w, _ := pipe(t)
-			_, err = q.Call(soon(t), peer.Request{Type: ask, File: w, End: []uint32{answer}})
+			_, err = q.Call(soon(t), peer.Request{Type: ask, File: w, Ends: []uint32{answer}})
 			var remote *peer.RemoteError
 			if answered := errors.As(err, &remote); answered != (!tt.violation && errorType != 0) {
 				t.Errorf("rule %d, error type %d: %v", tt.rule, errorType, err)
@@ -171,7 +171,7 @@ func TestDirectory(t *testing.T) {
 	defer dir.Close()
 	for _, allowed := range []bool{false, true} {
 		p, q := both(t, &peer.Config{Directories: allowed})
-		q.Handle(peer.Rule{Type: ask, File: peer.MayFile, Handle: func(_ context.Context, r *peer.Incoming) error {
+		q.Handle(peer.Rule{Type: ask, File: peer.FileOptional, Handle: func(_ context.Context, r *peer.Incoming) error {
 			err := r.Reply(answer, dir)
 			if (err == nil) != allowed {
 				t.Errorf("Reply: %v", err)
@@ -180,19 +180,19 @@ func TestDirectory(t *testing.T) {
 				return r.Reply(answer, nil)
 			}
 			return nil
-		}}, peer.Rule{Type: note, File: peer.MayFile, Handle: func(context.Context, *peer.Incoming) error { return nil }})
+		}}, peer.Rule{Type: note, File: peer.FileOptional, Handle: func(context.Context, *peer.Incoming) error { return nil }})
 		served := serve(t, q)
 		if err := p.Send(soon(t), note, dir); (err == nil) != allowed {
 			t.Errorf("Send: %v", err)
 		} else if !allowed && !strings.Contains(err.Error(), "directory") {
 			t.Error(err)
 		}
-		m, err := p.Call(soon(t), peer.Request{Type: ask, File: dir, End: []uint32{answer}})
+		m, err := p.Call(soon(t), peer.Request{Type: ask, File: dir, Ends: []uint32{answer}})
 		if allowed != (err == nil && m.HasFile()) || !allowed && !errors.Is(err, syscall.EISDIR) {
 			t.Errorf("Call: file %v, %v", m.HasFile(), err)
 		}
 		m.Close()
-		if m, err = p.Call(soon(t), peer.Request{Type: ask, End: []uint32{answer}}); err != nil || m.HasFile() != allowed {
+		if m, err = p.Call(soon(t), peer.Request{Type: ask, Ends: []uint32{answer}}); err != nil || m.HasFile() != allowed {
 			t.Errorf("Call: file %v, %v", m.HasFile(), err)
 		}
 		m.Close()

@@ -200,7 +200,7 @@ func TestCloseInHandler(t *testing.T) {
 	for _, errorType := range []uint32{0, failed} {
 		p, c := end(t, &peer.Config{ErrorType: errorType})
 		returned := false
-		p.Handle(peer.Rule{Type: ask, File: peer.MayFile, Handle: func(ctx context.Context, r *peer.Incoming) error {
+		p.Handle(peer.Rule{Type: ask, File: peer.FileOptional, Handle: func(ctx context.Context, r *peer.Incoming) error {
 			until(t, "receiving all", func() bool { return p.Conn().Stats().Received.Messages == 3 })
 			p.Close()
 			<-ctx.Done()

@@ -10,7 +10,7 @@ import (
 )
 
 // Stream sends a request and returns the messages of its answer: any number of
-// Request.Item, and one of Request.End as the last. Each is the loop's, which
+// Request.Items, and one of Request.Ends as the last. Each is the loop's, which
 // must close it. An error, which is Call's, is the last value too. The request
 // is sent when the loop begins, and each loop sends it again.
 //

@@ -14,7 +14,7 @@ import (
 )
 
 // list asks for an answer of many messages.
-var list = peer.Request{Type: ask, Item: []uint32{item, note}, End: []uint32{answer}}
+var list = peer.Request{Type: ask, Items: []uint32{item, note}, Ends: []uint32{answer}}
 
 // counting answers with n items, of two types, and an end.
 func counting(n int) peer.Handler {
@@ -164,9 +164,9 @@ func TestSlowStream(t *testing.T) {
 			c.Send(t.Context(), imsg.Header{Type: item, ID: m.ID()}, nil)
 			<-begun
 			for range tt.items - 1 {
-				c.Queue(imsg.Header{Type: item, ID: m.ID()}, nil, make([]byte, 2000))
+				c.Compose(imsg.Header{Type: item, ID: m.ID()}, nil, make([]byte, 2000))
 			}
-			c.Queue(imsg.Header{Type: answer, ID: m.ID()}, nil)
+			c.Compose(imsg.Header{Type: answer, ID: m.ID()}, nil)
 			c.Flush(t.Context())
 			for m, err := range c.All(t.Context()) {
 				if err == nil {

@@ -34,7 +34,7 @@ func TestStress(t *testing.T) {
 					back = echo
 				}
 				x.Handle(
-					peer.Rule{Type: ask, Handle: echo, File: peer.MayFile},
+					peer.Rule{Type: ask, Handle: echo, File: peer.FileOptional},
 					peer.Rule{Type: nest, Handle: back},
 					peer.Rule{Type: nest + 1, Handle: counting(20)},
 					peer.Rule{Type: note, Handle: func(context.Context, *peer.Incoming) error { return errTest }})
@@ -51,16 +51,16 @@ func TestStress(t *testing.T) {
 								t.Errorf("%.9q, want %.9q: %v", got, text, err)
 								return
 							}
-							m, err := x.Call(soon(t), peer.Request{Type: nest, Data: []byte(text), End: []uint32{answer}})
+							m, err := x.Call(soon(t), peer.Request{Type: nest, Data: []byte(text), Ends: []uint32{answer}})
 							if string(m.Bytes()) != text || err != nil {
 								t.Errorf("called back %.9q, want %.9q: %v", m.Bytes(), text, err)
 							}
 							m.Close()
-							m, _ = x.Call(endingAfter(t, 1+n%8), peer.Request{Type: ask, File: w, Data: []byte(big), End: []uint32{answer}})
+							m, _ = x.Call(endingAfter(t, 1+n%8), peer.Request{Type: ask, File: w, Data: []byte(big), Ends: []uint32{answer}})
 							m.Close()
 							x.Send(endingAfter(t, 1+n%8), note, nil, []byte(big))
 							i := 0
-							for m, err := range x.Stream(soon(t), peer.Request{Type: nest + 1, Item: []uint32{item, note}, End: []uint32{answer}}) {
+							for m, err := range x.Stream(soon(t), peer.Request{Type: nest + 1, Items: []uint32{item, note}, Ends: []uint32{answer}}) {
 								if string(m.Bytes()) != fmt.Sprint(i) || err != nil {
 									t.Errorf("%q in stream, want %d: %v", m.Bytes(), i, err)
 									return

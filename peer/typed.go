@@ -21,10 +21,10 @@ func (JSON) Marshal(v any) ([]byte, error) { return json.Marshal(v) }
 // Unmarshal is json.Unmarshal.
 func (JSON) Unmarshal(data []byte, v any) error { return json.Unmarshal(data, v) }
 
-// Typed returns a Handler that decodes the payload, calls f and answers with
+// HandlerOf returns a Handler that decodes the payload, calls f and answers with
 // what it returns, in a message of the type reply. A payload that cannot be
 // decoded is a violation: it ends the peer.
-func Typed[Req, Rep any](codec Codec, reply uint32, f func(context.Context, Req) (Rep, error)) Handler {
+func HandlerOf[Req, Rep any](codec Codec, reply uint32, f func(context.Context, Req) (Rep, error)) Handler {
 	return func(ctx context.Context, r *Incoming) error {
 		var req Req
 		if err := codec.Unmarshal(r.Bytes(), &req); err != nil {
@@ -42,16 +42,16 @@ func Typed[Req, Rep any](codec Codec, reply uint32, f func(context.Context, Req)
 	}
 }
 
-// Ask is a Call with an encoded request of the type typ and an encoded answer
+// CallTyped is a Call with an encoded request of the type typ and an encoded answer
 // of the type reply, as Typed gives it. A file that comes with it is closed. The
 // errors are Call's and the codec's.
-func Ask[Req, Rep any](ctx context.Context, p *Peer, codec Codec, typ, reply uint32, req Req) (Rep, error) {
+func CallTyped[Req, Rep any](ctx context.Context, p *Peer, codec Codec, typ, reply uint32, req Req) (Rep, error) {
 	var rep Rep
 	data, err := codec.Marshal(req)
 	if err != nil {
 		return rep, opError("call", typ, err)
 	}
-	m, err := p.Call(ctx, Request{Type: typ, Data: data, End: []uint32{reply}})
+	m, err := p.Call(ctx, Request{Type: typ, Data: data, Ends: []uint32{reply}})
 	if err != nil {
 		return rep, err
 	}

@@ -122,7 +122,7 @@ func receive(t testing.TB, c *imsg.Conn) imsg.Message {
 
 // call makes a request of the type ask and returns the text of its answer.
 func call(ctx context.Context, p *peer.Peer, text string) (string, error) {
-	m, err := p.Call(ctx, peer.Request{Type: ask, Data: []byte(text), Item: []uint32{item}, End: []uint32{answer}})
+	m, err := p.Call(ctx, peer.Request{Type: ask, Data: []byte(text), Items: []uint32{item}, Ends: []uint32{answer}})
 	if err != nil {
 		return "", err
 	}

@@ -68,12 +68,12 @@ func TestBarrier(t *testing.T) {
 			if gate, open, err = os.Pipe(); err != nil {
 				return err
 			}
-			p.Give("late", "gate", gate)
+			p.AddFile("late", "gate", gate)
 			if order, end, err = os.Pipe(); err != nil {
 				return err
 			}
-			p.Give("early", "order", copyFile(t, end))
-			p.Give("late", "order", copyFile(t, end))
+			p.AddFile("early", "order", copyFile(t, end))
+			p.AddFile("late", "order", copyFile(t, end))
 			own = end
 			started <- p
 			return nil

@@ -15,10 +15,10 @@ import (
 	"example.org/imsg"
 )
 
-// Child is the whole life of a child, if this process is one of d's: then it
+// RunChild is the whole life of a child, if this process is one of d's: then it
 // does not return. Main calls it; a program that calls Run, and TestMain in
 // tests, must call it before anything else.
-func (d *Daemon) Child() {
+func (d *Daemon) RunChild() {
 	text, ok := os.LookupEnv(envRole)
 	if !ok {
 		return

@@ -186,7 +186,7 @@ func TestNoDirectories(t *testing.T) {
 
 	sent := make(chan bool, 1)
 	r = upWith(t, openDaemon, func(p *Proc) {
-		p.Handle("a", peer.Rule{Type: reqOwn, File: peer.MustFile, Handle: func(_ context.Context, in *peer.Incoming) error {
+		p.Handle("a", peer.Rule{Type: reqOwn, File: peer.FileRequired, Handle: func(_ context.Context, in *peer.Incoming) error {
 			sent <- in.HasFile()
 			return nil
 		}})

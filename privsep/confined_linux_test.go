@@ -64,7 +64,7 @@ func startAgain(ctx context.Context, p *Proc) error {
 	defer cancel()
 	for {
 		var err error
-		if q, err = p.Next(ctx, "a", 0, q); err != nil {
+		if q, err = p.WaitPeer(ctx, "a", 0, q); err != nil {
 			return err
 		}
 		if _, err = try[peerName](ctx, q, nil, "hello"); err == nil {

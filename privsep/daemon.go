@@ -49,7 +49,7 @@ type Daemon struct {
 	Roles []Role
 
 	// Prepare, if not nil, runs in the parent before anything else: the place to
-	// read flags and configuration, to bind ports and to say with Proc.Give and
+	// read flags and configuration, to bind ports and to say with Proc.AddFile and
 	// Proc.Configure what the roles get. It may also change the declaration: for
 	// a user or a directory that the configuration names.
 	Prepare func(context.Context, *Proc) error
@@ -145,7 +145,7 @@ const (
 // and otherwise 0. It must be called before anything else in main, in
 // particular before flags are parsed: that is for Prepare.
 func (d *Daemon) Main() {
-	d.Child()
+	d.RunChild()
 	if v, ok := os.LookupEnv(envRole); ok {
 		fmt.Fprintf(os.Stderr, "%s: %s is %q: %v\n", d.Name, envRole, v, ErrNotChild)
 		os.Exit(1)

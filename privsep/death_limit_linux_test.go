@@ -118,7 +118,7 @@ var _ = registerFake("starving", func(role string, n int) int {
 		return 100
 	}
 	os.Setenv(envRole, fmt.Sprintf("starving/%s/%d", role, n))
-	starvingDaemon.Child()
+	starvingDaemon.RunChild()
 	return 101
 })
 
@@ -137,7 +137,7 @@ func TestStarvingChild(t *testing.T) {
 					if err != nil {
 						return err
 					}
-					p.Give("child", strconv.Itoa(i), f)
+					p.AddFile("child", strconv.Itoa(i), f)
 				}
 				return nil
 			}
@@ -178,7 +178,7 @@ func TestManyFiles(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				p.Give([]string{"a", "b"}[i%2], strconv.Itoa(i), f)
+				p.AddFile([]string{"a", "b"}[i%2], strconv.Itoa(i), f)
 			}
 			return nil
 		}

@@ -71,7 +71,7 @@ func deathGive(d *Daemon, files map[string]*os.File) {
 				if err != nil {
 					return err
 				}
-				p.Give(d.Roles[i].Name, name, os.NewFile(uintptr(fd), name))
+				p.AddFile(d.Roles[i].Name, name, os.NewFile(uintptr(fd), name))
 			}
 		}
 		return nil

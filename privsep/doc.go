@@ -47,7 +47,7 @@
 // # Ownership
 //
 // The Proc keeps every channel and every given file open for the life of the
-// process; [Proc.Give] takes its file. Files in messages are borrowed when sent
+// process; [Proc.AddFile] takes its file. Files in messages are borrowed when sent
 // and belong to the handler that takes them, as everywhere.
 //
 // # Without root

@@ -146,7 +146,7 @@ func TestFailingSteps(t *testing.T) {
 		d.Prepare = func(_ context.Context, p *Proc) error {
 			f, err := os.Open(os.DevNull)
 			f.Close()
-			p.Give("b", "closed", f)
+			p.AddFile("b", "closed", f)
 			return err
 		}
 	}), "b", "start", "file closed: ", nil)

@@ -91,7 +91,7 @@ func TestEarlyStop(t *testing.T) {
 				{ctlPeer, f, marshal(peerName{Role: Parent})},
 				{ctlStop, nil, nil},
 			} {
-				if err := p.ctl.Queue(imsg.Header{Type: m.typ}, m.file, m.data); err != nil {
+				if err := p.ctl.Compose(imsg.Header{Type: m.typ}, m.file, m.data); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -187,7 +187,7 @@ func TestGiven(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			p.Give("leaf", "gift", f)
+			p.AddFile("leaf", "gift", f)
 			for role, data := range configs {
 				if err := p.Configure(role, data); err != nil {
 					return err
@@ -216,7 +216,7 @@ func TestGiven(t *testing.T) {
 		}
 	}
 	for name, f := range map[string]func(){
-		"Give":      func() { r.Give("nobody", "gift", nil) },
+		"Give":      func() { r.AddFile("nobody", "gift", nil) },
 		"Configure": func() { r.Configure("nobody", nil) },
 		"Peer":      func() { r.Peer("nobody") },
 		"Handle":    func() { r.Handle("nobody") },

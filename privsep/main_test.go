@@ -64,7 +64,7 @@ func TestMain(m *testing.M) {
 			os.Exit(f(role, n))
 		}
 		for _, d := range daemons {
-			d.Child()
+			d.RunChild()
 		}
 		fmt.Fprintf(os.Stderr, "no test daemon for %q\n", text)
 		os.Exit(1)

@@ -17,11 +17,11 @@ type namedFile struct {
 	file *os.File
 }
 
-// Give lets every child of a role that is started from now on have a file under
+// AddFile lets every child of a role that is started from now on have a file under
 // a name, to be found with File there; in place of the one before of that name,
 // which is closed. It belongs to the daemon from here on. For the parent: in
 // Prepare, or later for those that are started again.
-func (p *Proc) Give(role, name string, f *os.File) {
+func (p *Proc) AddFile(role, name string, f *os.File) {
 	s := p.giver(role)
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -104,10 +104,10 @@ func (p *Proc) declared(role string) peerRole {
 	return r
 }
 
-// Next returns the channel to the same process of a role as old, and waits while
+// WaitPeer returns the channel to the same process of a role as old, and waits while
 // it is old itself, which has ended: until the process was started again. The
 // error is ctx's.
-func (p *Proc) Next(ctx context.Context, role string, instance int, old *peer.Peer) (*peer.Peer, error) {
+func (p *Proc) WaitPeer(ctx context.Context, role string, instance int, old *peer.Peer) (*peer.Peer, error) {
 	for {
 		peers, changed := p.all()
 		if q := peers[peerName{role, instance}]; q != nil && q != old {

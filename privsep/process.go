@@ -137,7 +137,7 @@ func (p *process) tell(typ uint32, fd int, data []byte) error {
 	if p.ctl == nil {
 		return f.Close()
 	}
-	err := p.ctl.Queue(imsg.Header{Type: typ}, f, data)
+	err := p.ctl.Compose(imsg.Header{Type: typ}, f, data)
 	if err != nil && f != nil {
 		f.Close()
 	}

@@ -45,14 +45,14 @@ func init() {
 			if err == nil || q.Err() == nil && !ended(q) {
 				return v, err
 			}
-			if q, err = w.p.Next(w.ctx, args[0], n, q); err != nil {
+			if q, err = w.p.WaitPeer(w.ctx, args[0], n, q); err != nil {
 				return nil, err
 			}
 		}
 	}
 	// own makes a request of the test's own table to the parent.
 	acts["own"] = func(w *testimony, args []string, _ *os.File) (any, error) {
-		m, err := w.p.Parent().Call(w.ctx, peer.Request{Type: reqOwn, End: []uint32{repOwn}})
+		m, err := w.p.Parent().Call(w.ctx, peer.Request{Type: reqOwn, Ends: []uint32{repOwn}})
 		if err != nil {
 			return nil, err
 		}
@@ -95,7 +95,7 @@ func TestRestart(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			p.Give("mortal", "gift", f)
+			p.AddFile("mortal", "gift", f)
 			return p.Configure("mortal", []byte("the same"))
 		}
 	})
@@ -140,7 +140,7 @@ func TestRestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Give("mortal", "gift", f)
+	r.AddFile("mortal", "gift", f)
 	if err := r.Configure("mortal", []byte("another")); err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +166,7 @@ func (r *running) next(role string, instance int, old *peer.Peer) *peer.Peer {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), limit)
 	defer cancel()
-	q, err := r.Next(ctx, role, instance, old)
+	q, err := r.WaitPeer(ctx, role, instance, old)
 	if err != nil {
 		r.t.Fatalf("after %v %s[%d] was not started again: %v\n%s", limit, role, instance, err, r.log)
 	}
@@ -200,7 +200,7 @@ func TestRestartFails(t *testing.T) {
 		d.Logger = log.logger()
 		d.Prepare = func(_ context.Context, p *Proc) error {
 			f, err := os.Open(state)
-			p.Give("fragile", "state", f)
+			p.AddFile("fragile", "state", f)
 			return err
 		}
 	})
@@ -257,7 +257,7 @@ func TestRestartAtEnd(t *testing.T) {
 	// Next waits no longer than its context.
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := r.Next(ctx, "mortal", 0, q); !errors.Is(err, context.Canceled) {
+	if _, err := r.WaitPeer(ctx, "mortal", 0, q); !errors.Is(err, context.Canceled) {
 		t.Errorf("Next: %v", err)
 	}
 }

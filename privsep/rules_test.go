@@ -36,7 +36,7 @@ func init() {
 func TestRules(t *testing.T) {
 	var handled chan bool
 	note := func(context.Context, *peer.Incoming) error { handled <- true; return nil }
-	decode := peer.Typed(peer.JSON{}, repOwn, func(context.Context, int) (int, error) { return 0, nil })
+	decode := peer.HandlerOf(peer.JSON{}, repOwn, func(context.Context, int) (int, error) { return 0, nil })
 	for _, c := range []struct {
 		name string
 		rule peer.Rule
@@ -47,10 +47,10 @@ func TestRules(t *testing.T) {
 		{"unknown type", peer.Rule{Type: 10, Handle: note}, []string{"10"}, []string{"11"}, "not in the table"},
 		{"no table", peer.Rule{}, nil, []string{"10"}, "not in the table"},
 		{"twice", peer.Rule{Type: 10, Handle: note, Once: true}, []string{"10"}, []string{"10"}, "second time"},
-		{"wrong state", peer.Rule{Type: 10, Handle: note, In: []string{"later"}}, nil, []string{"10"}, `state ""`},
+		{"wrong state", peer.Rule{Type: 10, Handle: note, States: []string{"later"}}, nil, []string{"10"}, `state ""`},
 		{"a file where none may be", peer.Rule{Type: 10, Handle: note}, []string{"10"}, []string{"10", "file"}, "with a file"},
-		{"no file where one must be", peer.Rule{Type: 10, Handle: note, File: peer.MustFile}, []string{"10", "file"}, []string{"10"}, "without a file"},
-		{"an unknown type with a file", peer.Rule{Type: 10, Handle: note, File: peer.MayFile}, []string{"10", "file"}, []string{"11", "file"}, "not in the table"},
+		{"no file where one must be", peer.Rule{Type: 10, Handle: note, File: peer.FileRequired}, []string{"10", "file"}, []string{"10"}, "without a file"},
+		{"an unknown type with a file", peer.Rule{Type: 10, Handle: note, File: peer.FileOptional}, []string{"10", "file"}, []string{"11", "file"}, "not in the table"},
 		{"no JSON", peer.Rule{Type: 10, Handle: decode}, nil, []string{"10"}, "payload"},
 	} {
 		for _, policy := range []ExitPolicy{EndAll, Ignore} {
@@ -93,7 +93,7 @@ func TestRules(t *testing.T) {
 func TestState(t *testing.T) {
 	handled := make(chan string, 1)
 	r := upWith(t, pairDaemon, func(p *Proc) {
-		p.Handle("a", peer.Rule{Type: 10, In: []string{"open"}, Handle: func(_ context.Context, in *peer.Incoming) error {
+		p.Handle("a", peer.Rule{Type: 10, States: []string{"open"}, Handle: func(_ context.Context, in *peer.Incoming) error {
 			handled <- in.Peer().State()
 			in.Peer().SetState("closed")
 			return nil

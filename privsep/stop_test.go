@@ -47,8 +47,8 @@ func TestStop(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			p.Give("caged", "last words", copyFile(t, end)) // which has no right to receive files later
-			p.Give("polite", "last words", end)
+			p.AddFile("caged", "last words", copyFile(t, end)) // which has no right to receive files later
+			p.AddFile("polite", "last words", end)
 			pipes <- words
 			return nil
 		}

@@ -44,7 +44,7 @@ func adopt(_ context.Context, p *Proc) error {
 		for i, f := range files {
 			key := fmt.Sprint(name, i)
 			names = append(names, key)
-			p.Give("web", key, f)
+			p.AddFile("web", key, f)
 		}
 	}
 	slices.Sort(names)

@@ -51,8 +51,8 @@ func witness(ctx context.Context, p *Proc) error {
 		if !done[name.Role] {
 			done[name.Role] = true
 			p.Handle(name.Role,
-				peer.Rule{Type: reqDo, Handle: w.handle, File: peer.MayFile},
-				peer.Rule{Type: reqTell, Handle: w.handle, File: peer.MayFile})
+				peer.Rule{Type: reqDo, Handle: w.handle, File: peer.FileOptional},
+				peer.Rule{Type: reqTell, Handle: w.handle, File: peer.FileOptional})
 		}
 	}
 	served := make(chan error, 1)
@@ -94,7 +94,7 @@ func try[T any](ctx context.Context, q *peer.Peer, f *os.File, do string, args .
 	var v T
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	m, err := q.Call(ctx, peer.Request{Type: reqDo, File: f, Data: marshal(order{do, args}), End: []uint32{repDo}})
+	m, err := q.Call(ctx, peer.Request{Type: reqDo, File: f, Data: marshal(order{do, args}), Ends: []uint32{repDo}})
 	if err != nil {
 		return v, fmt.Errorf("%s %v: %w", do, args, err)
 	}

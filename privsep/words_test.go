@@ -23,7 +23,7 @@ var wordsDaemon = register(Daemon{Name: "words", Roles: []Role{
 func talkative(ctx context.Context, p *Proc) error {
 	peers := []*peer.Peer{p.Peer("after"), p.Parent()}
 	for _, q := range peers { // who answers is in Serve; then the parent ends the daemon
-		m, err := q.Call(context.Background(), peer.Request{Type: reqDo, End: []uint32{repDo}})
+		m, err := q.Call(context.Background(), peer.Request{Type: reqDo, Ends: []uint32{repDo}})
 		if err != nil {
 			return err
 		}
@@ -63,7 +63,7 @@ func TestLastWords(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			p.Give("after", "words", end)
+			p.AddFile("after", "words", end)
 			pipes <- words
 			return nil
 		}

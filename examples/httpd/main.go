@@ -108,9 +108,9 @@ func (o *options) prepare(p *privsep.Proc) error {
 	if err != nil {
 		return err
 	}
-	p.Give("server", "port", port)
+	p.AddFile("server", "port", port)
 	if log != nil {
-		p.Give("server", "log", log)
+		p.AddFile("server", "log", log)
 	}
 	config, err := json.Marshal(o)
 	if err != nil {

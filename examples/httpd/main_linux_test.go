@@ -24,7 +24,7 @@ const programEnv = "EXAMPLE_PROGRAM"
 const patience = 30 * time.Second
 
 func TestMain(m *testing.M) {
-	split().Child()
+	split().RunChild()
 	if os.Getenv(programEnv) != "" {
 		main()
 	}

@@ -52,7 +52,7 @@ func (s *server) ask(ctx context.Context, files *peer.Peer, name string) (*os.Fi
 	defer cancel()
 	m, err := files.Call(ctx, peer.Request{
 		Type: reqOpen, Data: []byte(name),
-		End: []uint32{repFile, repDirectory, repForbidden, repNotFound},
+		Ends: []uint32{repFile, repDirectory, repForbidden, repNotFound},
 	})
 	if err != nil {
 		return nil, err

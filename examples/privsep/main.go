@@ -94,7 +94,7 @@ func work(ctx context.Context, p *privsep.Proc) error {
 }
 
 func count(ctx context.Context, parent *peer.Peer, name string) (string, error) {
-	f, err := parent.CallFile(ctx, peer.Request{Type: reqOpen, Data: []byte(name), End: []uint32{repOpen}})
+	f, err := parent.CallFile(ctx, peer.Request{Type: reqOpen, Data: []byte(name), Ends: []uint32{repOpen}})
 	if err != nil {
 		return "", err
 	}

@@ -18,7 +18,7 @@ import (
 const programEnv = "EXAMPLE_PROGRAM"
 
 func TestMain(m *testing.M) {
-	daemon.Child()
+	daemon.RunChild()
 	if os.Getenv(programEnv) != "" {
 		main()
 	}

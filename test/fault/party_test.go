@@ -57,7 +57,7 @@ func newFaultConn(w *faultWorld, fd int, cfg *imsg.Config, deadline bool) *fault
 }
 
 func (c *faultConn) queue(h imsg.Header, f *os.File, p []byte) error {
-	return c.Queue(h, f, p[:len(p)/2], p[len(p)/2:])
+	return c.Compose(h, f, p[:len(p)/2], p[len(p)/2:])
 }
 
 func (c *faultConn) build(h imsg.Header, f *os.File, p []byte) error {

@@ -170,7 +170,7 @@ func (w *modelWorld) compose(e *modelEnd, o modelOp) {
 		if e.buf != nil {
 			return e.buf.Compose(m.h, m.file, p...)
 		}
-		return e.conn.Queue(m.h, m.file, p...)
+		return e.conn.Compose(m.h, m.file, p...)
 	})
 	if !e.queues("Compose", m, err) {
 		w.keep(m)

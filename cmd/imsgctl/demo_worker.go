@@ -61,7 +61,7 @@ func (w worker) handle(m imsg.Message) error {
 		if err != nil {
 			return err
 		}
-		err = w.c.Queue(imsg.Header{Type: msgDone, ID: h.ID}, nil, strconv.AppendInt(nil, int64(n)*int64(n), 10))
+		err = w.c.Compose(imsg.Header{Type: msgDone, ID: h.ID}, nil, strconv.AppendInt(nil, int64(n)*int64(n), 10))
 		if err != nil || h.ID < burst {
 			return err
 		}

@@ -78,7 +78,7 @@ func (c *tmuxClient) command(flags uint64, in, out *os.File, args ...string) err
 	c.t.Helper()
 	queue := func(typ uint32, f *os.File, fields ...any) {
 		c.t.Helper()
-		if err := c.conn.Queue(tmuxHeader(typ), f, encode(fields...)); err != nil {
+		if err := c.conn.Compose(tmuxHeader(typ), f, encode(fields...)); err != nil {
 			c.t.Fatal(err)
 		}
 	}

@@ -76,7 +76,7 @@ func (l *link) way(ctx context.Context, rnd *rand.Rand) put {
 	switch rnd.IntN(4) {
 	case 0:
 		return func(h imsg.Header, f *os.File, parts [][]byte) (outcome, error) {
-			err := l.conn.Queue(h, f, parts...)
+			err := l.conn.Compose(h, f, parts...)
 			if err != nil {
 				f.Close()
 			}

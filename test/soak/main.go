@@ -2,7 +2,7 @@
 // way that the library offers, and accounts for every message and descriptor
 // end to end:
 //
-//	go run ./internal/soak -minutes 0.5 [-seed N] [-workers N]
+//	go run ./test/soak -minutes 0.5 [-seed N] [-workers N]
 //
 // Workers are killed at random moments and started again; other channels are
 // closed in the middle, or in order. It prints a line of figures every few

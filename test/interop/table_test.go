@@ -73,7 +73,7 @@ func TestTablePasswd(t *testing.T) {
 	const pipelined = 100
 	lookup := encode(int32(serviceUserInfo), uint64(0), "alice")
 	for range pipelined {
-		if err := conn.Queue(imsg.Header{Type: tableLookup}, nil, lookup); err != nil {
+		if err := conn.Compose(imsg.Header{Type: tableLookup}, nil, lookup); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -227,7 +227,7 @@ func (d *demo) largest(ctx context.Context) error {
 func (d *demo) sendBurst(ctx context.Context) error {
 	before := d.conn.Stats()
 	for i := 1; i <= burst; i++ {
-		if err := d.conn.Queue(imsg.Header{Type: msgJob, ID: uint32(i)}, nil, strconv.AppendInt(nil, int64(i), 10)); err != nil {
+		if err := d.conn.Compose(imsg.Header{Type: msgJob, ID: uint32(i)}, nil, strconv.AppendInt(nil, int64(i), 10)); err != nil {
 			return err
 		}
 	}

@@ -104,10 +104,10 @@ func TestGotBlobs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := conn.Queue(imsg.Header{Type: gotBlobRequest}, in, b.id[:]); err != nil {
+		if err := conn.Compose(imsg.Header{Type: gotBlobRequest}, in, b.id[:]); err != nil {
 			t.Fatal(err)
 		}
-		if err := conn.Queue(imsg.Header{Type: gotBlobOutFile}, out); err != nil {
+		if err := conn.Compose(imsg.Header{Type: gotBlobOutFile}, out); err != nil {
 			t.Fatalf("blob %d: %v", i, err)
 		}
 	}
