@@ -20,8 +20,8 @@ func cut(ps []testutil.Piece, at ...int) []testutil.Piece {
 	for _, p := range ps {
 		for _, c := range at {
 			if k := c - off; k > 0 && k < len(p.P) {
-				out = append(out, testutil.Piece{p.P[:k], p.Fd})
-				p = testutil.Piece{p.P[k:], -1}
+				out = append(out, testutil.Piece{P: p.P[:k], Fd: p.Fd})
+				p = testutil.Piece{P: p.P[k:], Fd: -1}
 				off += k
 			}
 		}
@@ -127,8 +127,8 @@ func streamLen(ps []testutil.Piece) (n int) {
 // Every file is on its message, wherever the stream is cut, once and twice.
 func TestCutEverywhere(t *testing.T) {
 	fds, inodes := testFiles(t, 3)
-	long := []testutil.WireMsg{{0, -1}, {3, 0}, {5, -1}, {0, 1}, {40, 2}, {0, -1}, {1, -1}}
-	short := []testutil.WireMsg{{1, -1}, {2, 0}, {0, 1}}
+	long := []testutil.WireMsg{{Size: 0, File: -1}, {Size: 3, File: 0}, {Size: 5, File: -1}, {Size: 0, File: 1}, {Size: 40, File: 2}, {Size: 0, File: -1}, {Size: 1, File: -1}}
+	short := []testutil.WireMsg{{Size: 1, File: -1}, {Size: 2, File: 0}, {Size: 0, File: 1}}
 	for _, bt := range testutil.Batchings {
 		for _, d := range []imsg.Dialect{bt.Dialect, imsg.Auto} {
 			t.Run(bt.Name+" read as "+d.String(), func(t *testing.T) {
@@ -162,7 +162,7 @@ func TestCutLongBatch(t *testing.T) {
 	for _, d := range []imsg.Dialect{imsg.Current, imsg.Legacy} {
 		bt := testutil.Batching{Dialect: d, Last: true}
 		for size := range 17 { // so that a read ends everywhere in the last header
-			msgs := []testutil.WireMsg{{4000 + size, -1}, {30, -1}, {16000, -1}, {1, 0}, {20000 - 16000, -1}, {2, 1}}
+			msgs := []testutil.WireMsg{{Size: 4000 + size, File: -1}, {Size: 30, File: -1}, {Size: 16000, File: -1}, {Size: 1, File: 0}, {Size: 20000 - 16000, File: -1}, {Size: 2, File: 1}}
 			deliver(t, d, bt.Encode(msgs, fds), true, msgs, inodes)
 		}
 	}
@@ -182,10 +182,10 @@ func TestCutStraddle(t *testing.T) {
 					if rest := n - size; rest > 0 && rest < imsg.HeaderSize {
 						size -= imsg.HeaderSize
 					}
-					msgs = append(msgs, testutil.WireMsg{size - imsg.HeaderSize, -1})
+					msgs = append(msgs, testutil.WireMsg{Size: size - imsg.HeaderSize, File: -1})
 					n -= size
 				}
-				msgs = append(msgs, testutil.WireMsg{10, 0}, testutil.WireMsg{0, -1})
+				msgs = append(msgs, testutil.WireMsg{Size: 10, File: 0}, testutil.WireMsg{Size: 0, File: -1})
 				ps := bt.Encode(msgs, fds)
 				deliver(t, bt.Dialect, ps, true, msgs, inodes)
 			}
