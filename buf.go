@@ -16,7 +16,7 @@ import (
 // and changes no option of it. A Buf must not be used by several goroutines at
 // a time. It corresponds to struct imsgbuf.
 type Buf struct {
-	codec
+	settings
 	fd    int
 	waits bool // in a system call, as fd is a blocking descriptor
 	spin  spinner
@@ -30,16 +30,25 @@ type Buf struct {
 // cfg may be nil. It corresponds to imsgbuf_init.
 func NewBuf(fd int, cfg *Config) *Buf {
 	b := &Buf{fd: fd, waits: unixmsg.Blocking(fd)}
-	b.codec.init(cfg)
+	b.settings.init(cfg)
 	b.spin.busy = b.cfg.BusyPoll
-	b.in.init(&b.codec)
-	b.out.c = &b.codec
+	b.in.init(&b.settings)
+	b.out.c = &b.settings
 	return b
 }
 
 // AllowFDPass enables file passing in both directions. It corresponds to
 // imsgbuf_allow_fdpass.
 func (b *Buf) AllowFDPass() { b.cfg.AllowFDPass = true }
+
+// Dialect returns the dialect in force; Auto until the peer's is known.
+func (b *Buf) Dialect() Dialect { return Dialect(b.dialect.Load()) }
+
+// SetMaxSize sets the maximum payload size to n bytes, not counting the
+// header, in both directions; ErrTooLarge if n is impossible. The legacy
+// dialect, and Auto, which could not tell the two apart, allow 65519 bytes,
+// the current one 2147483631. It corresponds to imsgbuf_set_maxsize.
+func (b *Buf) SetMaxSize(n int) error { return b.setMaxSize(n) }
 
 // ReadSocket receives once from the socket; take the messages with Get or All
 // afterwards, also when there is an error. It returns nil when nothing has
@@ -102,14 +111,14 @@ func (b *Buf) All() iter.Seq[Message] {
 // ErrNoFDPass, os.ErrClosed for a file that is. It corresponds to imsg_compose
 // and imsg_composev.
 func (b *Buf) Compose(h Header, f *os.File, data ...[]byte) error {
-	return b.out.compose(b.own(h), f, true, data)
+	return b.out.compose(b.withPID(h), f, true, data)
 }
 
 // ComposeBuffer is Compose for what is unread of buf, which is not copied. buf
 // and a file that it has belong to the queue if the error is nil. It
 // corresponds to imsg_compose_ibuf.
 func (b *Buf) ComposeBuffer(h Header, buf *ibuf.Buffer) error {
-	return b.out.composeBuffer(b.own(h), buf)
+	return b.out.composeBuffer(b.withPID(h), buf)
 }
 
 // Forward queues a copy of m, header and whole payload, however much of it was

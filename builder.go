@@ -16,19 +16,19 @@ type Builder struct {
 }
 
 // newBuilder makes a Builder with room for n bytes at once.
-func (c *codec) newBuilder(h Header, n int, commit func(Header, *ibuf.Buffer) error) (*Builder, error) {
-	if err := c.fits(h, n); err != nil {
+func (s *settings) newBuilder(h Header, n int, commit func(Header, *ibuf.Buffer) error) (*Builder, error) {
+	if err := s.checkSize(h, n); err != nil {
 		return nil, err
 	}
-	limit := int(c.limit.Load()) - HeaderSize
+	limit := int(s.limit.Load()) - HeaderSize
 	if limit == 0 {
-		return &Builder{ibuf.New(0), c.own(h), commit}, nil
+		return &Builder{ibuf.New(0), s.withPID(h), commit}, nil
 	}
 	buf, err := ibuf.NewDynamic(n, limit)
 	if err != nil {
 		return nil, opError("create", h.Type, err)
 	}
-	return &Builder{buf, c.own(h), commit}, nil
+	return &Builder{buf, s.withPID(h), commit}, nil
 }
 
 // Create begins a message with room for n payload bytes; more can be added, up

@@ -12,7 +12,7 @@ import (
 func BenchmarkDecode(b *testing.B) {
 	for _, n := range []int{0, 64, 1024, 16368} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			var c codec
+			var c settings
 			c.init(nil)
 			var in input
 			in.init(&c)
@@ -20,7 +20,7 @@ func BenchmarkDecode(b *testing.B) {
 			count := cap(stream) / (HeaderSize + n)
 			for range count {
 				p := stream[len(stream) : len(stream)+HeaderSize+n]
-				put(p, Header{Type: 1}, uint32(len(p)))
+				putHeader(p, Header{Type: 1}, uint32(len(p)))
 				stream = stream[:len(stream)+len(p)]
 			}
 			b.SetBytes(int64(HeaderSize + n))
@@ -47,7 +47,7 @@ func BenchmarkDecode(b *testing.B) {
 func BenchmarkEncode(b *testing.B) {
 	for _, n := range []int{0, 64, 1024, 16368} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			var c codec
+			var c settings
 			c.init(nil)
 			out := output{c: &c}
 			p := make([]byte, n)

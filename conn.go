@@ -17,7 +17,7 @@ import (
 // many goroutines at a time, and the two directions never wait for each other.
 // A Conn starts no goroutine.
 type Conn struct {
-	codec
+	settings
 	file   *os.File
 	raw    syscall.RawConn
 	closed atomic.Bool
@@ -41,7 +41,7 @@ func NewConn(fd int, cfg *Config) (*Conn, error) {
 		return nil, opError("open", 0, err)
 	}
 	c.raw = raw
-	c.codec.init(cfg)
+	c.settings.init(cfg)
 	c.r.init(c)
 	c.w.init(c, fd)
 	return c, nil
@@ -128,6 +128,12 @@ func (c *Conn) Close() error {
 	c.w.close()
 	return opError("close", 0, err)
 }
+
+// Dialect is Buf.Dialect.
+func (c *Conn) Dialect() Dialect { return Dialect(c.dialect.Load()) }
+
+// SetMaxSize is Buf.SetMaxSize.
+func (c *Conn) SetMaxSize(n int) error { return c.setMaxSize(n) }
 
 // SetDeadline sets both deadlines.
 func (c *Conn) SetDeadline(t time.Time) error {

@@ -63,8 +63,8 @@ const (
 	maxLimit    = 1<<31 - 1 // longest length of 31 bits
 )
 
-// put writes a header in host byte order.
-func put(to []byte, h Header, word uint32) {
+// putHeader writes a header in host byte order.
+func putHeader(to []byte, h Header, word uint32) {
 	p := (*[HeaderSize]byte)(to)
 	ne := binary.NativeEndian
 	ne.PutUint32(p[0:], h.Type)
@@ -73,11 +73,11 @@ func put(to []byte, h Header, word uint32) {
 	ne.PutUint32(p[12:], uint32(h.PID))
 }
 
-// word is what the bytes 4 to 7 are as one number, for a message of n bytes,
+// lengthWord is what bytes 4 to 7 are as one number, for a message of n bytes,
 // header included.
-func (d Dialect) word(n int, file bool) uint32 {
+func (d Dialect) lengthWord(n int, file bool) uint32 {
 	if d == Legacy {
-		return legacyWord(n, file)
+		return legacyLengthWord(n, file)
 	}
 	if file {
 		return uint32(n) | currentMark
@@ -85,7 +85,7 @@ func (d Dialect) word(n int, file bool) uint32 {
 	return uint32(n)
 }
 
-func legacyWord(n int, file bool) uint32 {
+func legacyLengthWord(n int, file bool) uint32 {
 	var p [4]byte
 	binary.NativeEndian.PutUint16(p[0:], uint16(n))
 	if file {
@@ -94,8 +94,8 @@ func legacyWord(n int, file bool) uint32 {
 	return binary.NativeEndian.Uint32(p[:])
 }
 
-// size reads the length of the whole message and the mark for a file.
-func (d Dialect) size(p []byte) (n int, file bool) {
+// parseLength reads the length of the whole message and the mark for a file.
+func (d Dialect) parseLength(p []byte) (n int, file bool) {
 	if d == Legacy {
 		return int(binary.NativeEndian.Uint16(p[4:])), d.flags(p)&legacyMark != 0
 	}
@@ -106,18 +106,36 @@ func (d Dialect) size(p []byte) (n int, file bool) {
 // flags reads the 16 bits that only the legacy dialect has.
 func (Dialect) flags(p []byte) uint16 { return binary.NativeEndian.Uint16(p[6:]) }
 
-// fields reads what both dialects store alike.
-func fields(p []byte) Header {
+// parseHeader reads what both dialects store alike.
+func parseHeader(p []byte) Header {
 	_ = p[:HeaderSize]
 	ne := binary.NativeEndian
 	return Header{Type: ne.Uint32(p), ID: ne.Uint32(p[8:]), PID: int32(ne.Uint32(p[12:]))}
+}
+
+// detectDialect tells what one header of an undecided Auto channel says. Lengths are
+// below 64 KiB, so the two dialects never collide: what is a valid header in
+// one is impossible in the other, or says the same.
+func detectDialect(hdr []byte, limit int) (d Dialect, n int, file bool) {
+	n, file = Current.parseLength(hdr)
+	if n >= HeaderSize && n <= limit {
+		if ln, _ := Legacy.parseLength(hdr); ln == n && !file {
+			return Auto, n, false // the same bytes in both
+		}
+		return Current, n, file
+	}
+	ln, lfile := Legacy.parseLength(hdr)
+	if ln >= HeaderSize && ln <= limit && Legacy.flags(hdr) <= legacyMark {
+		return Legacy, ln, lfile
+	}
+	return Auto, n, file
 }
 
 // Encode writes the header of a message of n bytes, header included, to
 // p[:HeaderSize] in the byte order given; Auto writes Current. A channel does
 // this by itself: Encode is for tools and tests.
 func (d Dialect) Encode(p []byte, order binary.ByteOrder, h Header, n int, file bool) {
-	put(p, h, d.word(n, file))
+	putHeader(p, h, d.lengthWord(n, file))
 	if foreign(order) {
 		d.swap(p)
 	}
@@ -130,8 +148,8 @@ func (d Dialect) Decode(p []byte, order binary.ByteOrder) (h Header, n int, file
 	if foreign(order) {
 		d.swap(q[:])
 	}
-	n, file = d.size(q[:])
-	return fields(q[:]), n, file
+	n, file = d.parseLength(q[:])
+	return parseHeader(q[:]), n, file
 }
 
 func foreign(order binary.ByteOrder) bool {

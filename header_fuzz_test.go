@@ -25,7 +25,7 @@ func FuzzHeader(f *testing.F) {
 		}
 		p = p[:HeaderSize]
 		for _, d := range []Dialect{Current, Legacy, Auto} {
-			var c codec
+			var c settings
 			c.init(&Config{Dialect: d})
 			if err := c.SetMaxSize(int(payload) % (legacyLimit - HeaderSize + 1)); err != nil {
 				t.Fatal(err)
@@ -51,7 +51,7 @@ func FuzzHeader(f *testing.F) {
 			if spoken == Auto {
 				spoken = Current // undecided: both must be able to say it
 				var q [HeaderSize]byte
-				put(q[:], fields(p), Legacy.word(n, file))
+				putHeader(q[:], parseHeader(p), Legacy.lengthWord(n, file))
 				if file || string(q[:]) != string(p) {
 					t.Fatalf("%x is undecided, but legacy for it is %x", p, q)
 				}
@@ -61,10 +61,10 @@ func FuzzHeader(f *testing.F) {
 			}
 			for _, order := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
 				var q, r [HeaderSize]byte
-				spoken.Encode(q[:], order, fields(p), n, file)
+				spoken.Encode(q[:], order, parseHeader(p), n, file)
 				h, n2, file2 := spoken.Decode(q[:], order)
-				if h != fields(p) || n2 != n || file2 != file {
-					t.Fatalf("%v %v: %+v %d %v became %+v %d %v", spoken, order, fields(p), n, file, h, n2, file2)
+				if h != parseHeader(p) || n2 != n || file2 != file {
+					t.Fatalf("%v %v: %+v %d %v became %+v %d %v", spoken, order, parseHeader(p), n, file, h, n2, file2)
 				}
 				spoken.Encode(r[:], binary.NativeEndian, h, n2, file2)
 				if string(r[:]) != string(p) {
@@ -83,8 +83,8 @@ func TestGuess(t *testing.T) {
 			for _, file := range []bool{false, true} {
 				for _, d := range []Dialect{Current, Legacy} {
 					var p [HeaderSize]byte
-					put(p[:], Header{}, d.word(n, file))
-					got, gn, gfile := guess(p[:], limit)
+					putHeader(p[:], Header{}, d.lengthWord(n, file))
+					got, gn, gfile := detectDialect(p[:], limit)
 					if gn != n || gfile != file || got != d && (got != Auto || file) {
 						t.Fatalf("%v, length %d, file %v, limit %d: guessed %v %d %v", d, n, file, limit, got, gn, gfile)
 					}

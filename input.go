@@ -11,7 +11,7 @@ import (
 // files in, messages out.
 type input struct {
 	framer ibuf.Framer
-	c      *codec
+	c      *settings
 	count  Counters
 
 	// What the last system call brought. While files come, each in a part of
@@ -22,7 +22,7 @@ type input struct {
 	last error // how the stream ends, behind what is still to come
 }
 
-func (in *input) init(c *codec) {
+func (in *input) init(c *settings) {
 	in.c = c
 	in.framer = ibuf.Framer{HeaderSize: HeaderSize, PlainAt: lengthAt, Header: func(hdr []byte) (n int, file bool, err error) {
 		limit := int(c.limit.Load())
@@ -48,9 +48,9 @@ func (in *input) follow(d Dialect) {
 func (in *input) size(hdr []byte, limit int) (n int, file bool) {
 	d := Dialect(in.c.dialect.Load())
 	if d != Auto {
-		return d.size(hdr)
+		return d.parseLength(hdr)
 	}
-	d, n, file = guess(hdr, limit)
+	d, n, file = detectDialect(hdr, limit)
 	if d != Auto {
 		in.c.dialect.Store(uint32(d))
 		in.follow(d)

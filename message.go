@@ -2,6 +2,7 @@ package imsg
 
 import (
 	"encoding/binary"
+	"fmt"
 	"os"
 
 	"example.org/imsg/ibuf"
@@ -22,7 +23,7 @@ type Message struct{ f ibuf.Frame }
 // the kernel knows about it.
 func (m Message) Header() Header {
 	if p := m.f.Bytes(); len(p) >= HeaderSize {
-		return fields(p)
+		return parseHeader(p)
 	}
 	return Header{}
 }
@@ -151,4 +152,8 @@ func Pop(q *ibuf.Queue) (m Message, ok bool, err error) {
 		return Message{}, false, opError("pop", 0, err)
 	}
 	return Message{f}, true, nil
+}
+
+func lengthError(want, have int) error {
+	return fmt.Errorf("%d bytes wanted of %d: %w", want, have, ibuf.ErrShort)
 }

@@ -11,7 +11,7 @@ import (
 // encoded bytes and files in a queue out.
 type output struct {
 	q     ibuf.Output
-	c     *codec
+	c     *settings
 	err   error    // final, of a Buf's direction; nothing is queued any more
 	count Counters // written; Messages and Files are those that were not queued
 }
@@ -23,15 +23,15 @@ func (o *output) compose(h Header, f *os.File, owned bool, data [][]byte) error 
 		return o.err
 	}
 	n := sizeOf(data)
-	if f == nil && o.plain(n) {
-		fill(o.q.Extend(n), h, o.wire().word(n, false), data)
+	if f == nil && o.canAppend(n) {
+		encode(o.q.Extend(n), h, o.wire().lengthWord(n, false), data)
 		return nil
 	}
 	if err := o.check(h, f, n-HeaderSize); err != nil {
 		return err
 	}
 	p := o.q.Append(n, f, owned)
-	fill(p, h, o.wire().word(n, f != nil), data)
+	encode(p, h, o.wire().lengthWord(n, f != nil), data)
 	o.trace(h, p[HeaderSize:], f != nil)
 	return nil
 }
@@ -45,19 +45,20 @@ func sizeOf(data [][]byte) int {
 	return n
 }
 
-// plain reports whether a message of n bytes, header included, and without a
-// file may be queued, as most may, with as little work as possible.
-func (o *output) plain(n int) bool { return n <= o.q.Room() && o.simple(n) }
+// canAppend reports whether a message of n bytes (with header, without file)
+// fits the current chunk and every limit: the fast path, for which no other
+// check is needed.
+func (o *output) canAppend(n int) bool { return n <= o.q.Room() && o.withinLimits(n) }
 
-// simple reports whether there is nothing to look at but sizes, and they are
+// withinLimits reports whether there is nothing to look at but sizes, and they are
 // right.
-func (o *output) simple(n int) bool {
+func (o *output) withinLimits(n int) bool {
 	return n <= int(o.c.limit.Load()) && o.q.Size()+n <= o.c.plainQueue
 }
 
-// fill writes a whole message to p.
-func fill(p []byte, h Header, word uint32, data [][]byte) {
-	put(p, h, word)
+// encode writes a whole message to p.
+func encode(p []byte, h Header, word uint32, data [][]byte) {
+	putHeader(p, h, word)
 	p = p[HeaderSize:]
 	for _, part := range data {
 		p = p[copy(p, part):]
@@ -75,7 +76,7 @@ func (o *output) composeBuffer(h Header, b *ibuf.Buffer) error {
 	if err := o.check(h, f, n); err != nil {
 		return err
 	}
-	put(o.q.AppendBuffer(HeaderSize, b), h, o.wire().word(HeaderSize+n, f != nil))
+	putHeader(o.q.AppendBuffer(HeaderSize, b), h, o.wire().lengthWord(HeaderSize+n, f != nil))
 	o.trace(h, b.Bytes(), f != nil)
 	return nil
 }
@@ -86,7 +87,7 @@ func (o *output) wire() Dialect { return Dialect(o.c.dialect.Load()) }
 // check reports whether a message may be queued.
 func (o *output) check(h Header, f *os.File, n int) error {
 	cfg := &o.c.cfg
-	if err := o.c.fits(h, n); err != nil {
+	if err := o.c.checkSize(h, n); err != nil {
 		return err
 	}
 	files := 0

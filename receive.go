@@ -18,7 +18,7 @@ type receiver struct {
 }
 
 func (r *receiver) init(c *Conn) {
-	r.in.init(&c.codec)
+	r.in.init(&c.settings)
 	r.spin.busy = c.cfg.BusyPoll
 	r.done = c.done
 	r.loop, r.call = c.raw.Read, r.recv

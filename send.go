@@ -27,7 +27,7 @@ type sender struct {
 
 func (w *sender) init(c *Conn, fd int) {
 	w.fd = fd
-	w.out.c = &c.codec
+	w.out.c = &c.settings
 	w.landed.L = &w.mu
 	w.done = c.done
 	w.loop, w.call = c.raw.Write, w.write
@@ -50,7 +50,7 @@ func (c *Conn) Send(ctx context.Context, h Header, f *os.File, data ...[]byte) e
 	if err := ctx.Err(); err != nil {
 		return opError("send", h.Type, err)
 	}
-	h = c.own(h)
+	h = c.withPID(h)
 	n := sizeOf(data)
 	w := &c.w
 	if !w.mu.TryLock() {
@@ -84,7 +84,7 @@ var smallBufs = sync.Pool{New: func() any { return new([smallSend]byte) }}
 // taken is false nothing has happened. w.mu is held.
 func (w *sender) direct(h Header, f *os.File, n int, data [][]byte) (taken bool, err error) {
 	files := w.out.c.cfg.AllowFDPass
-	if n > smallSend || !w.out.simple(n) || f != nil && !files {
+	if n > smallSend || !w.out.withinLimits(n) || f != nil && !files {
 		return false, nil
 	}
 	if w.fd < 0 || w.err != nil || w.busy || w.crowd > 0 || w.out.q.Len() > 0 || w.deadline.given.Load() {
@@ -92,7 +92,7 @@ func (w *sender) direct(h Header, f *os.File, n int, data [][]byte) (taken bool,
 	}
 	small := smallBufs.Get().(*[smallSend]byte)
 	p := small[:n]
-	fill(p, h, w.out.wire().word(n, f != nil), data)
+	encode(p, h, w.out.wire().lengthWord(n, f != nil), data)
 	defer func() { clear(p); smallBufs.Put(small) }()
 	k, err := transmit(w.fd, [][]byte{p}, f, files)
 	switch {
@@ -136,7 +136,7 @@ func (w *sender) withdraw(end uint64, n int) bool {
 // the queue if the error is nil. ErrQueueFull when a limit of Config is
 // reached.
 func (c *Conn) Compose(h Header, f *os.File, data ...[]byte) error {
-	h = c.own(h)
+	h = c.withPID(h)
 	w := &c.w
 	w.mu.Lock()
 	err := w.err
