@@ -27,7 +27,7 @@ func FuzzHeader(f *testing.F) {
 		for _, d := range []Dialect{Current, Legacy, Auto} {
 			var c settings
 			c.init(&Config{Dialect: d})
-			if err := c.SetMaxSize(int(payload) % (legacyLimit - HeaderSize + 1)); err != nil {
+			if err := c.setMaxSize(int(payload) % (legacyLimit - HeaderSize + 1)); err != nil {
 				t.Fatal(err)
 			}
 			limit := int(c.limit.Load())
@@ -44,7 +44,7 @@ func FuzzHeader(f *testing.F) {
 			if n < HeaderSize || n > limit {
 				t.Fatalf("%v: %x: length %d accepted, limit %d", d, p, n, limit)
 			}
-			spoken := c.Dialect()
+			spoken := Dialect(c.dialect.Load())
 			if d != Auto && spoken != d {
 				t.Fatalf("%v became %v", d, spoken)
 			}
