@@ -1,0 +1,752 @@
+package imsg_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"example.org/imsg"
+	"example.org/imsg/ibuf"
+	"example.org/imsg/imsgtest"
+	"example.org/imsg/internal/testutil"
+	"golang.org/x/sys/unix"
+)
+
+// bufs returns two connected Bufs with file passing, cleared when the test ends.
+func bufs(t *testing.T, cfg imsg.Config) (a, b *imsg.Buf) {
+	t.Helper()
+	cfg.AllowFDPass = true
+	x, y := imsgtest.Sockets(t)
+	a, b = imsg.NewBuf(x.FD, &cfg), imsg.NewBuf(y.FD, &cfg)
+	t.Cleanup(a.Clear)
+	t.Cleanup(b.Clear)
+	return a, b
+}
+
+// pass flushes a and returns the next message at b.
+func pass(t *testing.T, a, b *imsg.Buf) imsg.Message {
+	t.Helper()
+	if err := a.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		if m, ok := b.Get(); ok {
+			return m
+		}
+		if err := b.ReadSocket(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Fatal("no message")
+	return imsg.Message{}
+}
+
+// compose queues a message at a and returns it as it arrives at b.
+func compose(t *testing.T, a, b *imsg.Buf, h imsg.Header, f *os.File, data ...[]byte) imsg.Message {
+	t.Helper()
+	if err := a.Compose(h, f, data...); err != nil {
+		t.Fatal(err)
+	}
+	return pass(t, a, b)
+}
+
+func TestCompose(t *testing.T) {
+	a, b := bufs(t, imsg.Config{})
+	m := compose(t, a, b, imsg.Header{Type: 9, ID: 8}, nil, []byte("one "), nil, []byte("two"))
+	if m.Header() != (imsg.Header{Type: 9, ID: 8, PID: int32(os.Getpid())}) || string(m.Bytes()) != "one two" {
+		t.Errorf("%+v %q", m.Header(), m.Bytes())
+	}
+	m.Close()
+
+	// Input is copied.
+	p := []byte("before")
+	if err := a.Compose(imsg.Header{PID: -1}, nil, p); err != nil {
+		t.Fatal(err)
+	}
+	copy(p, "after!")
+	m = pass(t, a, b)
+	if string(m.Bytes()) != "before" || m.PID() != -1 {
+		t.Errorf("%q from %d", m.Bytes(), m.PID())
+	}
+	m.Close()
+
+	// A call that fails takes nothing.
+	w := testutil.NewProbe(t).W
+	if err := a.Compose(imsg.Header{Type: 4}, w, make([]byte, 16369)); !errors.Is(err, imsg.ErrTooLarge) || !strings.Contains(err.Error(), "type 4: payload of 16369 bytes, limit 16368") {
+		t.Errorf("too large: %v", err)
+	}
+	x, _ := imsgtest.Sockets(t)
+	off := imsg.NewBuf(x.FD, nil)
+	if err := off.Compose(imsg.Header{Type: 4}, w); !errors.Is(err, imsg.ErrNoFDPass) {
+		t.Errorf("a file without file passing: %v", err)
+	}
+	if _, err := w.Write(nil); err != nil || a.QueueLen() != 0 || off.QueueLen() != 0 {
+		t.Errorf("something was taken: %v, %d and %d queued", err, a.QueueLen(), off.QueueLen())
+	}
+	off.AllowFDPass()
+	if err := off.Compose(imsg.Header{}, w); err != nil {
+		t.Error(err)
+	}
+	off.Clear()
+}
+
+func TestComposeBuffer(t *testing.T) {
+	a, b := bufs(t, imsg.Config{})
+	file := testutil.NewProbe(t)
+	p := ibuf.New(8)
+	p.Add([]byte("skipdata"))
+	p.Skip(4)
+	p.SetFile(file.W)
+	if err := a.ComposeBuffer(imsg.Header{Type: 5}, p); err != nil {
+		t.Fatal(err)
+	}
+	if a.QueueLen() != 1 {
+		t.Errorf("%d queued", a.QueueLen())
+	}
+	m := pass(t, a, b)
+	if m.Type() != 5 || string(m.Bytes()) != "data" || !m.HasFile() {
+		t.Errorf("type %d, %q, file %v", m.Type(), m.Bytes(), m.HasFile())
+	}
+	if p.Len() != 0 {
+		t.Error("the buffer was not closed after it was sent")
+	}
+	m.Close()
+	if !file.Closed() {
+		t.Error("somebody holds the file")
+	}
+
+	big := ibuf.New(16369)
+	big.AddZero(16369)
+	if err := a.ComposeBuffer(imsg.Header{}, big); !errors.Is(err, syscall.ERANGE) || big.Len() != 16369 {
+		t.Errorf("too large: %v, %d bytes left", err, big.Len())
+	}
+}
+
+func TestQueueLen(t *testing.T) {
+	a, b := bufs(t, imsg.Config{})
+	if a.QueueLen() != 0 {
+		t.Errorf("%d in a new queue", a.QueueLen())
+	}
+	for i := range 5 {
+		a.Compose(imsg.Header{}, nil, make([]byte, 100))
+		if a.QueueLen() != i+1 {
+			t.Errorf("%d after %d messages", a.QueueLen(), i+1)
+		}
+	}
+	if err := a.WriteSocket(); err != nil || a.QueueLen() != 0 {
+		t.Errorf("%v, %d left", err, a.QueueLen())
+	}
+	for range 5 {
+		m := pass(t, a, b)
+		m.Close()
+	}
+}
+
+// fill queues p and writes until the socket takes no more.
+func fill(t *testing.T, b *imsg.Buf, p []byte) {
+	t.Helper()
+	for b.QueueLen() == 0 {
+		for range 8 {
+			if err := b.Compose(imsg.Header{Type: 1}, nil, p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for last := -1; last != b.QueueLen(); {
+			last = b.QueueLen()
+			if err := b.WriteSocket(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestWriteSocket(t *testing.T) {
+	a, b := bufs(t, imsg.Config{})
+	if err := a.WriteSocket(); err != nil {
+		t.Errorf("with an empty queue: %v", err)
+	}
+	if err := b.ReadSocket(); err != nil {
+		t.Errorf("read of nothing: %v", err)
+	}
+	p := bytes.Repeat([]byte("x"), 10000)
+	fill(t, a, p)
+	if n := a.QueueLen(); a.WriteSocket() != nil || a.QueueLen() != n {
+		t.Error("a full socket is an error, or took something")
+	}
+	sent := a.Stats().Sent.Messages + uint64(a.QueueLen())
+	for got := uint64(0); got < sent; got++ {
+		var m imsg.Message
+		for ok := false; !ok; m, ok = b.Get() {
+			if err := a.WriteSocket(); err != nil {
+				t.Fatal(err)
+			}
+			if err := b.ReadSocket(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !bytes.Equal(m.Bytes(), p) {
+			t.Fatalf("message %d differs", got)
+		}
+		m.Close()
+	}
+
+	x, y := imsgtest.Sockets(t)
+	c := imsg.NewBuf(x.FD, &imsg.Config{AllowFDPass: true})
+	file := testutil.NewProbe(t)
+	c.Compose(imsg.Header{}, file.W, p)
+	y.Close()
+	err := c.WriteSocket()
+	if !errors.Is(err, syscall.EPIPE) || c.WriteSocket() != err || c.Flush() != err || c.Compose(imsg.Header{}, nil) != err {
+		t.Errorf("after the peer has gone: %v", err)
+	}
+	if !file.Closed() {
+		t.Error("somebody holds the file")
+	}
+}
+
+// nonblocking reports the mode of fd.
+func nonblocking(t testing.TB, fd int) bool {
+	t.Helper()
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return flags&unix.O_NONBLOCK != 0
+}
+
+// TestBufOnAnyDescriptor uses a Buf on a blocking and on a non-blocking descriptor.
+func TestBufOnAnyDescriptor(t *testing.T) {
+	for _, nonblock := range []bool{true, false} {
+		for _, files := range []bool{true, false} {
+			t.Run(fmt.Sprintf("nonblock %v files %v", nonblock, files), func(t *testing.T) {
+				testutil.NoLeak(t)
+				peer, s := imsgtest.Sockets(t)
+				if err := unix.SetNonblock(s.FD, nonblock); err != nil {
+					t.Fatal(err)
+				}
+				b := imsg.NewBuf(s.FD, &imsg.Config{AllowFDPass: files})
+				if nonblock {
+					for range 3 { // nothing has arrived
+						if err := b.ReadSocket(); err != nil {
+							t.Fatal(err)
+						}
+						if _, ok := b.Get(); ok {
+							t.Fatal("a message out of nothing")
+						}
+					}
+				}
+				peer.Write(append(testutil.Frame(imsg.Current, 1, 4, false), testutil.Frame(imsg.Current, 2, 4, false)...))
+				if err := b.ReadSocket(); err != nil {
+					t.Fatal(err)
+				}
+				types := ""
+				for m := range b.All() {
+					types += fmt.Sprint(m.Type())
+					m.Close()
+					break
+				}
+				for m := range b.All() {
+					types += fmt.Sprint(m.Type())
+					m.Close()
+				}
+				if types != "12" {
+					t.Errorf("messages %s", types)
+				}
+				if err := b.WriteSocket(); err != nil { // nothing to write
+					t.Error(err)
+				}
+				if err := b.Flush(); err != nil {
+					t.Error(err)
+				}
+				if err := b.Compose(imsg.Header{Type: 3}, nil, []byte("z")); err != nil {
+					t.Fatal(err)
+				}
+				if err := b.WriteSocket(); err != nil || b.QueueLen() != 0 {
+					t.Errorf("%v, %d queued", err, b.QueueLen())
+				}
+				p := make([]byte, 32)
+				if n, err := unix.Read(peer.FD, p); err != nil || n != 17 || p[16] != 'z' {
+					t.Errorf("%d bytes, %v", n, err)
+				}
+				peer.Close()
+				if err := b.ReadSocket(); err != io.EOF {
+					t.Errorf("%v, want io.EOF", err)
+				}
+				b.Clear()
+				if nonblocking(t, s.FD) != nonblock {
+					t.Error("the mode has changed")
+				}
+			})
+		}
+	}
+}
+
+// TestBufWaits lets two Bufs with blocking descriptors answer each other,
+// however long they try before they sleep. One whose descriptor does not block
+// never tries.
+func TestBufWaits(t *testing.T) {
+	for _, busy := range []time.Duration{0, 1, time.Hour} {
+		t.Run(busy.String(), func(t *testing.T) {
+			testutil.NoLeak(t)
+			cfg := &imsg.Config{BusyPoll: busy}
+			sa, sb := imsgtest.Sockets(t)
+			if err := imsg.NewBuf(sa.FD, cfg).ReadSocket(); err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range []*imsgtest.Socket{sa, sb} {
+				if err := unix.SetNonblock(s.FD, false); err != nil {
+					t.Fatal(err)
+				}
+			}
+			echo := imsg.NewBuf(sb.FD, cfg)
+			done := make(chan error)
+			go func() {
+				for {
+					if err := echo.ReadSocket(); err != nil {
+						done <- err
+						return
+					}
+					for m := range echo.All() {
+						echo.Forward(m)
+						m.Close()
+					}
+					echo.Flush()
+				}
+			}()
+			b := imsg.NewBuf(sa.FD, cfg)
+			for i := range uint32(500) {
+				if err := errors.Join(b.Compose(imsg.Header{Type: i + 1}, nil), b.Flush(), b.ReadSocket()); err != nil {
+					t.Fatal(err)
+				}
+				m, ok := b.Get()
+				if !ok || m.Type() != i+1 {
+					t.Fatalf("type %d, %v", m.Type(), ok)
+				}
+				m.Close()
+			}
+			sa.Close()
+			if err := <-done; err != io.EOF {
+				t.Errorf("%v, want io.EOF", err)
+			}
+		})
+	}
+}
+
+// TestFlushWaits blocks a Flush on a full socket: it must sleep in poll(2).
+func TestFlushWaits(t *testing.T) {
+	testutil.NoLeak(t)
+	sa, sb := imsgtest.Sockets(t)
+	b := imsg.NewBuf(sa.FD, nil)
+	peer, err := imsg.NewConn(sb.Take(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { peer.Close() })
+	const n = 500
+	for i := range n {
+		if err := b.Compose(imsg.Header{Type: uint32(i + 1)}, nil, testutil.Pattern(uint32(i+1), 5000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for before := -1; before != b.QueueLen(); { // an event loop does not block
+		before = b.QueueLen()
+		if err := b.WriteSocket(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if b.QueueLen() == 0 {
+		t.Fatal("the socket is not full")
+	}
+	done := make(chan error, 1)
+	go func() { done <- b.Flush() }()
+	buf := make([]byte, 1<<20)
+	for end := time.Now().Add(testutil.Bound); ; runtime.Gosched() {
+		asleep := false
+		for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+			asleep = asleep || strings.Contains(g, "[syscall") && strings.Contains(g, "unixmsg.Poll(") && strings.Contains(g, "(*Buf).Flush(")
+		}
+		if asleep {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("Flush is not in poll")
+		}
+	}
+	for i := range n {
+		testutil.ReceiveAll(t, peer, uint32(i+1))
+	}
+	if err := <-done; err != nil || b.QueueLen() != 0 {
+		t.Errorf("%v, %d queued", err, b.QueueLen())
+	}
+	if s := b.Stats().Sent; s.Messages != n || s.Bytes != n*5016 {
+		t.Errorf("counters %+v", s)
+	}
+}
+
+// TestMaxPendingBytes reads until so many bytes wait to be taken.
+func TestMaxPendingBytes(t *testing.T) {
+	testutil.NoLeak(t)
+	peer, s := imsgtest.Sockets(t)
+	b := imsg.NewBuf(s.FD, &imsg.Config{MaxPendingBytes: 3000})
+	t.Cleanup(b.Clear)
+	const n = 60
+	for i := range n {
+		peer.Write(testutil.Frame(imsg.Current, uint32(i+1), 984, false))
+	}
+	full := false
+	for i := range n {
+		for range 10 {
+			before := b.Stats().Received.Bytes
+			err := b.ReadSocket()
+			if errors.Is(err, imsg.ErrQueueFull) {
+				full = true
+				var oe *imsg.OpError
+				if !errors.As(err, &oe) || oe.Op != "receive" || !strings.HasSuffix(err.Error(), "bytes of messages wait to be taken, limit 3000: queue full") {
+					t.Errorf("error %v", err)
+				}
+				if b.Stats().Received.Bytes != before {
+					t.Error("read in spite of ErrQueueFull")
+				}
+			} else if err != nil {
+				t.Fatal(err)
+			}
+		}
+		m, ok := b.Get()
+		if !ok {
+			t.Fatalf("no message %d", i+1)
+		}
+		testutil.CheckFrame(t, m, uint32(i+1), 984)
+		m.Close()
+	}
+	if !full {
+		t.Error("never full")
+	}
+	peer.Close()
+	if err := b.ReadSocket(); err != io.EOF {
+		t.Errorf("%v, want io.EOF", err)
+	}
+}
+
+// TestBufAllowFDPass switches file passing on later.
+func TestBufAllowFDPass(t *testing.T) {
+	testutil.NoLeak(t)
+	peer, s := imsgtest.Sockets(t)
+	b := imsg.NewBuf(s.FD, nil)
+	t.Cleanup(b.Clear)
+	f := testutil.DevNull(t)
+	if err := b.Compose(imsg.Header{Type: 1}, f); !errors.Is(err, imsg.ErrNoFDPass) {
+		t.Errorf("%v, want ErrNoFDPass", err)
+	}
+	for i, allowed := range []bool{false, true} {
+		p := testutil.NewProbe(t)
+		peer.Write(testutil.Frame(imsg.Current, uint32(i+1), 3, true), p.Fd())
+		p.W.Close()
+		if allowed {
+			b.AllowFDPass()
+		}
+		if err := b.ReadSocket(); err != nil {
+			t.Fatal(err)
+		}
+		m, ok := b.Get()
+		if !ok || m.HasFile() != allowed || p.Closed() == allowed || (m.FileErr() == nil) != allowed {
+			t.Errorf("allowed %v: message %v, file %v, closed %v, %v", allowed, ok, m.HasFile(), p.Closed(), m.FileErr())
+		}
+		m.Close()
+	}
+	if err := b.Compose(imsg.Header{Type: 1}, f); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestForwardTwice(t *testing.T) {
+	testutil.NoLeak(t)
+	p := testutil.NewProbe(t)
+	raw := slices.Concat(testutil.RawHeader(imsg.Current, 7, 16+6, true), []byte("secret"))
+	_, ms := one(t, raw, p.Fd())
+	p.W.Close()
+	m := ms[0]
+	sa, sb := imsgtest.Sockets(t)
+	out := imsg.NewBuf(sa.FD, nil) // no file passing: files are not forwarded
+	t.Cleanup(out.Clear)
+	if err := m.Get(make([]byte, 3)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := out.Forward(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if m.Len() != 3 || string(m.Bytes()) != "ret" || !m.HasFile() || p.Closed() {
+		t.Errorf("the original: %d bytes, file %v", m.Len(), m.HasFile())
+	}
+	m.Close()
+	if !p.Closed() {
+		t.Error("the file is not closed with the original")
+	}
+	if err := out.Forward(m); !errors.Is(err, ibuf.ErrInvalid) || out.QueueLen() != 2 {
+		t.Errorf("a closed message: %v, %d queued", err, out.QueueLen())
+	}
+	if err := out.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	in := imsg.NewBuf(sb.FD, &imsg.Config{AllowFDPass: true})
+	t.Cleanup(in.Clear)
+	if err := in.ReadSocket(); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for m := range in.All() {
+		n++
+		if m.Header() != (imsg.Header{Type: 7, ID: 8, PID: 9}) || string(m.Bytes()) != "secret" || m.HasFile() || m.FileErr() != nil {
+			t.Errorf("forwarded: %+v %q, file %v, %v", m.Header(), m.Bytes(), m.HasFile(), m.FileErr())
+		}
+		m.Close()
+	}
+	if n != 2 {
+		t.Errorf("%d messages forwarded, want 2", n)
+	}
+}
+
+// TestForwardPID forwards messages whose pid a sender would never write.
+func TestForwardPID(t *testing.T) {
+	testutil.NoLeak(t)
+	a, b := bufs(t, imsg.Config{})
+	for _, pid := range []int32{0, -1} {
+		raw := make([]byte, imsg.HeaderSize)
+		imsg.Current.Encode(raw, binary.NativeEndian, imsg.Header{Type: 1, PID: pid}, len(raw), false)
+		_, ms := one(t, raw)
+		if err := a.Forward(ms[0]); err != nil {
+			t.Fatal(err)
+		}
+		m := pass(t, a, b)
+		if m.PID() != pid {
+			t.Errorf("pid %d became %d", pid, m.PID())
+		}
+		m.Close()
+		ms[0].Close()
+	}
+}
+
+// TestForwardLimits forwards to a channel that must refuse.
+func TestForwardLimits(t *testing.T) {
+	testutil.NoLeak(t)
+	_, ms := one(t, testutil.Frame(imsg.Current, 1, 100, false))
+	sa, sb := imsgtest.Sockets(t)
+	out := imsg.NewBuf(sa.FD, &imsg.Config{MaxQueueMessages: 1})
+	if err := out.SetMaxSize(99); err != nil {
+		t.Fatal(err)
+	}
+	if err := out.Forward(ms[0]); !errors.Is(err, imsg.ErrTooLarge) || out.QueueLen() != 0 {
+		t.Errorf("%v, %d queued", err, out.QueueLen())
+	}
+	if err := out.SetMaxSize(100); err != nil {
+		t.Fatal(err)
+	}
+	if err := out.Forward(ms[0]); err != nil {
+		t.Error(err)
+	}
+	if err := out.Forward(ms[0]); !errors.Is(err, imsg.ErrQueueFull) || out.QueueLen() != 1 {
+		t.Errorf("%v, %d queued", err, out.QueueLen())
+	}
+	testutil.CheckFrame(t, ms[0], 1, 100)
+	sb.Close()
+	werr := out.Flush()
+	if werr == nil {
+		t.Fatal("flush to nobody")
+	}
+	testutil.SameError(t, werr, 2, func() error { return out.Forward(ms[0]) })
+	ms[0].Close()
+}
+
+func TestPushPopFiles(t *testing.T) {
+	testutil.NoLeak(t)
+	p := testutil.NewProbe(t)
+	_, ms := one(t, slices.Concat(testutil.Frame(imsg.Current, 1, 5, false), testutil.Frame(imsg.Current, 2, 0, false), testutil.Frame(imsg.Current, 3, 9, true)), p.Fd())
+	p.W.Close()
+	var q ibuf.Queue
+	if err := ms[0].Get(make([]byte, 2)); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range ms {
+		if err := imsg.Push(&q, m); err != nil {
+			t.Fatal(err)
+		}
+		if m.Len() != 0 || m.Type() != 0 || m.HasFile() {
+			t.Errorf("pushed, but not closed: type %d, %d bytes", m.Type(), m.Len())
+		}
+		if err := imsg.Push(&q, m); !errors.Is(err, ibuf.ErrInvalid) {
+			t.Errorf("push of a closed message: %v", err)
+		}
+	}
+	if q.Len() != 3 || p.Closed() {
+		t.Fatalf("%d in the queue, file closed %v", q.Len(), p.Closed())
+	}
+	for i, n := range []int{5, 0, 9} {
+		m, ok, err := imsg.Pop(&q)
+		if !ok || err != nil {
+			t.Fatalf("%v, %v", ok, err)
+		}
+		typ := uint32(i + 1)
+		testutil.CheckFrame(t, m, typ, n)
+		if m.Header() != (imsg.Header{Type: typ, ID: typ + 1, PID: int32(typ) + 2}) || m.HasFile() != (i == 2) || m.FileErr() != nil {
+			t.Errorf("%+v, file %v, %v", m.Header(), m.HasFile(), m.FileErr())
+		}
+		alias := m.Bytes()
+		copied := m
+		m.Close()
+		if string(alias) != string(make([]byte, n)) || copied.Len() != 0 || copied.HasFile() {
+			t.Errorf("closed, but there are %q", alias)
+		}
+		copied.Close()
+	}
+	if !p.Closed() {
+		t.Error("the file is open")
+	}
+	if _, ok, err := imsg.Pop(&q); ok || err != nil {
+		t.Errorf("an empty queue: %v, %v", ok, err)
+	}
+	for n := range imsg.HeaderSize {
+		b := ibuf.New(n)
+		b.AddZero(n)
+		f := testutil.DevNull(t)
+		b.SetFile(f)
+		q.Push(b)
+		if _, ok, err := imsg.Pop(&q); ok || !errors.Is(err, ibuf.ErrShort) {
+			t.Errorf("a buffer of %d bytes: %v, %v", n, ok, err)
+		}
+		if f.Close() == nil {
+			t.Errorf("a buffer of %d bytes: its file was not closed", n)
+		}
+	}
+}
+
+// TestPushLostFile keeps the news of a lost file over a queue.
+func TestPushLostFile(t *testing.T) {
+	testutil.NoLeak(t)
+	_, ms := one(t, testutil.Frame(imsg.Current, 1, 5, true))
+	if !errors.Is(ms[0].FileErr(), imsg.ErrFileLost) {
+		t.Fatal(ms[0].FileErr())
+	}
+	var q ibuf.Queue
+	if err := imsg.Push(&q, ms[0]); err != nil {
+		t.Fatal(err)
+	}
+	m, _, err := imsg.Pop(&q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if !errors.Is(m.FileErr(), imsg.ErrFileLost) {
+		t.Errorf("popped: %v, want ErrFileLost", m.FileErr())
+	}
+}
+
+// TestKeptMessages keeps messages while their neighbours come and go.
+func TestKeptMessages(t *testing.T) {
+	testutil.NoLeak(t)
+	peer, s := imsgtest.Sockets(t)
+	b := imsg.NewBuf(s.FD, nil)
+	kept := map[uint32]imsg.Message{}
+	typ := uint32(0)
+	for round := range 300 {
+		for range 1 + round%5 {
+			typ++
+			peer.Write(testutil.Frame(imsg.Current, typ, int(typ*37)%3000, false))
+		}
+		for b.Stats().Received.Messages < uint64(typ) {
+			if err := b.ReadSocket(); err != nil {
+				t.Fatal(err)
+			}
+			for m := range b.All() {
+				testutil.CheckFrame(t, m, m.Type(), int(m.Type()*37)%3000)
+				if m.Type()%7 == 0 {
+					kept[m.Type()] = m
+				} else {
+					m.Close()
+				}
+			}
+		}
+		for k, m := range kept {
+			testutil.CheckFrame(t, m, k, int(k*37)%3000)
+			if (k+uint32(round))%11 == 0 {
+				m.Close()
+				delete(kept, k)
+			}
+		}
+	}
+	for k, m := range kept {
+		if err := m.Close(); err != nil {
+			t.Error(fmt.Errorf("message %d: %w", k, err))
+		}
+	}
+}
+
+// TestBufErrorsStick breaks the sending direction and then asks everything
+// that would send: the same error each time, and nothing is taken.
+func TestBufErrorsStick(t *testing.T) {
+	testutil.NoLeak(t)
+	a, peer := imsgtest.Sockets(t)
+	peer.Close()
+	b := imsg.NewBuf(a.FD, &imsg.Config{AllowFDPass: true})
+	other, peer2 := imsgtest.Sockets(t)
+	h := imsg.Header{Type: 1}
+	feed := imsg.NewBuf(other.FD, nil)
+	if err := errors.Join(feed.Compose(h, nil, []byte("x")), feed.Flush()); err != nil {
+		t.Fatal(err)
+	}
+	in := imsg.NewBuf(peer2.FD, nil)
+	if err := in.ReadSocket(); err != nil {
+		t.Fatal(err)
+	}
+	m, _ := in.Get()
+	defer m.Close()
+	built, err := b.Create(h, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer built.Discard()
+	f := testutil.DevNull(t)
+	defer f.Close()
+	if err := b.Compose(h, nil); err != nil {
+		t.Fatal(err)
+	}
+	want := b.WriteSocket()
+	if !errors.Is(want, syscall.EPIPE) {
+		t.Fatalf("%v, want EPIPE", want)
+	}
+	buf := ibuf.New(1)
+	defer buf.Close()
+	for _, tt := range []struct {
+		name string
+		do   func() error
+	}{
+		{"Compose", func() error { return b.Compose(h, f) }},
+		{"ComposeBuffer", func() error { return b.ComposeBuffer(h, buf) }},
+		{"Forward", func() error { return b.Forward(m) }},
+		{"Commit", built.Commit},
+		{"WriteSocket", b.WriteSocket},
+		{"Flush", b.Flush},
+	} {
+		if err := tt.do(); err != want {
+			t.Errorf("%s: %v, want %v", tt.name, err, want)
+		}
+	}
+	if b.QueueLen() != 0 {
+		t.Errorf("%d messages in a broken queue", b.QueueLen())
+	}
+	if _, err := f.Stat(); err != nil {
+		t.Errorf("the file that was not taken: %v", err)
+	}
+	if _, err := b.PeerCred(); err != nil { // a socket without a peer still knows who it was
+		t.Errorf("PeerCred: %v", err)
+	}
+}

@@ -1,0 +1,167 @@
+package imsg_test
+
+import (
+	"errors"
+	"os"
+	"testing"
+
+	"example.org/imsg"
+	"example.org/imsg/ibuf"
+	"example.org/imsg/imsgtest"
+	"example.org/imsg/internal/testutil"
+)
+
+func TestBuilderLimits(t *testing.T) {
+	for _, conn := range []bool{false, true} {
+		testutil.NoLeak(t)
+		sa, sb := imsgtest.Sockets(t)
+		peer, err := imsg.NewConn(sb.Take(), &imsg.Config{AllowFDPass: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { peer.Close() })
+		cfg := &imsg.Config{AllowFDPass: true}
+		var q queuer
+		var flush func() error
+		if conn {
+			c, err := imsg.NewConn(sa.Take(), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { c.Close() })
+			q, flush = c, func() error { return c.Flush(testutil.DeadlineCtx(t)) }
+		} else {
+			b := imsg.NewBuf(sa.FD, cfg)
+			t.Cleanup(b.Clear)
+			q, flush = b, b.Flush
+		}
+		if err := q.SetMaxSize(20); err != nil {
+			t.Fatal(err)
+		}
+		create := func(typ uint32, n int) *imsg.Builder {
+			t.Helper()
+			bd, err := q.Create(imsg.Header{Type: typ, ID: 5}, n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return bd
+		}
+		for _, n := range []int{21, -1, 1 << 30} {
+			if bd, err := q.Create(imsg.Header{Type: 1}, n); err == nil || bd != nil {
+				t.Errorf("Create of %d bytes: %v", n, err)
+			} else if n > 0 && !errors.Is(err, imsg.ErrTooLarge) {
+				t.Errorf("Create of %d bytes: %v, want ErrTooLarge", n, err)
+			}
+		}
+
+		// Adds up to the limit, one too many, an add that still fits.
+		bd := create(1, 4)
+		for _, p := range []string{"0123", "45678", "9012345678"} {
+			if err := bd.Add([]byte(p)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := bd.Add([]byte("xy")); !errors.Is(err, ibuf.ErrTooLarge) || bd.Len() != 19 {
+			t.Errorf("Add over the limit: %v, %d bytes", err, bd.Len())
+		}
+		if err := bd.AddByte('!'); err != nil {
+			t.Error(err)
+		}
+		if q.QueueLen() != 0 {
+			t.Error("queued before Commit")
+		}
+		if err := bd.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		if err := bd.Commit(); !errors.Is(err, ibuf.ErrInvalid) {
+			t.Errorf("second Commit: %v", err)
+		}
+		bd.Discard() // does nothing
+		if q.QueueLen() != 1 {
+			t.Errorf("%d queued", q.QueueLen())
+		}
+
+		// A lower limit of its own.
+		bd = create(2, 0)
+		if err := bd.SetMaxSize(21); !errors.Is(err, ibuf.ErrTooLarge) {
+			t.Errorf("a higher limit: %v", err)
+		}
+		if err := bd.SetMaxSize(3); err != nil {
+			t.Error(err)
+		}
+		if err := bd.Add([]byte("four")); !errors.Is(err, ibuf.ErrTooLarge) {
+			t.Errorf("Add over the own limit: %v", err)
+		}
+		bd.Add([]byte("2nd"))
+		if err := bd.Commit(); err != nil {
+			t.Error(err)
+		}
+
+		// Discarded, with a file; twice.
+		p := testutil.NewProbe(t)
+		bd = create(3, 0)
+		bd.SetFile(p.W)
+		bd.Discard()
+		bd.Discard()
+		if !p.Closed() {
+			t.Error("Discard leaves the file open")
+		}
+		if err := bd.Commit(); !errors.Is(err, ibuf.ErrInvalid) {
+			t.Errorf("Commit after Discard: %v", err)
+		}
+
+		// A Commit that fails, and works when the reason is gone.
+		p = testutil.NewProbe(t)
+		bd = create(4, 0)
+		bd.Add([]byte("0123456789"))
+		bd.SetFile(p.W)
+		if err := q.SetMaxSize(5); err != nil {
+			t.Fatal(err)
+		}
+		if err := bd.Commit(); !errors.Is(err, imsg.ErrTooLarge) || bd.Len() != 10 || !bd.HasFile() || q.QueueLen() != 2 {
+			t.Errorf("Commit: %v, %d bytes, file %v, %d queued", err, bd.Len(), bd.HasFile(), q.QueueLen())
+		}
+		q.SetMaxSize(20)
+		if err := bd.Commit(); err != nil {
+			t.Error(err)
+		}
+		if p.Closed() {
+			t.Error("the queued file is closed")
+		}
+
+		// Nothing at all, and nothing allowed.
+		if err := create(5, 0).Commit(); err != nil {
+			t.Error(err)
+		}
+		q.SetMaxSize(0)
+		if err := create(6, 0).Commit(); err != nil {
+			t.Error(err)
+		}
+		if err := flush(); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []struct {
+			typ     uint32
+			payload string
+		}{{1, "0123456789012345678!"}, {2, "2nd"}, {4, "0123456789"}, {5, ""}, {6, ""}} {
+			m, err := peer.Receive(testutil.DeadlineCtx(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m.Header() != (imsg.Header{Type: want.typ, ID: 5, PID: int32(os.Getpid())}) || string(m.Bytes()) != want.payload {
+				t.Errorf("%+v %q, want %+v", m.Header(), m.Bytes(), want)
+			}
+			if want.typ == 4 {
+				f := m.TakeFile()
+				if err := p.Works(f); err != nil {
+					t.Error(err)
+				}
+				f.Close()
+			}
+			m.Close()
+		}
+		if s := q.Stats().Sent; s.Messages != 5 || s.Files != 1 || s.Bytes != 5*16+33 {
+			t.Errorf("counters %+v", s)
+		}
+	}
+}

@@ -1,0 +1,222 @@
+package imsg_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"testing"
+
+	"example.org/imsg"
+	"example.org/imsg/imsgtest"
+	"example.org/imsg/internal/testutil"
+	"golang.org/x/sys/unix"
+)
+
+func TestMaxSizeBounds(t *testing.T) {
+	for _, tt := range []struct {
+		d     imsg.Dialect
+		n     int
+		limit int // in the error, 0 for none
+	}{
+		{imsg.Current, 0, 0},
+		{imsg.Current, 65520, 0},
+		{imsg.Current, 1<<31 - 1 - 16, 0},
+		{imsg.Current, 1<<31 - 16, 1<<31 - 17},
+		{imsg.Current, 1<<31 - 1, 1<<31 - 17},
+		{imsg.Current, -1, 1<<31 - 17},
+		{imsg.Current, -1 << 31, 1<<31 - 17},
+		{imsg.Legacy, 0, 0},
+		{imsg.Legacy, 65519, 0},
+		{imsg.Legacy, 65520, 65519},
+		{imsg.Legacy, 1<<31 - 17, 65519},
+		{imsg.Auto, 65519, 0},
+		{imsg.Auto, 65520, 65519},
+		{imsg.Auto, -1, 65519},
+	} {
+		t.Run(fmt.Sprint(tt.d, tt.n), func(t *testing.T) {
+			testutil.NoLeak(t)
+			cfg := &imsg.Config{Dialect: tt.d}
+			_, s := imsgtest.Sockets(t)
+			b := imsg.NewBuf(s.FD, cfg)
+			c, _ := imsgtest.Pair(t, cfg)
+			for _, set := range []func(int) error{b.SetMaxSize, c.SetMaxSize} {
+				err := set(tt.n)
+				if tt.limit == 0 {
+					if err != nil {
+						t.Error(err)
+					}
+					continue
+				}
+				want := fmt.Sprintf("imsg: set max size: payload of %d bytes, limit %d with the %v dialect: too large", tt.n, tt.limit, tt.d)
+				if !errors.Is(err, imsg.ErrTooLarge) || !errors.Is(err, syscall.ERANGE) || err.Error() != want {
+					t.Errorf("%v, want %q", err, want)
+				}
+			}
+			if tt.limit != 0 { // what was before still holds
+				if err := b.Compose(imsg.Header{}, nil, make([]byte, 16369)); !errors.Is(err, imsg.ErrTooLarge) {
+					t.Error(err)
+				}
+				if err := b.Compose(imsg.Header{}, nil, make([]byte, 16368)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
+// TestLargestMessages sends the largest message each dialect has.
+func TestLargestMessages(t *testing.T) {
+	for _, tt := range []struct {
+		d imsg.Dialect
+		n int
+	}{{imsg.Current, 16368}, {imsg.Legacy, 65519}, {imsg.Auto, 65519}, {imsg.Current, 3 << 20}} {
+		for _, file := range []bool{false, true} {
+			t.Run(fmt.Sprint(tt.d, tt.n, file), func(t *testing.T) {
+				testutil.NoLeak(t)
+				a, b := imsgtest.Pair(t, &imsg.Config{Dialect: tt.d})
+				for _, c := range []*imsg.Conn{a, b} {
+					if err := c.SetMaxSize(tt.n); err != nil {
+						t.Fatal(err)
+					}
+				}
+				var f *os.File
+				if file {
+					f = testutil.DevNull(t)
+					defer f.Close()
+				}
+				done := make(chan error, 1)
+				ctx := testutil.DeadlineCtx(t)
+				go func() { done <- a.Send(ctx, imsg.Header{Type: 1}, f, testutil.Pattern(1, tt.n)) }()
+				m, err := b.Receive(ctx)
+				if err != nil {
+					t.Fatal(err)
+				}
+				testutil.CheckFrame(t, m, 1, tt.n)
+				if m.HasFile() != file || m.FileErr() != nil {
+					t.Errorf("file %v, %v", m.HasFile(), m.FileErr())
+				}
+				m.Close()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
+
+// TestAuto lets an Auto channel listen to a peer, and looks at what it writes.
+func TestAuto(t *testing.T) {
+	type step struct {
+		wire imsg.Dialect
+		size int
+		file bool
+		want imsg.Dialect // in force afterwards, on a little-endian machine
+	}
+	for _, tt := range []struct {
+		name  string
+		steps []step
+	}{
+		{"silence", nil},
+		{"no files", []step{{imsg.Current, 0, false, imsg.Auto}, {imsg.Current, 300, false, imsg.Auto}, {imsg.Current, 65519, false, imsg.Auto}}},
+		{"no files, legacy", []step{{imsg.Legacy, 0, false, imsg.Auto}, {imsg.Legacy, 65519, false, imsg.Auto}}},
+		{"current at once", []step{{imsg.Current, 4, true, imsg.Current}}},
+		{"legacy at once", []step{{imsg.Legacy, 4, true, imsg.Legacy}}},
+		{"current later", []step{{imsg.Current, 4, false, imsg.Auto}, {imsg.Current, 0, true, imsg.Current}, {imsg.Current, 5, false, imsg.Current}, {imsg.Current, 5, true, imsg.Current}}},
+		{"legacy later", []step{{imsg.Legacy, 4, false, imsg.Auto}, {imsg.Legacy, 0, true, imsg.Legacy}, {imsg.Legacy, 5, false, imsg.Legacy}, {imsg.Legacy, 5, true, imsg.Legacy}}},
+		{"large with a file, current", []step{{imsg.Current, 65519, true, imsg.Current}}},
+		{"large with a file, legacy", []step{{imsg.Legacy, 65519, true, imsg.Legacy}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			testutil.NoLeak(t)
+			peer, s := imsgtest.Sockets(t)
+			b := imsg.NewBuf(s.FD, &imsg.Config{Dialect: imsg.Auto, AllowFDPass: true})
+			t.Cleanup(b.Clear)
+			if err := b.SetMaxSize(65519); err != nil {
+				t.Fatal(err)
+			}
+			side := testutil.BufSide(t, b, s.FD)
+			in := imsg.Auto
+			look := func() {
+				t.Helper()
+				if b.Dialect() != in {
+					t.Errorf("dialect %v, want %v", b.Dialect(), in)
+				}
+				for _, file := range []bool{false, true} {
+					var f *os.File
+					if file {
+						f = testutil.DevNull(t)
+					}
+					if err := b.Compose(imsg.Header{Type: 3, ID: 4, PID: 5}, f, []byte("hello")); err != nil {
+						t.Fatal(err)
+					}
+					if err := b.Flush(); err != nil {
+						t.Fatal(err)
+					}
+					want := make([]byte, imsg.HeaderSize)
+					in.Encode(want, binary.NativeEndian, imsg.Header{Type: 3, ID: 4, PID: 5}, 21, file)
+					p := make([]byte, 64)
+					n, err := unix.Read(peer.FD, p) // which closes the file
+					if err != nil || string(p[:n]) != string(want)+"hello" {
+						t.Errorf("dialect %v, file %v: wrote % x, %v", in, file, p[:n], err)
+					}
+				}
+			}
+			look()
+			for i, st := range tt.steps {
+				var fds []int
+				p := testutil.NewProbe(t)
+				if st.file {
+					fds = []int{p.Fd()}
+				}
+				typ := uint32(i + 1)
+				peer.Write(testutil.Frame(st.wire, typ, st.size, st.file), fds...)
+				m := testutil.MustNext(t, side, typ, st.size)
+				if m.HasFile() != st.file || m.FileErr() != nil {
+					t.Errorf("step %d: file %v, %v", i, m.HasFile(), m.FileErr())
+				}
+				m.Close()
+				if in = st.want; !testutil.LittleEndian() {
+					in = st.wire // every header tells there
+				}
+				look()
+			}
+		})
+	}
+}
+
+// TestCrossedDialects is how real users get hurt: the wrong one must fail, or
+// lose the file and say so where the wire says it.
+func TestCrossedDialects(t *testing.T) {
+	if !testutil.LittleEndian() {
+		t.Skip("big-endian: every header differs")
+	}
+	testutil.BothSides(t, imsg.Config{AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
+		p := testutil.NewProbe(t)
+		peer.Write(testutil.Frame(imsg.Legacy, 1, 4, true), p.Fd())
+		p.W.Close()
+		err := testutil.ReceiveError(t, s)
+		var he *imsg.HeaderError
+		if !errors.As(err, &he) || he.Len != 1<<16+20 || he.Limit != 16384 {
+			t.Errorf("%v", err)
+		}
+		if !p.Closed() {
+			t.Error("the file is open")
+		}
+	})
+	testutil.BothSides(t, imsg.Config{AllowFDPass: true, Dialect: imsg.Legacy}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
+		p := testutil.NewProbe(t)
+		peer.Write(testutil.Frame(imsg.Current, 1, 4, true), p.Fd())
+		p.W.Close()
+		m := testutil.MustNext(t, s, 1, 4)
+		if m.HasFile() || m.FileErr() != nil {
+			t.Errorf("file %v, %v: the legacy dialect knows no such flag", m.HasFile(), m.FileErr())
+		}
+		m.Close()
+		s.Clear()
+		if !p.Closed() {
+			t.Error("the file is open at the end")
+		}
+	})
+}

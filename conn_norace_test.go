@@ -1,5 +1,0 @@
-//go:build !race
-
-package imsg_test
-
-const raceOn = false

@@ -1,0 +1,621 @@
+package imsg_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"example.org/imsg"
+	"example.org/imsg/imsgtest"
+	"example.org/imsg/internal/testutil"
+	"golang.org/x/sys/unix"
+)
+
+// TestCloseWakesAll closes a Conn while many goroutines wait for it.
+func TestCloseWakesAll(t *testing.T) {
+	const n = 8
+	testutil.NoLeak(t)
+	for _, cancellable := range []bool{false, true} {
+		t.Run(fmt.Sprintf("cancellable %v", cancellable), func(t *testing.T) {
+			a, b := imsgtest.Pair(t, nil)
+			ctx := context.Background()
+			if cancellable {
+				ctx = testutil.DeadlineCtx(t)
+			}
+			p, q := testutil.NewProbe(t), testutil.NewProbe(t)
+			testutil.FillConn(t, a)
+			if err := a.Compose(imsg.Header{Type: 1}, q.W, []byte("queued")); err != nil {
+				t.Fatal(err)
+			}
+			errs := make(chan error, 3*n)
+			for i := range n {
+				go func() { _, err := a.Receive(ctx); errs <- err }()
+				go func() {
+					f := p.W
+					if i%2 == 0 {
+						f = nil
+					}
+					errs <- a.Send(ctx, imsg.Header{Type: 2}, f, make([]byte, 10_000*(i%2)))
+				}()
+				go func() { errs <- a.Flush(ctx) }()
+			}
+			testutil.WaitBlocked(t, n, "(*Conn).Receive")
+			testutil.WaitBlocked(t, n, "(*Conn).Send")
+			testutil.WaitBlocked(t, n, "(*Conn).Flush")
+			if err := a.Close(); err != nil {
+				t.Error(err)
+			}
+			for range 3 * n {
+				select {
+				case err := <-errs:
+					var oe *imsg.OpError
+					if !errors.Is(err, net.ErrClosed) || !errors.As(err, &oe) || oe.Timeout() {
+						t.Errorf("%v, want net.ErrClosed", err)
+					}
+				case <-time.After(testutil.Bound):
+					t.Fatal("somebody still waits")
+				}
+			}
+			if !q.Closed() {
+				t.Error("the queued file is open")
+			}
+			if _, err := p.W.Stat(); err != nil {
+				t.Errorf("the borrowed file: %v", err)
+			}
+			if err := a.Close(); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("second Close: %v", err)
+			}
+			b.Close()
+		})
+	}
+}
+
+// TestAfterClose calls everything on a closed Conn.
+func TestAfterClose(t *testing.T) {
+	for _, queued := range []int{0, 1} {
+		t.Run(fmt.Sprintf("%d queued", queued), func(t *testing.T) {
+			testutil.NoLeak(t)
+			ctx := context.Background()
+			a, b := imsgtest.Pair(t, nil)
+			if err := b.Send(ctx, imsg.Header{Type: 1}, nil, []byte("received")); err != nil {
+				t.Fatal(err)
+			}
+			m, err := a.Receive(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				if err := b.Send(ctx, imsg.Header{Type: 2}, nil, []byte("too late")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range queued {
+				if err := a.Compose(imsg.Header{Type: 1}, nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			bd, err := a.Create(imsg.Header{Type: 5}, 10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer bd.Discard()
+			if err := a.Close(); err != nil {
+				t.Fatal(err)
+			}
+			f := testutil.DevNull(t)
+			defer f.Close()
+			for _, tt := range []struct {
+				name string
+				do   func() error
+			}{
+				{"Receive", func() error { _, err := a.Receive(ctx); return err }},
+				{"Send", func() error { return a.Send(ctx, imsg.Header{Type: 1}, nil) }},
+				{"Send a file", func() error { return a.Send(ctx, imsg.Header{Type: 1}, f) }},
+				{"Queue", func() error { return a.Compose(imsg.Header{Type: 1}, f) }},
+				{"Flush", func() error { return a.Flush(ctx) }},
+				{"Commit", bd.Commit},
+				{"SetDeadline", func() error { return a.SetDeadline(time.Now()) }},
+				{"SetReadDeadline", func() error { return a.SetReadDeadline(time.Time{}) }},
+				{"SetWriteDeadline", func() error { return a.SetWriteDeadline(time.Time{}) }},
+				{"PeerCred", func() error { _, err := a.PeerCred(); return err }},
+				{"File", func() error { _, err := a.File(); return err }},
+				{"Close", a.Close},
+				{"All", func() error {
+					for _, err := range a.All(ctx) {
+						return err
+					}
+					return nil
+				}},
+			} {
+				for range 2 {
+					err := tt.do()
+					var oe *imsg.OpError
+					if !errors.Is(err, net.ErrClosed) || !errors.As(err, &oe) {
+						t.Errorf("%s: %#v, want net.ErrClosed in an OpError", tt.name, err)
+					}
+				}
+			}
+			if a.QueueLen() != 0 {
+				t.Errorf("%d queued", a.QueueLen())
+			}
+			if string(m.Bytes()) != "received" {
+				t.Errorf("a message received before: %q", m.Bytes())
+			}
+			m.Close()
+			if _, err := f.Stat(); err != nil {
+				t.Errorf("the refused file: %v", err)
+			}
+		})
+	}
+}
+
+// TestCloseRaces closes a Conn at any moment of an exchange.
+func TestCloseRaces(t *testing.T) {
+	testutil.NoLeak(t)
+	for round := range 200 {
+		a, b := imsgtest.Pair(t, nil)
+		f := testutil.DevNull(t)
+		done := make(chan error, 4)
+		start := make(chan bool)
+		send := func(c *imsg.Conn) {
+			<-start
+			for {
+				if err := c.Send(context.Background(), imsg.Header{Type: 1}, f, make([]byte, 3000)); err != nil {
+					done <- nil // EPIPE or closed
+					return
+				}
+			}
+		}
+		receive := func(c *imsg.Conn) {
+			<-start
+			for m, err := range c.All(context.Background()) {
+				if err != nil {
+					break
+				}
+				m.Close()
+			}
+			done <- nil
+		}
+		go send(a)
+		go receive(b)
+		go send(b)
+		go receive(a)
+		close(start)
+		for a.Stats().Sent.Messages < uint64(round%20) {
+		}
+		first, second := a, b
+		if round%2 == 0 {
+			first, second = b, a
+		}
+		testutil.Within(t, "Close", func() { first.Close() })
+		for range 4 {
+			select {
+			case <-done:
+			case <-time.After(testutil.Bound):
+				t.Fatal("somebody still waits")
+			}
+		}
+		second.Close()
+		f.Close()
+	}
+}
+
+// TestCloseBehindSend closes a Conn as soon as the peer has its last message:
+// the Send of which may not have returned, but has done its work.
+func TestCloseBehindSend(t *testing.T) {
+	testutil.NoLeak(t)
+	ctx := testutil.DeadlineCtx(t)
+	for i := range 3000 {
+		a, b, err := imsg.Pair(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error)
+		go func() { done <- a.Send(ctx, imsg.Header{Type: 1}, nil, make([]byte, i%2*8000)) }()
+		m, err := b.Receive(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Close()
+		if err := <-done; err != nil {
+			t.Errorf("message %d: %v", i, err)
+		}
+		m.Close()
+		b.Close()
+	}
+}
+
+// TestStaleHandle closes messages twice, as a deferred Close does, while
+// another goroutine uses what is in their memory now. Neither goroutine knows
+// the other's messages. The race detector watches.
+func TestStaleHandle(t *testing.T) {
+	testutil.NoLeak(t)
+	a, b := imsgtest.Pair(t, nil)
+	ctx := testutil.DeadlineCtx(t)
+	receive := func() imsg.Message {
+		if err := a.Send(ctx, imsg.Header{Type: 1}, nil, []byte("payload")); err != nil {
+			t.Error(err)
+		}
+		m, err := b.Receive(ctx)
+		if err != nil {
+			t.Error(err)
+		}
+		return m
+	}
+	turn, done := make(chan bool), make(chan bool)
+	go func() {
+		for range turn {
+			m := receive() // where the other goroutine's message was
+			if m.Len() != 7 {
+				t.Errorf("%d bytes", m.Len())
+			}
+			m.Close()
+		}
+		close(done)
+	}()
+	for range 100 {
+		func() {
+			m := receive()
+			defer m.Close()
+			m.Close()
+			turn <- true
+		}()
+	}
+	close(turn)
+	<-done
+}
+
+// TestCloseElsewhere closes messages on another goroutine than the one that
+// receives: a message that is being closed must not touch the next one in its
+// memory, neither its bytes nor its file.
+func TestCloseElsewhere(t *testing.T) {
+	testutil.NoLeak(t)
+	a, b := imsgtest.Pair(t, nil)
+	ctx := testutil.DeadlineCtx(t)
+	f := testutil.DevNull(t)
+	defer f.Close()
+	const n, size = 4000, 16_000
+	go func() {
+		p := testutil.Pattern(1, size)
+		for i := range n {
+			file := f
+			if i%4 > 0 {
+				file = nil
+			}
+			if err := a.Send(ctx, imsg.Header{Type: 1}, file, p); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	closing := make(chan imsg.Message)
+	done := make(chan struct{})
+	go func() {
+		for m := range closing {
+			m.Close()
+		}
+		close(done)
+	}()
+	want := string(testutil.Pattern(1, size))
+	for i := range n {
+		m, err := b.Receive(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(m.Bytes()) != want || m.HasFile() != (i%4 == 0) {
+			t.Fatalf("message %d: %d bytes, or others than sent; file %v", i, m.Len(), m.HasFile())
+		}
+		if file := m.TakeFile(); file != nil {
+			if _, err := file.Stat(); err != nil {
+				t.Fatalf("message %d: its file: %v", i, err)
+			}
+			file.Close()
+		}
+		closing <- m
+	}
+	close(closing)
+	<-done
+}
+
+// TestNewConnDescriptor looks at what a Conn does to its descriptor.
+func TestNewConnDescriptor(t *testing.T) {
+	testutil.NoLeak(t)
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := imsg.NewConn(fds[0], nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fds[1]), "other")
+	b, err := imsg.FileConn(f, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, fd := range fds {
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		if err != nil || i == 0 && flags&unix.FD_CLOEXEC == 0 || !nonblocking(t, fd) {
+			t.Errorf("descriptor %d: flags %#x, non-blocking %v, %v", i, flags, nonblocking(t, fd), err)
+		}
+	}
+	if err := f.Close(); err != nil { // it stayed ours
+		t.Error(err)
+	}
+	if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil, testutil.Pattern(1, 3)); err != nil {
+		t.Fatal(err)
+	}
+	testutil.ReceiveAll(t, b, 1)
+	dup, err := b.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+	c, err := imsg.FileConn(dup, nil) // the duplicate outlives the Conn
+	if err != nil {
+		t.Fatal(err)
+	}
+	dup.Close()
+	if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 2}, nil, testutil.Pattern(2, 3)); err != nil {
+		t.Fatal(err)
+	}
+	testutil.ReceiveAll(t, c, 2)
+	a.Close()
+	c.Close()
+}
+
+// TestOwnEndPassed lets a peer pass its own end of the channel, in a way that
+// the channel must hold it, and go: its end is open as long as the channel is,
+// so there is no end of the stream to be seen, ever. A deadline ends the wait,
+// and closing frees everything.
+func TestOwnEndPassed(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		d    imsg.Dialect
+		send func(peer *imsgtest.Socket, fd int)
+	}{
+		{"claimed by half a message", imsg.Current, func(peer *imsgtest.Socket, fd int) {
+			peer.Write(testutil.Frame(imsg.Current, 2, 100, true)[:50], fd)
+		}},
+		{"claimed by nobody", imsg.Legacy, func(peer *imsgtest.Socket, fd int) {
+			peer.Write(testutil.Frame(imsg.Legacy, 2, 0, false), fd)
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			testutil.NoLeak(t)
+			cfg := &imsg.Config{Dialect: tt.d, AllowFDPass: true}
+			t.Run("buf", func(t *testing.T) {
+				peer, s := imsgtest.Sockets(t)
+				b := imsg.NewBuf(s.FD, cfg)
+				tt.send(peer, peer.FD)
+				peer.Close()
+				for range 5 {
+					if err := b.ReadSocket(); err != nil {
+						t.Fatalf("%v, but the peer's end is open here", err)
+					}
+				}
+				b.Clear()
+				if err := b.ReadSocket(); err == nil {
+					t.Error("no end after Clear has closed the peer's end")
+				}
+			})
+			t.Run("conn", func(t *testing.T) {
+				peer, s := imsgtest.Sockets(t)
+				c, err := imsg.NewConn(s.Take(), cfg)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				tt.send(peer, peer.FD)
+				peer.Close()
+				c.SetReadDeadline(time.Now().Add(5 * time.Millisecond))
+				for {
+					m, err := c.Receive(testutil.DeadlineCtx(t))
+					if m.Close(); err == nil {
+						continue
+					}
+					if !errors.Is(err, os.ErrDeadlineExceeded) {
+						t.Errorf("%v, but the peer's end is open here", err)
+					}
+					break
+				}
+			})
+		})
+	}
+}
+
+// startChild runs the calling test in another process, with one side of a
+// channel as descriptor 3, or as standard output. There inside is true.
+func startChild(t *testing.T, stdout bool) (inside bool, c *imsg.Conn, cmd *exec.Cmd) {
+	t.Helper()
+	if os.Getenv(testutil.ChildEnv) == t.Name() {
+		return true, nil, nil
+	}
+	a, b := imsgtest.Pair(t, nil)
+	f, err := b.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd = exec.Command(exe, "-test.run=^"+t.Name()+"$", "-test.timeout=60s")
+	cmd.Env = append(os.Environ(), testutil.ChildEnv+"="+t.Name())
+	cmd.Stderr = os.Stderr
+	if stdout {
+		cmd.Stdout = f
+	} else {
+		cmd.ExtraFiles = []*os.File{f}
+	}
+	if err := cmd.Start(); err != nil {
+		testutil.NeedExec(t, err)
+		t.Fatal(err)
+	}
+	b.Close()
+	return false, a, cmd
+}
+
+// TestProcessKilled kills the peer while it owes us half a message and we wait
+// for it both ways.
+func TestProcessKilled(t *testing.T) {
+	inside, c, cmd := startChild(t, false)
+	if inside {
+		p := append(testutil.Frame(imsg.Current, 1, 10, false), testutil.Frame(imsg.Current, 2, 10, false)[:20]...)
+		if _, err := unix.Write(3, p); err != nil {
+			t.Fatal(err)
+		}
+		unix.Poll(nil, 60_000) // until we are killed
+		t.Fatal("not killed")
+	}
+	ctx := testutil.DeadlineCtx(t)
+	testutil.ReceiveAll(t, c, 1)
+	sent, received := make(chan error, 1), make(chan error, 1)
+	go func() {
+		for {
+			if err := c.Send(ctx, imsg.Header{Type: 1}, nil, make([]byte, 10_000)); err != nil {
+				sent <- err
+				return
+			}
+		}
+	}()
+	go func() { _, err := c.Receive(ctx); received <- err }()
+	testutil.WaitBlocked(t, 1, "(*Conn).Send")
+	testutil.WaitBlocked(t, 1, "(*Conn).Receive")
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-sent; !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("send: %v", err)
+	}
+	if err := <-received; !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("receive: %v", err)
+	}
+	if err := cmd.Wait(); err == nil {
+		t.Error("the child was not killed")
+	}
+}
+
+// TestProcessExits receives what a process sent, with a file, before it ended.
+func TestProcessExits(t *testing.T) {
+	inside, c, cmd := startChild(t, false)
+	if inside {
+		b := imsg.NewBuf(3, &imsg.Config{AllowFDPass: true})
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Write([]byte("from the dead"))
+		w.Close()
+		if err := errors.Join(
+			b.Compose(imsg.Header{Type: 1}, r, testutil.Pattern(1, 3)),
+			b.Compose(imsg.Header{Type: 2}, nil, testutil.Pattern(2, 3)),
+			b.Flush()); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	m, err := c.Receive(testutil.DeadlineCtx(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	testutil.CheckFrame(t, m, 1, 3)
+	if m.PID() != int32(cmd.Process.Pid) {
+		t.Errorf("pid %d, want %d", m.PID(), cmd.Process.Pid)
+	}
+	f := m.TakeFile()
+	p, err := io.ReadAll(f)
+	if err != nil || string(p) != "from the dead" {
+		t.Errorf("the file: %q, %v", p, err)
+	}
+	f.Close()
+	m.Close()
+	testutil.ReceiveAll(t, c, 2)
+	if _, err := c.Receive(testutil.DeadlineCtx(t)); err != io.EOF {
+		t.Errorf("%v, want io.EOF", err)
+	}
+}
+
+// TestNoSIGPIPE writes to a channel on standard output whose peer is gone: an
+// error, and not the signal that ends other programs.
+func TestNoSIGPIPE(t *testing.T) {
+	inside, c, cmd := startChild(t, true)
+	if inside {
+		for _, files := range []bool{false, true} {
+			b := imsg.NewBuf(1, &imsg.Config{AllowFDPass: files})
+			for { // the parent is gone when the first write fails
+				if err := b.Compose(imsg.Header{Type: 1}, nil, []byte("x")); err != nil {
+					if !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
+						t.Fatal(err)
+					}
+					break
+				}
+				b.Flush()
+			}
+		}
+		conn, err := imsg.NewConn(1, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil); !errors.Is(err, syscall.EPIPE) {
+			t.Fatalf("Conn: %v, want EPIPE", err)
+		}
+		os.Exit(0) // the test's own report would go to the channel
+	}
+	m, err := c.Receive(testutil.DeadlineCtx(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Close()
+	c.Close()
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("child: %v", err)
+	}
+}
+
+// TestNoDescriptorLeft makes channels when no descriptor is free.
+func TestNoDescriptorLeft(t *testing.T) {
+	if !testutil.InChild(t, nil) {
+		return
+	}
+	testutil.SetMaxFiles(t)
+	c, _ := imsgtest.Pair(t, nil)
+	f := testutil.DevNull(t)
+	defer f.Close()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "s")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	free := testutil.FillTable(t)
+	defer free()
+	for _, tt := range []struct {
+		name string
+		do   func() error
+	}{
+		{"Pair", func() error { _, _, err := imsg.Pair(nil); return err }},
+		{"FileConn", func() error { _, err := imsg.FileConn(f, nil); return err }},
+		{"File", func() error { _, err := c.File(); return err }},
+		{"NewListener", func() error { _, err := imsg.NewListener(l, nil); return err }},
+		{"Dial", func() error { _, err := imsg.Dial(context.Background(), "/nowhere", nil); return err }},
+		{"Listen", func() error { _, err := imsg.Listen("/nowhere", nil); return err }},
+	} {
+		if err := tt.do(); !errors.Is(err, syscall.EMFILE) {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}

@@ -1,0 +1,319 @@
+package imsg_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"example.org/imsg"
+	"example.org/imsg/imsgtest"
+	"example.org/imsg/internal/testutil"
+	"example.org/imsg/internal/unixmsg"
+)
+
+// listen listens on a path short enough for an address.
+func listen(t *testing.T, cfg *imsg.Config) (*imsg.Listener, string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "im")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	path := filepath.Join(dir, "s")
+	l, err := imsg.Listen(path, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	if l.Addr().String() != path {
+		t.Errorf("address %v", l.Addr())
+	}
+	return l, path
+}
+
+// connect returns both sides of one connection.
+func connect(t *testing.T, l *imsg.Listener, path string, cfg *imsg.Config) (client, server *imsg.Conn) {
+	t.Helper()
+	client, err := imsg.Dial(testutil.DeadlineCtx(t), path, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	server, err = l.Accept(testutil.DeadlineCtx(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	return client, server
+}
+
+func TestDialListen(t *testing.T) {
+	testutil.NoLeak(t)
+	l, path := listen(t, nil)
+	client, server := connect(t, l, path, nil)
+	for _, c := range [][2]*imsg.Conn{{client, server}, {server, client}} {
+		if err := c[0].Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil, testutil.Pattern(1, 5)); err != nil {
+			t.Fatal(err)
+		}
+		testutil.ReceiveAll(t, c[1], 1)
+		cred, err := c[0].PeerCred()
+		if errors.Is(err, errors.ErrUnsupported) {
+			continue
+		}
+		if err != nil || cred.PID != os.Getpid() && cred.PID != 0 || cred.UID != uint32(os.Geteuid()) || cred.GID != uint32(os.Getegid()) {
+			t.Errorf("credentials %+v, %v", cred, err)
+		}
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Error(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket's file after Close: %v", err)
+	}
+	for range 2 {
+		var oe *imsg.OpError
+		if _, err := l.Accept(testutil.DeadlineCtx(t)); !errors.Is(err, net.ErrClosed) || !errors.As(err, &oe) || oe.Op != "accept" {
+			t.Errorf("Accept after Close: %v", err)
+		}
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("second Close: %v", err)
+		}
+	}
+	if c, err := imsg.Dial(testutil.DeadlineCtx(t), path, nil); !errors.Is(err, syscall.ENOENT) || c != nil {
+		t.Errorf("Dial after Close: %v", err)
+	}
+	// A connection outlives its listener.
+	if err := client.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 2}, nil, testutil.Pattern(2, 5)); err != nil {
+		t.Fatal(err)
+	}
+	testutil.ReceiveAll(t, server, 2)
+}
+
+func TestDialErrors(t *testing.T) {
+	testutil.NoLeak(t)
+	cancelled, cancel := context.WithCancel(context.Background())
+	cancel()
+	l, path := listen(t, nil)
+	for _, tt := range []struct {
+		name string
+		ctx  context.Context
+		path string
+		want error
+	}{
+		{"nobody", context.Background(), path + "x", syscall.ENOENT},
+		{"no socket", context.Background(), "/dev/null", syscall.ECONNREFUSED},
+		{"cancelled", cancelled, path, context.Canceled},
+		{"too long", context.Background(), path + string(make([]byte, 200)), syscall.EINVAL},
+	} {
+		c, err := imsg.Dial(tt.ctx, tt.path, nil)
+		var oe *imsg.OpError
+		if c != nil || !errors.As(err, &oe) || oe.Op != "dial" || !errors.Is(err, tt.want) {
+			t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
+		}
+	}
+	for _, tt := range []struct {
+		path string
+		want error
+	}{{path, syscall.EADDRINUSE}, {filepath.Dir(path) + "/no/such", syscall.ENOENT}} {
+		l, err := imsg.Listen(tt.path, nil)
+		var oe *imsg.OpError
+		if l != nil || !errors.As(err, &oe) || oe.Op != "listen" || !errors.Is(err, tt.want) {
+			t.Errorf("Listen on %s: %v, want %v", tt.path, err, tt.want)
+		}
+	}
+	l.Close()
+	for _, fd := range []int{-1, 1 << 20} {
+		c, err := imsg.NewConn(fd, nil)
+		var oe *imsg.OpError
+		if c != nil || !errors.As(err, &oe) || !errors.Is(err, syscall.EBADF) {
+			t.Errorf("NewConn(%d): %v", fd, err)
+		}
+	}
+	f := testutil.DevNull(t)
+	f.Close()
+	if c, err := imsg.FileConn(f, nil); c != nil || !errors.Is(err, net.ErrClosed) && !errors.Is(err, os.ErrClosed) {
+		t.Errorf("FileConn of a closed file: %v", err)
+	}
+}
+
+func TestAccept(t *testing.T) {
+	testutil.NoLeak(t)
+	l, path := listen(t, nil)
+	accept := func(ctx context.Context) error {
+		c, err := l.Accept(ctx)
+		if err == nil {
+			c.Close()
+		}
+		return err
+	}
+	for round := range 3 {
+		ctx, cancel := context.WithCancel(context.Background())
+		go func() { testutil.WaitBlocked(t, 1, "(*Listener).Accept"); cancel() }()
+		if err := accept(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("round %d: %v", round, err)
+		}
+		if err := accept(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled before: %v", err)
+		}
+		ctx, cancel = context.WithTimeout(context.Background(), time.Millisecond)
+		var oe *imsg.OpError
+		if err := accept(ctx); !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &oe) || !oe.Timeout() {
+			t.Errorf("round %d: %v", round, err)
+		}
+		cancel()
+		a, b := connect(t, l, path, nil) // the deadline is not left behind
+		a.Close()
+		b.Close()
+	}
+
+	// Many at a time: one gives up, all connections are accepted once.
+	const n = 8
+	results := make(chan error, n)
+	ctx, cancel := context.WithCancel(context.Background())
+	for i := range n {
+		go func() {
+			if i == 0 {
+				results <- accept(ctx)
+			} else {
+				results <- accept(context.Background())
+			}
+		}()
+	}
+	testutil.WaitBlocked(t, n, "(*Listener).Accept")
+	cancel()
+	if err := <-results; !errors.Is(err, context.Canceled) {
+		t.Errorf("the one who gives up: %v", err)
+	}
+	for range n / 2 {
+		c, err := imsg.Dial(testutil.DeadlineCtx(t), path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := <-results; err != nil {
+			t.Errorf("accept: %v", err)
+		}
+		c.Close()
+	}
+	testutil.WaitBlocked(t, n/2-1, "(*Listener).Accept")
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	for range n/2 - 1 {
+		if err := <-results; !errors.Is(err, net.ErrClosed) {
+			t.Errorf("Accept during Close: %v", err)
+		}
+	}
+}
+
+// TestAcceptMany connects and accepts with many goroutines.
+func TestAcceptMany(t *testing.T) {
+	testutil.NoLeak(t)
+	const n, each = 4, 25
+	l, path := listen(t, nil)
+	ctx := testutil.DeadlineCtx(t)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	seen := map[uint32]bool{}
+	for g := range n {
+		wg.Go(func() {
+			for i := range each {
+				c, err := imsg.Dial(ctx, path, nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := c.Send(ctx, imsg.Header{Type: uint32(g*each + i)}, nil); err != nil {
+					t.Error(err)
+				}
+				c.Close()
+			}
+		})
+		wg.Go(func() {
+			for range each {
+				c, err := l.Accept(ctx)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				m, err := c.Receive(ctx)
+				if err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				if seen[m.Type()] {
+					t.Errorf("connection %d twice", m.Type())
+				}
+				seen[m.Type()] = true
+				mu.Unlock()
+				m.Close()
+				c.Close()
+			}
+		})
+	}
+	wg.Wait()
+	expect(t, "connections", len(seen), n*each)
+}
+
+// TestRefusedFiles sends a file to a side that did not ask for files.
+func TestRefusedFiles(t *testing.T) {
+	s, _ := imsgtest.Sockets(t)
+	refuses := unixmsg.SetPassRights(s.FD, false) == nil
+	files := &imsg.Config{AllowFDPass: true}
+	for _, toServer := range []bool{true, false} {
+		t.Run(fmt.Sprintf("to the server %v", toServer), func(t *testing.T) {
+			testutil.NoLeak(t)
+			serverCfg, clientCfg := files, (*imsg.Config)(nil)
+			if toServer {
+				serverCfg, clientCfg = nil, files
+			}
+			l, path := listen(t, serverCfg)
+			to, from := connect(t, l, path, clientCfg)
+			if toServer {
+				to, from = from, to
+			}
+			ctx := testutil.DeadlineCtx(t)
+			if err := from.Send(ctx, imsg.Header{Type: 1}, nil, testutil.Pattern(1, 5)); err != nil {
+				t.Fatal(err)
+			}
+			p := testutil.NewProbe(t)
+			err := from.Send(ctx, imsg.Header{Type: 2}, p.W, testutil.Pattern(2, 5))
+			testutil.ReceiveAll(t, to, 1)
+			if refuses {
+				if !errors.Is(err, syscall.EPERM) {
+					t.Errorf("%v, want EPERM", err)
+				}
+				testutil.SameError(t, err, 2, func() error { return from.Send(ctx, imsg.Header{Type: 3}, nil) })
+			} else {
+				if err != nil {
+					t.Error(err)
+				}
+				m, err := to.Receive(ctx)
+				if err != nil || m.HasFile() || !errors.Is(m.FileErr(), imsg.ErrFileLost) {
+					t.Errorf("%v, file %v, %v", err, m.HasFile(), m.FileErr())
+				}
+				m.Close()
+			}
+			p.W.Close()
+			if !p.Closed() {
+				t.Error("the file is open")
+			}
+			if err := to.Send(ctx, imsg.Header{Type: 4}, p.W); !errors.Is(err, imsg.ErrNoFDPass) {
+				t.Errorf("%v, want ErrNoFDPass", err)
+			}
+			if err := to.Send(ctx, imsg.Header{Type: 4}, nil); err != nil {
+				t.Errorf("the other direction: %v", err)
+			}
+			testutil.ReceiveAll(t, from, 4)
+		})
+	}
+}

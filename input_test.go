@@ -1,0 +1,634 @@
+package imsg_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"testing"
+	"unsafe"
+
+	"example.org/imsg"
+	"example.org/imsg/ibuf"
+	"example.org/imsg/imsgtest"
+	"example.org/imsg/internal/testutil"
+	"golang.org/x/sys/unix"
+)
+
+// cut splits the sends so that none crosses one of the stream offsets at.
+func cut(ps []testutil.Piece, at ...int) []testutil.Piece {
+	var out []testutil.Piece
+	off := 0
+	for _, p := range ps {
+		for _, c := range at {
+			if k := c - off; k > 0 && k < len(p.P) {
+				out = append(out, testutil.Piece{P: p.P[:k], Fd: p.Fd})
+				p = testutil.Piece{P: p.P[k:], Fd: -1}
+				off += k
+			}
+		}
+		out = append(out, p)
+		off += len(p.P)
+	}
+	return out
+}
+
+// testFiles returns n different files and their inodes.
+func testFiles(t *testing.T, n int) (fds []int, inodes []uint64) {
+	t.Helper()
+	for range n {
+		f, err := os.CreateTemp(t.TempDir(), "file")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		fds = append(fds, int(f.Fd()))
+		inodes = append(inodes, inode(t, int(f.Fd())))
+	}
+	return fds, inodes
+}
+
+func inode(t *testing.T, fd int) uint64 {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		t.Fatal(err)
+	}
+	return uint64(st.Ino)
+}
+
+// collect takes what has arrived and describes it, one string a message.
+func collect(t *testing.T, b *imsg.Buf, inodes []uint64, got []string) []string {
+	for m := range b.All() {
+		file := -1
+		if fd := m.TakeFD(); fd >= 0 {
+			for i, ino := range inodes {
+				if ino == inode(t, fd) {
+					file = i
+				}
+			}
+			unix.Close(fd)
+		}
+		i := int(m.Type())
+		ok := bytes.Equal(m.Bytes(), testutil.Payload(i, m.Len())) && m.ID() == 7 && m.PID() == 9 && m.FileErr() == nil
+		got = append(got, fmt.Sprint(i, m.Len(), file, ok))
+		m.Close()
+	}
+	return got
+}
+
+func describe(msgs []testutil.WireMsg) []string {
+	var want []string
+	for i, m := range msgs {
+		want = append(want, fmt.Sprint(i, m.Size, m.File, true))
+	}
+	return want
+}
+
+// deliver sends the pieces and reads after each, or once all are sent, and
+// checks that every message is whole and has its own file.
+func deliver(t *testing.T, d imsg.Dialect, ps []testutil.Piece, glued bool, msgs []testutil.WireMsg, inodes []uint64) {
+	t.Helper()
+	a, r := imsgtest.Sockets(t)
+	defer a.Close()
+	defer r.Close()
+	b := imsg.NewBuf(r.FD, &imsg.Config{Dialect: d, AllowFDPass: true})
+	defer b.Clear()
+	var got []string
+	read := func() {
+		if err := b.ReadSocket(); err != nil {
+			t.Fatalf("after %d messages: %v", len(got), err)
+		}
+		got = collect(t, b, inodes, got)
+	}
+	for _, p := range ps {
+		var fds []int
+		if p.Fd >= 0 {
+			fds = []int{p.Fd}
+		}
+		a.Write(p.P, fds...)
+		if !glued {
+			read()
+		}
+	}
+	for i := 0; i < 3*len(ps)+64 && len(got) < len(msgs); i++ {
+		read()
+	}
+	if want := describe(msgs); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Fatalf("got  %v\nwant %v", got, want)
+	}
+}
+
+func streamLen(ps []testutil.Piece) (n int) {
+	for _, p := range ps {
+		n += len(p.P)
+	}
+	return n
+}
+
+// Every file is on its message, wherever the stream is cut, once and twice.
+func TestCutEverywhere(t *testing.T) {
+	fds, inodes := testFiles(t, 3)
+	long := []testutil.WireMsg{{Size: 0, File: -1}, {Size: 3, File: 0}, {Size: 5, File: -1}, {Size: 0, File: 1}, {Size: 40, File: 2}, {Size: 0, File: -1}, {Size: 1, File: -1}}
+	short := []testutil.WireMsg{{Size: 1, File: -1}, {Size: 2, File: 0}, {Size: 0, File: 1}}
+	for _, bt := range testutil.Batchings {
+		for _, d := range []imsg.Dialect{bt.Dialect, imsg.Auto} {
+			t.Run(bt.Name+" read as "+d.String(), func(t *testing.T) {
+				ps := bt.Encode(long, fds)
+				deliver(t, d, ps, true, long, inodes)
+				for at := 1; at < streamLen(ps); at++ {
+					deliver(t, d, cut(ps, at), false, long, inodes)
+					deliver(t, d, cut(ps, at), true, long, inodes)
+				}
+				every := make([]int, streamLen(ps))
+				for i := range every {
+					every[i] = i
+				}
+				deliver(t, d, cut(ps, every...), false, long, inodes)
+
+				ps = bt.Encode(short, fds)
+				for x := 1; x < streamLen(ps); x++ {
+					for y := x + 1; y < streamLen(ps); y++ {
+						deliver(t, d, cut(ps, x, y), false, short, inodes)
+					}
+				}
+			})
+		}
+	}
+}
+
+// A writer that sends a file with the first byte of a long batch whose last
+// message claims it is understood although the batch is read in pieces.
+func TestCutLongBatch(t *testing.T) {
+	fds, inodes := testFiles(t, 2)
+	for _, d := range []imsg.Dialect{imsg.Current, imsg.Legacy} {
+		bt := testutil.Batching{Dialect: d, Last: true}
+		for size := range 17 { // so that a read ends everywhere in the last header
+			msgs := []testutil.WireMsg{{Size: 4000 + size, File: -1}, {Size: 30, File: -1}, {Size: 16000, File: -1}, {Size: 1, File: 0}, {Size: 20000 - 16000, File: -1}, {Size: 2, File: 1}}
+			deliver(t, d, bt.Encode(msgs, fds), true, msgs, inodes)
+		}
+	}
+}
+
+// libutil loses the file when 65520 to 65534 bytes of whole messages precede
+// it, since its read then ends in the middle of the header. Ours reads other
+// sizes, so every one of them is straddled.
+func TestCutStraddle(t *testing.T) {
+	fds, inodes := testFiles(t, 1)
+	for _, edge := range []int{65535, 4 << 10, 20 << 10, 16 << 10, 64 << 10, 84 << 10} {
+		for k := 0; k <= imsg.HeaderSize; k++ {
+			for _, bt := range testutil.Batchings[:2] {
+				var msgs []testutil.WireMsg
+				for n := edge - k; n > 0; {
+					size := min(n, 16000)
+					if rest := n - size; rest > 0 && rest < imsg.HeaderSize {
+						size -= imsg.HeaderSize
+					}
+					msgs = append(msgs, testutil.WireMsg{Size: size - imsg.HeaderSize, File: -1})
+					n -= size
+				}
+				msgs = append(msgs, testutil.WireMsg{Size: 10, File: 0}, testutil.WireMsg{Size: 0, File: -1})
+				ps := bt.Encode(msgs, fds)
+				deliver(t, bt.Dialect, ps, true, msgs, inodes)
+			}
+		}
+	}
+}
+
+// TestManyReadsBeforeGet reads, in pieces of every size, small and large
+// messages of which few are taken until all have arrived: each once, in order.
+func TestManyReadsBeforeGet(t *testing.T) {
+	for seed := range uint64(40) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			testutil.NoLeak(t)
+			rnd := rand.New(rand.NewPCG(seed, 1))
+			peer, s := imsgtest.Sockets(t)
+			b := imsg.NewBuf(s.FD, nil)
+			t.Cleanup(b.Clear)
+			if err := b.SetMaxSize(1 << 20); err != nil {
+				t.Fatal(err)
+			}
+			var stream []byte
+			var sizes []int
+			for len(stream) < 600_000 {
+				n := rnd.IntN(2000)
+				if rnd.IntN(4) == 0 {
+					n = rnd.IntN(200_000)
+				}
+				stream = append(stream, testutil.Frame(imsg.Current, uint32(len(sizes)+1), n, false)...)
+				sizes = append(sizes, n)
+			}
+			taken := 0
+			take := func(n int) {
+				for ; n > 0; n-- {
+					m, ok := b.Get()
+					if !ok {
+						return
+					}
+					testutil.CheckFrame(t, m, uint32(taken+1), sizes[taken])
+					m.Close()
+					taken++
+				}
+			}
+			piece := 500 + rnd.IntN(3000)
+			if seed%4 == 0 {
+				piece = 20_000
+			}
+			for total := uint64(0); len(stream) > 0; {
+				n := min(len(stream), 1+rnd.IntN(piece))
+				peer.Write(stream[:n])
+				stream = stream[n:]
+				for total += uint64(n); b.Stats().Received.Bytes < total; {
+					if err := b.ReadSocket(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if rnd.IntN(32) == 0 {
+					take(rnd.IntN(3))
+				}
+			}
+			take(len(sizes))
+			if taken != len(sizes) {
+				t.Fatalf("%d messages of %d", taken, len(sizes))
+			}
+		})
+	}
+}
+
+// TestOneMessageKept keeps the first message and forgets all others without
+// closing them: "slower, never wrong" must not mean that memory grows.
+func TestOneMessageKept(t *testing.T) {
+	testutil.NoLeak(t)
+	a, b := imsgtest.Pair(t, nil)
+	ctx := testutil.DeadlineCtx(t)
+	payload := make([]byte, 16000)
+	receive := func() imsg.Message {
+		if err := a.Send(ctx, imsg.Header{Type: 1}, nil, payload); err != nil {
+			t.Fatal(err)
+		}
+		m, err := b.Receive(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	kept := receive()
+	before := testutil.Heap()
+	for range 4000 {
+		receive()
+	}
+	if grown := testutil.Heap() - before; grown > 8<<20 {
+		t.Errorf("one message of %d bytes kept %d bytes of memory of 4000 forgotten ones", kept.Len(), grown)
+	}
+	kept.Close()
+}
+
+// TestMessageAboveMaxPending receives one message that is larger than
+// MaxPendingBytes: nobody can take it before it is whole.
+func TestMessageAboveMaxPending(t *testing.T) {
+	testutil.NoLeak(t)
+	peer, s := imsgtest.Sockets(t)
+	b := imsg.NewBuf(s.FD, &imsg.Config{MaxPendingBytes: 1000})
+	t.Cleanup(b.Clear)
+	peer.Write(testutil.Frame(imsg.Current, 1, 9000, false))
+	for range 10 {
+		if err := b.ReadSocket(); err != nil {
+			t.Fatalf("nothing to take, but: %v", err)
+		}
+		if m, ok := b.Get(); ok {
+			testutil.CheckFrame(t, m, 1, 9000)
+			m.Close()
+			return
+		}
+	}
+	t.Fatal("no message")
+}
+
+// TestLargeMessageBehindUntaken receives a large message in pieces, and a small
+// one, while an older one waits to be taken.
+func TestLargeMessageBehindUntaken(t *testing.T) {
+	for _, piece := range []int{2900, 7000, 50_000} {
+		t.Run(fmt.Sprint(piece), func(t *testing.T) {
+			testutil.NoLeak(t)
+			peer, s := imsgtest.Sockets(t)
+			b := imsg.NewBuf(s.FD, nil)
+			t.Cleanup(b.Clear)
+			if err := b.SetMaxSize(1 << 20); err != nil {
+				t.Fatal(err)
+			}
+			sizes := []int{100, 1_000_000, 50, 60}
+			total := uint64(0)
+			for i, n := range sizes {
+				for p := testutil.Frame(imsg.Current, uint32(i+1), n, false); len(p) > 0; {
+					k := min(piece, len(p))
+					peer.Write(p[:k])
+					p = p[k:]
+					for total += uint64(k); b.Stats().Received.Bytes < total; {
+						if err := b.ReadSocket(); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+			}
+			for i, n := range sizes {
+				m, ok := b.Get()
+				if !ok {
+					t.Fatalf("no message %d", i+1)
+				}
+				testutil.CheckFrame(t, m, uint32(i+1), n)
+				m.Close()
+			}
+		})
+	}
+}
+
+// TestUnclaimedAfterFullReads sends files that no message claims: the first
+// two with so much that reads fill their memory one after the other. None may
+// stay open once the messages that it came with are there.
+func TestUnclaimedAfterFullReads(t *testing.T) {
+	testutil.BothSides(t, imsg.Config{AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
+		var probes []*testutil.Probe
+		for _, count := range []int{3, 40, 1, 1, 1} {
+			p := testutil.NewProbe(t)
+			var data []byte
+			for range count {
+				data = append(data, testutil.Frame(imsg.Current, 1, 2000, false)...)
+			}
+			peer.Write(data, p.Fd())
+			p.W.Close()
+			probes = append(probes, p)
+		}
+		for range 3 + 40 + 3 {
+			testutil.MustNext(t, s, 1, 2000).Close()
+		}
+		for i, p := range probes {
+			if !p.Closed() {
+				t.Errorf("file %d of %d, which no message claims, is open", i+1, len(probes))
+			}
+		}
+	})
+}
+
+// TestMarkWithoutFile delivers marked messages whose file did not come.
+func TestMarkWithoutFile(t *testing.T) {
+	for _, allow := range []bool{true, false} {
+		t.Run(fmt.Sprintf("passing %v", allow), func(t *testing.T) {
+			testutil.EachDialect(t, testutil.Dialects, imsg.Config{AllowFDPass: allow}, func(t *testing.T, d imsg.Dialect, peer *imsgtest.Socket, s *testutil.Side) {
+				p := testutil.NewProbe(t)
+				peer.Write(testutil.Frame(d, 1, 4, true))
+				peer.Write(testutil.Frame(d, 2, 0, true))
+				peer.Write(testutil.Frame(d, 3, 9, false))
+				for _, typ := range []uint32{1, 2} {
+					m := testutil.MustNext(t, s, typ, []int{4, 0}[typ-1])
+					err := m.FileErr()
+					if !errors.Is(err, imsg.ErrFileLost) || m.HasFile() || m.TakeFile() != nil || m.TakeFD() != -1 {
+						t.Errorf("message %d: %v, file %v", typ, err, m.HasFile())
+					}
+					if want := fmt.Sprintf("imsg: receive type %d: file lost on the way", typ); err.Error() != want {
+						t.Errorf("text %q, want %q", err, want)
+					}
+					m.Close()
+					if m.FileErr() != nil {
+						t.Error("a closed message has a lost file")
+					}
+				}
+				m := testutil.MustNext(t, s, 3, 9)
+				if m.FileErr() != nil || m.HasFile() {
+					t.Errorf("unmarked message: %v, file %v", m.FileErr(), m.HasFile())
+				}
+				m.Close()
+				// Only now: the kernel would have glued it to the others.
+				peer.Write(testutil.Frame(d, 4, 1, true), p.Fd())
+				p.W.Close()
+				m = testutil.MustNext(t, s, 4, 1)
+				if m.HasFile() != allow || (m.FileErr() == nil) != allow {
+					t.Errorf("file passing %v: file %v, %v", allow, m.HasFile(), m.FileErr())
+				}
+				if allow {
+					if p.Closed() {
+						t.Error("the file is closed before its message")
+					}
+				}
+				m.Close()
+				if !p.Closed() {
+					t.Error("the file is open after Close")
+				}
+				if err := s.Send(imsg.Header{Type: 5}, nil); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// TestUnclaimedFiles attaches files to messages that do not claim them.
+func TestUnclaimedFiles(t *testing.T) {
+	for _, where := range []string{"whole message", "in the payload", "with the end of one", "with half a header"} {
+		t.Run(where, func(t *testing.T) {
+			testutil.BothSides(t, imsg.Config{AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
+				p := testutil.NewProbe(t)
+				f := testutil.Frame(imsg.Current, 1, 10, false)
+				g := testutil.Frame(imsg.Current, 2, 5, false)
+				switch where {
+				case "whole message":
+					peer.Write(f, p.Fd())
+					peer.Write(g)
+				case "in the payload":
+					peer.Write(f[:20])
+					peer.Write(f[20:23], p.Fd())
+					peer.Write(slices.Concat(f[23:], g))
+				case "with the end of one":
+					peer.Write(f[:20])
+					peer.Write(slices.Concat(f[20:], g), p.Fd())
+				case "with half a header":
+					peer.Write(f[:3], p.Fd())
+					peer.Write(slices.Concat(f[3:], g))
+				}
+				p.W.Close()
+				for i, n := range []int{10, 5} {
+					m := testutil.MustNext(t, s, uint32(i+1), n)
+					if m.HasFile() || m.FileErr() != nil {
+						t.Errorf("message %d: file %v, %v", i+1, m.HasFile(), m.FileErr())
+					}
+					m.Close()
+				}
+				if !p.Closed() {
+					t.Error("the file is still open")
+				}
+				// One that is claimed afterwards is not mistaken for it.
+				q := testutil.NewProbe(t)
+				peer.Write(testutil.Frame(imsg.Current, 3, 0, true), q.Fd())
+				m := testutil.MustNext(t, s, 3, 0)
+				file := m.TakeFile()
+				m.Close()
+				if err := q.Works(file); err != nil {
+					t.Error(err)
+				}
+				file.Close()
+			})
+		})
+	}
+}
+
+// TestHeldFiles fills the legacy FIFO: 16 files wait, the 17th ends the channel.
+func TestHeldFiles(t *testing.T) {
+	for _, d := range []imsg.Dialect{imsg.Legacy, imsg.Auto} {
+		for _, n := range []int{16, 17} {
+			t.Run(fmt.Sprint(d, n), func(t *testing.T) {
+				testutil.BothSides(t, imsg.Config{Dialect: d, AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
+					var probes []*testutil.Probe
+					for i := range n {
+						p := testutil.NewProbe(t)
+						probes = append(probes, p)
+						peer.Write(testutil.Frame(imsg.Legacy, uint32(i+1), 2, false), p.Fd())
+					}
+					for i := range n {
+						m := testutil.MustNext(t, s, uint32(i+1), 2)
+						m.Close()
+					}
+					for i, p := range probes {
+						p.W.Close()
+						if open := !p.Closed(); n == 17 == open {
+							t.Errorf("file %d of %d open: %v", i+1, n, open)
+						}
+					}
+					if n == 17 {
+						err := testutil.ReceiveError(t, s)
+						if want := "imsg: receive: ibuf: 17 files that no message claims, limit 16: too large"; err.Error() != want {
+							t.Errorf("%q, want %q", err, want)
+						}
+						return
+					}
+					// The oldest goes to the first message that claims one.
+					peer.Write(testutil.Frame(imsg.Legacy, 17, 2, true))
+					m := testutil.MustNext(t, s, 17, 2)
+					m.Close()
+					for i, p := range probes {
+						if p.Closed() != (i == 0) {
+							t.Errorf("file %d closed: %v", i+1, p.Closed())
+						}
+					}
+					s.Clear()
+					for i, p := range probes {
+						if !p.Closed() {
+							t.Errorf("file %d is open at the end", i+1)
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestSeveralFilesInOneControlMessage keeps the first of them.
+func TestSeveralFilesInOneControlMessage(t *testing.T) {
+	for _, n := range []int{2, 3, 8} {
+		for _, mark := range []bool{true, false} {
+			t.Run(fmt.Sprint(n, mark), func(t *testing.T) {
+				if n > 2 {
+					testutil.NeedTruncation(t)
+				}
+				testutil.EachDialect(t, []imsg.Dialect{imsg.Current, imsg.Legacy}, imsg.Config{AllowFDPass: true}, func(t *testing.T, d imsg.Dialect, peer *imsgtest.Socket, s *testutil.Side) {
+					var probes []*testutil.Probe
+					var fds []int
+					for range n {
+						p := testutil.NewProbe(t)
+						probes, fds = append(probes, p), append(fds, p.Fd())
+					}
+					peer.Write(testutil.Frame(d, 1, 3, mark), fds...)
+					for _, p := range probes[1:] {
+						p.W.Close()
+					}
+					m := testutil.MustNext(t, s, 1, 3)
+					for i, p := range probes[1:] {
+						if !p.Closed() {
+							t.Errorf("file %d is open", i+2)
+						}
+					}
+					if m.HasFile() != mark || m.FileErr() != nil {
+						t.Errorf("file %v, %v", m.HasFile(), m.FileErr())
+					}
+					if f := m.TakeFile(); mark {
+						if err := probes[0].Works(f); err != nil {
+							t.Error(err)
+						}
+						f.Close()
+					}
+					m.Close()
+					s.Clear()
+					probes[0].W.Close()
+					if !probes[0].Closed() {
+						t.Error("file 1 is open at the end")
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestFileWithPartOfAHeader sends the file with the first n bytes of a message,
+// alone or behind another message.
+func TestFileWithPartOfAHeader(t *testing.T) {
+	for _, before := range []int{0, 7} {
+		for n := 1; n <= 24; n++ {
+			t.Run(fmt.Sprint(before, n), func(t *testing.T) {
+				testutil.EachDialect(t, testutil.Dialects, imsg.Config{AllowFDPass: true}, func(t *testing.T, d imsg.Dialect, peer *imsgtest.Socket, s *testutil.Side) {
+					p := testutil.NewProbe(t)
+					f := testutil.Frame(d, 2, 9, true)
+					peer.Write(testutil.Frame(d, 1, before, false))
+					peer.Write(f[:n], p.Fd())
+					m := testutil.MustNext(t, s, 1, before) // the kernel glued both
+					m.Close()
+					peer.Write(slices.Concat(f[n:], testutil.Frame(d, 3, 1, false)))
+					m = testutil.MustNext(t, s, 2, 9)
+					file := m.TakeFile()
+					if err := p.Works(file); err != nil || m.FileErr() != nil {
+						t.Errorf("%v, %v", err, m.FileErr())
+					}
+					file.Close()
+					m.Close()
+					testutil.MustNext(t, s, 3, 1).Close()
+				})
+			})
+		}
+	}
+}
+
+// TestReceivedPayloadsAreCleared looks at the memory of messages that were
+// closed, kept in a queue, or never taken before the channel ended.
+func TestReceivedPayloadsAreCleared(t *testing.T) {
+	testutil.BothSides(t, imsg.Config{}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
+		whole := testutil.RawHeader(imsg.Current, 1, imsg.HeaderSize+len(secret), false)
+		whole = append(whole, secret...)
+		half := whole[:len(whole)/2]
+		peer.Write(slices.Concat(whole, whole, half))
+		m, err := s.Next()
+		if err != nil || string(m.Bytes()) != string(secret) {
+			t.Fatalf("%q, %v", m.Bytes(), err)
+		}
+		taken := m.Bytes()
+		behind := unsafe.Slice(&taken[0], len(secret)+len(whole)+len(half))[len(secret):]
+		if !bytes.HasPrefix(behind, whole) || !bytes.HasSuffix(behind, half) {
+			t.Fatal("what comes next is not behind the message: the test proves nothing")
+		}
+		s.Clear()
+		checkZero(t, "never taken", behind)
+		if string(taken) != string(secret) {
+			t.Error("the end of the channel has changed a message that is open")
+		}
+		var q ibuf.Queue
+		if err := imsg.Push(&q, m); err != nil {
+			t.Fatal(err)
+		}
+		checkZero(t, "moved to a queue", taken)
+		kept, ok, err := imsg.Pop(&q)
+		if !ok || err != nil || string(kept.Bytes()) != string(secret) {
+			t.Fatalf("%v, %v", ok, err)
+		}
+		taken = kept.Bytes()
+		kept.Close()
+		checkZero(t, "closed", taken)
+	})
+}

@@ -1,0 +1,101 @@
+package doctest
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// proven is how a document names a test: `directory.TestName`, or
+// `directory.TestName/subtest`.
+var proven = regexp.MustCompile("`([a-z/]+)\\.((?:Test|Fuzz|Example)\\w*)(?:/[^`]*)?`")
+
+// TestDocumentsNameTests fails when SECURITY.md or doc/platforms.md names a
+// test that does not exist, or when a row of their tables names none.
+func TestDocumentsNameTests(t *testing.T) {
+	for _, tt := range []struct {
+		file, title  string
+		columns, row int // of the table; how many rows at least
+	}{
+		{"SECURITY.md", "threat", 3, 20},
+		{"doc/platforms.md", "behaviour", 14, 15},
+	} {
+		text, err := os.ReadFile(tt.file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := &mapping{t: t, tests: map[string]map[string]bool{}}
+		for _, name := range proven.FindAllStringSubmatch(string(text), -1) {
+			if !m.hasTest(name[1], name[2]) {
+				t.Errorf("%s: no test %s.%s", tt.file, name[1], name[2])
+			}
+		}
+		table := rows(string(text), tt.title)
+		if len(table) < tt.row {
+			t.Errorf("%s: %d rows that begin with a %s, want %d", tt.file, len(table), tt.title, tt.row)
+		}
+		for _, row := range table {
+			if len(row) != tt.columns {
+				t.Errorf("%s: %q: %d columns, want %d", tt.file, row[0], len(row), tt.columns)
+			}
+			if !proven.MatchString(strings.Join(row, "|")) {
+				t.Errorf("%s: %q: names no test", tt.file, row[0])
+			}
+		}
+	}
+}
+
+// TestPlatformCells fails when a cell of doc/platforms.md says something else
+// than how far the behaviour was tried.
+func TestPlatformCells(t *testing.T) {
+	text, err := os.ReadFile("doc/platforms.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cell := regexp.MustCompile(`^(run|qemu|compiled|unknown|none)( \(\d+\))?$`)
+	for _, row := range rows(string(text), "behaviour") {
+		for i, c := range row[2:] {
+			if !cell.MatchString(c) {
+				t.Errorf("%s: column %d: %q", row[0], i+3, c)
+			}
+		}
+	}
+}
+
+var required = regexp.MustCompile(`(?m)^(?:require )?\t?([\w.]+/[\w./~-]+) v\S+`)
+
+// TestDependencies fails when a module that a go.mod requires is not justified
+// in SECURITY.md, or one is that is not required.
+func TestDependencies(t *testing.T) {
+	text, err := os.ReadFile("SECURITY.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	justified := map[string]bool{}
+	for _, row := range rows(string(text), "module") {
+		for _, name := range quoted(row[1]) {
+			justified[row[0]+" "+name] = false
+		}
+	}
+	for in, file := range map[string]string{"root": "go.mod", "tools": "tools/go.mod", "bench": "bench/go.mod"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range required.FindAllStringSubmatch(string(text), -1) {
+			if r[1] == "example.org/imsg" {
+				continue
+			}
+			if _, ok := justified[in+" "+r[1]]; !ok {
+				t.Errorf("%s requires %s: SECURITY.md does not say why", file, r[1])
+			}
+			justified[in+" "+r[1]] = true
+		}
+	}
+	for name, there := range justified {
+		if !there {
+			t.Errorf("SECURITY.md justifies %s, which nothing requires", name)
+		}
+	}
+}

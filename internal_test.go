@@ -1,0 +1,194 @@
+package imsg
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"testing"
+
+	"example.org/imsg/internal/unixmsg"
+)
+
+// FuzzHeader gives any 16 bytes to every dialect's reader. A length is
+// accepted within its limits only, an accepted header encodes to the same
+// bytes again, and the two dialects never collide for Auto.
+func FuzzHeader(f *testing.F) {
+	for _, file := range []bool{false, true} {
+		for _, d := range []Dialect{Current, Legacy} {
+			for _, n := range []int{0, 15, 16, 20, 16384, 16385, 32768, 65535} {
+				var p [HeaderSize]byte
+				d.Encode(p[:], binary.NativeEndian, Header{1, 2, 3}, n, file)
+				f.Add(p[:], uint16(0))
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, p []byte, payload uint16) {
+		if len(p) < HeaderSize {
+			return
+		}
+		p = p[:HeaderSize]
+		for _, d := range []Dialect{Current, Legacy, Auto} {
+			var c settings
+			c.init(&Config{Dialect: d})
+			if err := c.setMaxSize(int(payload) % (legacyLimit - HeaderSize + 1)); err != nil {
+				t.Fatal(err)
+			}
+			limit := int(c.limit.Load())
+			var in input
+			in.init(&c)
+			n, file, err := in.framer.Header(p)
+			if err != nil {
+				var he *HeaderError
+				if !errors.As(err, &he) || he.Limit != limit || he.Len >= HeaderSize && he.Len <= limit {
+					t.Fatalf("%v: %x: %v, limit %d", d, p, err, limit)
+				}
+				continue
+			}
+			if n < HeaderSize || n > limit {
+				t.Fatalf("%v: %x: length %d accepted, limit %d", d, p, n, limit)
+			}
+			spoken := Dialect(c.dialect.Load())
+			if d != Auto && spoken != d {
+				t.Fatalf("%v became %v", d, spoken)
+			}
+			if spoken == Auto {
+				spoken = Current // undecided: both must be able to say it
+				var q [HeaderSize]byte
+				putHeader(q[:], parseHeader(p), Legacy.lengthWord(n, file))
+				if file || string(q[:]) != string(p) {
+					t.Fatalf("%x is undecided, but legacy for it is %x", p, q)
+				}
+			}
+			if spoken == Legacy && d == Legacy && Legacy.flags(p) > legacyMark {
+				continue // flags nobody knows are ignored
+			}
+			for _, order := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
+				var q, r [HeaderSize]byte
+				spoken.Encode(q[:], order, parseHeader(p), n, file)
+				h, n2, file2 := spoken.Decode(q[:], order)
+				if h != parseHeader(p) || n2 != n || file2 != file {
+					t.Fatalf("%v %v: %+v %d %v became %+v %d %v", spoken, order, parseHeader(p), n, file, h, n2, file2)
+				}
+				spoken.Encode(r[:], binary.NativeEndian, h, n2, file2)
+				if string(r[:]) != string(p) {
+					t.Fatalf("%v: %x became %x", spoken, p, r)
+				}
+			}
+		}
+	})
+}
+
+// Every header that a well-behaved writer can produce is guessed right, for
+// every limit that Auto allows.
+func TestGuess(t *testing.T) {
+	for _, limit := range []int{HeaderSize, DefaultMaxSize, 32768, legacyLimit} {
+		for n := HeaderSize; n <= limit; n++ {
+			for _, file := range []bool{false, true} {
+				for _, d := range []Dialect{Current, Legacy} {
+					var p [HeaderSize]byte
+					putHeader(p[:], Header{}, d.lengthWord(n, file))
+					got, gn, gfile := detectDialect(p[:], limit)
+					if gn != n || gfile != file || got != d && (got != Auto || file) {
+						t.Fatalf("%v, length %d, file %v, limit %d: guessed %v %d %v", d, n, file, limit, got, gn, gfile)
+					}
+				}
+			}
+		}
+	}
+}
+
+// BenchmarkDecode cuts a stream that is in memory already into messages, and
+// closes them: no system call.
+func BenchmarkDecode(b *testing.B) {
+	for _, n := range []int{0, 64, 1024, 16368} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			var c settings
+			c.init(nil)
+			var in input
+			in.init(&c)
+			stream := make([]byte, 0, 64<<10)
+			count := cap(stream) / (HeaderSize + n)
+			for range count {
+				p := stream[len(stream) : len(stream)+HeaderSize+n]
+				putHeader(p, Header{Type: 1}, uint32(len(p)))
+				stream = stream[:len(stream)+len(p)]
+			}
+			b.SetBytes(int64(HeaderSize + n))
+			b.ReportAllocs()
+			for i := 0; i < b.N; i += count {
+				for p := stream; len(p) > 0; {
+					k := copy(in.framer.Space(), p)
+					in.got = append(in.got[:0], unixmsg.Part{N: int32(k), File: -1})
+					if err := in.fed(); err != nil {
+						b.Fatal(err)
+					}
+					p = p[k:]
+				}
+				for m, ok := in.next(); ok; m, ok = in.next() {
+					m.Close()
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkEncode queues messages, 64 KiB at a time, as if they were then
+// written: no system call.
+func BenchmarkEncode(b *testing.B) {
+	for _, n := range []int{0, 64, 1024, 16368} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			var c settings
+			c.init(nil)
+			out := output{c: &c}
+			p := make([]byte, n)
+			count := 64 << 10 / (HeaderSize + n)
+			b.SetBytes(int64(HeaderSize + n))
+			b.ReportAllocs()
+			for i := 0; i < b.N; i += count {
+				for range count {
+					if err := out.compose(Header{Type: 1}, nil, false, [][]byte{p}); err != nil {
+						b.Fatal(err)
+					}
+				}
+				out.q.Gather(maxGather)
+				out.wrote(out.q.Size())
+			}
+		})
+	}
+}
+
+// TestDirectClears looks at the memory through which small messages went.
+func TestDirectClears(t *testing.T) {
+	a, b, err := Pair(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	defer b.Close()
+	used := false
+	for range 100 {
+		small := smallBufs.Get().(*[smallSend]byte)
+		small[smallSend-1] = 1 // to know it again
+		smallBufs.Put(small)
+		if err := a.Send(context.Background(), Header{Type: 1}, nil, bytes.Repeat([]byte{0x5e}, 1000)); err != nil {
+			t.Fatal(err)
+		}
+		m, err := b.Receive(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Close()
+		small = smallBufs.Get().(*[smallSend]byte)
+		used = used || small[smallSend-1] == 1
+		small[smallSend-1] = 0
+		if bytes.IndexByte(small[:], 0x5e) >= 0 {
+			t.Fatal("a payload is still there")
+		}
+		smallBufs.Put(small)
+	}
+	if !used {
+		t.Error("never the same memory")
+	}
+}

@@ -1,0 +1,401 @@
+package imsg_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+
+	"example.org/imsg"
+	"example.org/imsg/ibuf"
+	"example.org/imsg/imsgtest"
+	"example.org/imsg/internal/testutil"
+	"golang.org/x/sys/unix"
+)
+
+// one delivers frames to a fresh Buf and returns it with what it has received.
+func one(t *testing.T, p []byte, fds ...int) (*imsg.Buf, []imsg.Message) {
+	t.Helper()
+	peer, s := imsgtest.Sockets(t)
+	b := imsg.NewBuf(s.FD, &imsg.Config{AllowFDPass: true})
+	t.Cleanup(b.Clear)
+	peer.Write(p, fds...)
+	for b.Stats().Received.Bytes < uint64(len(p)) {
+		if err := b.ReadSocket(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b, slices.Collect(b.All())
+}
+
+func TestMessageAccessors(t *testing.T) {
+	testutil.NoLeak(t)
+	p := testutil.NewProbe(t)
+	raw := append(testutil.RawHeader(imsg.Current, 7, 16+14, true), "abcdef\x00hij\x00xyz"...)
+	_, ms := one(t, raw, p.Fd())
+	p.W.Close()
+	m, c := ms[0], ms[0] // a copy is a handle on the same message
+	if m.Type() != 7 || m.ID() != 8 || m.PID() != 9 || m.Header() != (imsg.Header{Type: 7, ID: 8, PID: 9}) || m.Len() != 14 {
+		t.Errorf("%+v, %d bytes", m.Header(), m.Len())
+	}
+	if !m.HasFile() || !c.HasFile() || m.FileErr() != nil {
+		t.Errorf("file %v, %v", m.HasFile(), m.FileErr())
+	}
+	two := make([]byte, 2)
+	if err := c.Get(two); err != nil || string(two) != "ab" || m.Len() != 12 {
+		t.Errorf("Get: %q, %v, %d left", two, err, m.Len())
+	}
+	big := []byte("untouched byte")
+	for what, err := range map[string]error{
+		"Get too much":        m.Get(big),
+		"GetExact too little": m.GetExact(two),
+		"GetExact too much":   m.GetExact(big),
+	} {
+		if !errors.Is(err, ibuf.ErrShort) || !errors.Is(err, syscall.EBADMSG) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if string(big) != "untouched byte" || m.Len() != 12 {
+		t.Errorf("a failed Get has read %q, %d left", big, m.Len())
+	}
+	if err := m.GetExact(nil); !errors.Is(err, ibuf.ErrInvalid) {
+		t.Errorf("GetExact of nothing: %v", err)
+	}
+	if _, err := m.GetCString(4); !errors.Is(err, ibuf.ErrNoNUL) || m.Len() != 12 {
+		t.Errorf("GetCString without a NUL: %v, %d left", err, m.Len())
+	}
+	if _, err := m.GetCString(13); !errors.Is(err, ibuf.ErrShort) {
+		t.Errorf("GetCString behind the end: %v", err)
+	}
+	if _, err := m.GetCString(-1); !errors.Is(err, ibuf.ErrShort) {
+		t.Errorf("GetCString of a negative length: %v", err)
+	}
+	if s, err := m.GetCString(5); err != nil || s != "cdef" || m.Len() != 7 {
+		t.Errorf("GetCString: %q, %v, %d left", s, err, m.Len())
+	}
+	v, err := m.GetView()
+	if err != nil || string(v.Bytes()) != "hij\x00xyz" || m.Len() != 0 {
+		t.Errorf("GetView: %q, %v, %d left", v.Bytes(), err, m.Len())
+	}
+	if _, err := m.GetView(); !errors.Is(err, ibuf.ErrShort) {
+		t.Errorf("GetView of nothing: %v", err)
+	}
+	if m.Header() != (imsg.Header{Type: 7, ID: 8, PID: 9}) {
+		t.Errorf("header after reading: %+v", m.Header())
+	}
+	alias := v.Bytes()
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	if string(alias) != "\x00\x00\x00\x00\x00\x00\x00" {
+		t.Errorf("payload after Close: %q", alias)
+	}
+	if !p.Closed() {
+		t.Error("the file is open after Close")
+	}
+	for range 2 {
+		if m.Header() != (imsg.Header{}) || m.Type() != 0 || m.ID() != 0 || m.PID() != 0 || m.Len() != 0 || m.Bytes() != nil && len(m.Bytes()) > 0 {
+			t.Errorf("closed: %+v, %d bytes", m.Header(), m.Len())
+		}
+		if m.HasFile() || m.FileErr() != nil || m.TakeFile() != nil || m.TakeFD() != -1 {
+			t.Error("closed: a file")
+		}
+		if m.Get(two) == nil || m.GetExact(two) == nil {
+			t.Error("closed: bytes")
+		}
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	var zero imsg.Message
+	if zero.Type() != 0 || zero.Len() != 0 || zero.HasFile() || zero.TakeFD() != -1 || zero.Close() != nil {
+		t.Error("the zero Message is not a closed one")
+	}
+}
+
+func TestGetExact(t *testing.T) {
+	testutil.NoLeak(t)
+	_, ms := one(t, slices.Concat(testutil.Frame(imsg.Current, 1, 4, false), testutil.Frame(imsg.Current, 2, 0, false)))
+	p := make([]byte, 4)
+	if err := ms[0].GetExact(p); err != nil || string(p) != string(testutil.Pattern(1, 4)) || ms[0].Len() != 0 {
+		t.Errorf("%q, %v, %d left", p, err, ms[0].Len())
+	}
+	if err := ms[1].GetExact(p); !errors.Is(err, ibuf.ErrShort) {
+		t.Errorf("of an empty payload: %v", err)
+	}
+	for _, m := range ms {
+		m.Close()
+	}
+}
+
+// TestTakeFile moves the file exactly once.
+func TestTakeFile(t *testing.T) {
+	for _, queued := range []bool{false, true} {
+		for _, bare := range []bool{false, true} {
+			testutil.NoLeak(t)
+			p := testutil.NewProbe(t)
+			_, ms := one(t, testutil.Frame(imsg.Current, 1, 4, true), p.Fd())
+			m := ms[0]
+			if queued { // it takes the way of a Queue before
+				var q ibuf.Queue
+				if err := imsg.Push(&q, m); err != nil {
+					t.Fatal(err)
+				}
+				var err error
+				if m, _, err = imsg.Pop(&q); err != nil {
+					t.Fatal(err)
+				}
+			}
+			copied := m
+			f := (*os.File)(nil)
+			if bare {
+				fd := m.TakeFD()
+				if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+					t.Errorf("queued %v: not close-on-exec: %v", queued, err)
+				}
+				f = os.NewFile(uintptr(fd), "taken")
+			} else {
+				f = m.TakeFile()
+			}
+			if copied.HasFile() || copied.TakeFile() != nil || copied.TakeFD() != -1 || m.FileErr() != nil {
+				t.Errorf("queued %v: there is a second file, or %v", queued, m.FileErr())
+			}
+			m.Close()
+			if err := p.Works(f); err != nil {
+				t.Errorf("queued %v bare %v: after Close: %v", queued, bare, err)
+			}
+			f.Close()
+			p.W.Close()
+			if !p.Closed() {
+				t.Errorf("queued %v bare %v: somebody else has the file", queued, bare)
+			}
+		}
+	}
+}
+
+// TestCloseTwice closes handles again when their memory holds other messages.
+func TestCloseTwice(t *testing.T) {
+	testutil.NoLeak(t)
+	peer, s := imsgtest.Sockets(t)
+	b := imsg.NewBuf(s.FD, &imsg.Config{AllowFDPass: true})
+	var old []imsg.Message
+	for round := range 200 {
+		p := testutil.NewProbe(t)
+		peer.Write(testutil.Frame(imsg.Current, uint32(round+1), 9, true), p.Fd())
+		p.W.Close()
+		if err := b.ReadSocket(); err != nil {
+			t.Fatal(err)
+		}
+		m, ok := b.Get()
+		if !ok {
+			t.Fatal("no message")
+		}
+		for _, o := range old {
+			o.Close()
+			if f := o.TakeFile(); f != nil {
+				t.Fatal("a closed message has its neighbour's file")
+			}
+			if o.Len() != 0 || o.Type() != 0 {
+				t.Fatal("a closed message has its neighbour's payload")
+			}
+		}
+		testutil.CheckFrame(t, m, uint32(round+1), 9)
+		if p.Closed() || !m.HasFile() {
+			t.Fatal("closing an old message has closed a file")
+		}
+		m.Close()
+		if !p.Closed() {
+			t.Fatal("the file is open")
+		}
+		p.R.Close()
+		old = append(old, m)
+	}
+}
+
+// TestStrangeFiles gets files of kinds that nobody expects, the peer's end of
+// the channel among them. They are delivered, and closed, like any other.
+func TestStrangeFiles(t *testing.T) {
+	dir, err := os.MkdirTemp("", "im") // t.TempDir may be too long for an address
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	testutil.BothSides(t, imsg.Config{AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
+		folder, err := os.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer folder.Close()
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, "s"), Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		listener, err := l.File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer listener.Close()
+		device := testutil.DevNull(t)
+		defer device.Close()
+		for typ, f := range []*os.File{folder, listener, device, nil} {
+			fd := peer.FD
+			if f != nil {
+				fd = number(t, f)
+			}
+			for _, mark := range []bool{true, false} {
+				peer.Write(testutil.Frame(imsg.Current, uint32(typ+1), 3, mark), fd)
+				m := testutil.MustNext(t, s, uint32(typ+1), 3)
+				if m.HasFile() != mark || m.FileErr() != nil {
+					t.Fatalf("file %v, %v", m.HasFile(), m.FileErr())
+				}
+				got := m.TakeFile()
+				m.Close()
+				if got == nil {
+					continue
+				}
+				is, err := got.Stat()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if f != nil {
+					if was, err := f.Stat(); err != nil || !os.SameFile(was, is) {
+						t.Errorf("%v, a %v, arrived as %v", err, was.Mode(), is.Mode())
+					}
+				} else if is.Mode()&os.ModeSocket == 0 {
+					t.Errorf("the end of the channel arrived as %v", is.Mode())
+				}
+				got.Close()
+			}
+		}
+		// Closing them was the end of every copy of the peer's end but its own.
+		peer.Close()
+		if _, err := s.Next(); err != io.EOF {
+			t.Errorf("%v, want io.EOF", err)
+		}
+	})
+}
+
+// TestSharedFile takes files whose blocking mode the peer still sees: using them
+// here must not change it there.
+func TestSharedFile(t *testing.T) {
+	testutil.BothSides(t, imsg.Config{AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
+		for _, nonblock := range []bool{false, true} {
+			var p [2]int
+			if err := unix.Pipe(p[:]); err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(p[0])
+			defer unix.Close(p[1])
+			if err := unix.SetNonblock(p[1], nonblock); err != nil {
+				t.Fatal(err)
+			}
+			peer.Write(testutil.Frame(imsg.Current, 1, 0, true), p[1])
+			m := testutil.MustNext(t, s, 1, 0)
+			f := m.TakeFile()
+			m.Close()
+			_, werr := f.Write([]byte("x"))
+			_, serr := f.Stat()
+			if err := errors.Join(werr, serr, s.Send(imsg.Header{Type: 2}, f), f.Close()); err != nil && !errors.Is(err, os.ErrClosed) {
+				t.Error(err) // a Buf has closed what it sent
+			}
+			if got := nonblocking(t, p[1]); got != nonblock {
+				t.Errorf("non-blocking %v, was %v", got, nonblock)
+			}
+		}
+	})
+}
+
+// TestSlowClose passes a file whose close(2) waits. Whoever receives has to
+// wait for it, and the other direction does not.
+func TestSlowClose(t *testing.T) {
+	for _, allow := range []bool{true, false} {
+		t.Run(fmt.Sprintf("passing %v", allow), func(t *testing.T) {
+			t.Parallel()
+			peer, b := imsgtest.Sockets(t)
+			c, err := imsg.NewConn(b.Take(), &imsg.Config{AllowFDPass: allow})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { c.Close() })
+			slow := lingering(t)
+			peer.Write(testutil.Frame(imsg.Current, 1, 3, false), number(t, slow))
+			slow.Close()
+			received := make(chan error)
+			ctx := testutil.DeadlineCtx(t)
+			go func() {
+				m, err := c.Receive(ctx)
+				m.Close()
+				received <- err
+			}()
+			// It is unknown whether it waits yet: the sends must end anyhow.
+			for range 100 {
+				if err := c.Send(ctx, imsg.Header{Type: 2}, nil); err != nil {
+					t.Error(err)
+				}
+			}
+			select {
+			case err := <-received:
+				t.Skipf("close does not wait here: %v", err)
+			default:
+			}
+			if err := <-received; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// lingering returns a connection that close(2) waits a second for: it has data
+// that its peer does not read.
+func lingering(t *testing.T) *os.File {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Skipf("no TCP: %v", err)
+	}
+	defer l.Close()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	reader, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { reader.Close() })
+	f, err := conn.(*net.TCPConn).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd := number(t, f)
+	if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 1}); err != nil {
+		t.Fatal(err)
+	}
+	for p := make([]byte, 1<<16); ; { // until it is full
+		if _, err := unix.SendmsgN(fd, p, nil, nil, unix.MSG_DONTWAIT); err == unix.EAGAIN {
+			return f
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// number is f's descriptor; f must stay open while it is used.
+func number(t *testing.T, f *os.File) (n int) {
+	t.Helper()
+	rc, err := f.SyscallConn()
+	if err == nil {
+		err = rc.Control(func(fd uintptr) { n = int(fd) })
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}

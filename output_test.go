@@ -1,0 +1,367 @@
+package imsg_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"testing"
+
+	"example.org/imsg"
+	"example.org/imsg/ibuf"
+	"example.org/imsg/imsgtest"
+	"example.org/imsg/internal/testutil"
+	"golang.org/x/sys/unix"
+)
+
+// A queuer is the queueing half of a Buf or a Conn.
+type queuer interface {
+	Create(imsg.Header, int) (*imsg.Builder, error)
+	QueueLen() int
+	Stats() imsg.Stats
+	SetMaxSize(int) error
+}
+
+// queueFunc queues a message one way or another; on an error everything given
+// is still the caller's.
+type queueFunc func(h imsg.Header, f *os.File, data []byte) error
+
+// eachQueue runs fn for every way to queue a message. flush sends all.
+func eachQueue(t *testing.T, cfg imsg.Config, fn func(t *testing.T, q queuer, queue queueFunc, flush func() error, peer *imsg.Conn)) {
+	t.Helper()
+	for _, kind := range []string{"compose", "compose buffer", "buf builder", "queue", "conn builder"} {
+		t.Run(kind, func(t *testing.T) {
+			testutil.NoLeak(t)
+			sa, sb := imsgtest.Sockets(t)
+			peer, err := imsg.NewConn(sb.Take(), &imsg.Config{AllowFDPass: true, Dialect: cfg.Dialect})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { peer.Close() })
+			var b *imsg.Buf
+			var c *imsg.Conn
+			var q queuer
+			flush := func() error { return b.Flush() }
+			if kind == "queue" || kind == "conn builder" {
+				if c, err = imsg.NewConn(sa.Take(), &cfg); err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { c.Close() })
+				q, flush = c, func() error { return c.Flush(testutil.DeadlineCtx(t)) }
+			} else {
+				b = imsg.NewBuf(sa.FD, &cfg)
+				t.Cleanup(b.Clear)
+				q = b
+			}
+			fn(t, q, func(h imsg.Header, f *os.File, data []byte) error {
+				switch kind {
+				case "compose":
+					return b.Compose(h, f, data[:len(data)/2], nil, data[len(data)/2:])
+				case "queue":
+					return c.Compose(h, f, data)
+				case "compose buffer":
+					buf := ibuf.New(len(data) + 5)
+					buf.Add([]byte("read:"))
+					buf.Add(data)
+					buf.Skip(5)
+					buf.SetFile(f)
+					err := b.ComposeBuffer(h, buf)
+					if err != nil && (buf.Len() != len(data) || buf.TakeFile() != f) {
+						t.Errorf("a refused buffer has %d bytes", buf.Len())
+					}
+					return err
+				}
+				bd, err := q.Create(h, len(data))
+				if err != nil {
+					return err
+				}
+				defer bd.Discard()
+				if err := bd.Add(data); err != nil {
+					return err
+				}
+				bd.SetFile(f)
+				if err := bd.Commit(); err != nil {
+					if bd.Len() != len(data) || bd.TakeFile() != f {
+						t.Errorf("a refused message has %d bytes", bd.Len())
+					}
+					return err
+				}
+				return nil
+			}, flush, peer)
+		})
+	}
+}
+
+func TestQueueLimits(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		cfg  imsg.Config
+		file bool
+		size int
+		fits int // messages that are accepted
+		text string
+	}{
+		{"bytes", imsg.Config{MaxQueueBytes: 1000}, false, 184, 5, "200 more to 1000 bytes, limit 1000"},
+		{"bytes, one too many", imsg.Config{MaxQueueBytes: 999}, false, 184, 4, "200 more to 800 bytes, limit 999"},
+		{"one message always fits", imsg.Config{MaxQueueBytes: 10}, false, 5000, 1, "5016 more to 5016 bytes, limit 10"},
+		{"messages", imsg.Config{MaxQueueMessages: 7}, false, 3, 7, "1 more to 7 messages, limit 7"},
+		{"files", imsg.Config{AllowFDPass: true, MaxQueueFiles: 3}, true, 3, 3, "1 more to 3 files, limit 3"},
+		{"files by default", imsg.Config{AllowFDPass: true}, true, 3, 256, "1 more to 256 files, limit 256"},
+		{"bytes with files", imsg.Config{AllowFDPass: true, MaxQueueBytes: 100}, true, 4, 5, "20 more to 100 bytes, limit 100"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			eachQueue(t, tt.cfg, func(t *testing.T, q queuer, queue queueFunc, flush func() error, peer *imsg.Conn) {
+				file := func() *os.File {
+					if tt.file {
+						return testutil.DevNull(t)
+					}
+					return nil
+				}
+				for i := range tt.fits {
+					if err := queue(imsg.Header{Type: uint32(i + 1)}, file(), testutil.Pattern(uint32(i+1), tt.size)); err != nil {
+						t.Fatalf("message %d: %v", i+1, err)
+					}
+				}
+				for range 3 {
+					f := file()
+					err := queue(imsg.Header{Type: 99}, f, testutil.Pattern(99, tt.size))
+					var oe *imsg.OpError
+					if !errors.Is(err, imsg.ErrQueueFull) || !errors.As(err, &oe) || oe.Type != 99 {
+						t.Fatalf("message %d: %#v, want ErrQueueFull", tt.fits+1, err)
+					}
+					if want := "imsg: compose type 99: " + tt.text + ": queue full"; err.Error() != want {
+						t.Errorf("text %q, want %q", err, want)
+					}
+					if f != nil {
+						if err := f.Close(); err != nil {
+							t.Errorf("the refused file is not ours: %v", err)
+						}
+					}
+				}
+				if q.QueueLen() != tt.fits || q.Stats() != (imsg.Stats{}) {
+					t.Errorf("%d queued, %+v", q.QueueLen(), q.Stats())
+				}
+				// A message without a file is not stopped by the files.
+				if tt.cfg.MaxQueueFiles > 0 {
+					if err := queue(imsg.Header{Type: 50}, nil, testutil.Pattern(50, 1)); err != nil {
+						t.Error(err)
+					}
+				}
+				flushed := make(chan error, 1)
+				go func() { flushed <- flush() }()
+				for i := range tt.fits {
+					testutil.ReceiveAll(t, peer, uint32(i+1))
+				}
+				if err := <-flushed; err != nil || q.QueueLen() != 0 {
+					t.Fatalf("%v, %d queued", err, q.QueueLen())
+				}
+				if err := queue(imsg.Header{Type: 51}, file(), testutil.Pattern(51, tt.size)); err != nil {
+					t.Errorf("after the flush: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// TestRefused gives a channel what it must not take.
+func TestRefused(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		cfg  imsg.Config
+		max  int
+		file bool
+		size int
+		want error
+		text string
+	}{
+		{"one byte too many", imsg.Config{}, 16368, false, 16369, syscall.ERANGE, "payload of 16369 bytes, limit 16368: too large"},
+		{"one byte, none allowed", imsg.Config{}, 0, false, 1, imsg.ErrTooLarge, "payload of 1 bytes, limit 0: too large"},
+		{"own limit", imsg.Config{}, 100, false, 101, imsg.ErrTooLarge, "payload of 101 bytes, limit 100: too large"},
+		{"legacy", imsg.Config{Dialect: imsg.Legacy}, 65519, false, 65520, imsg.ErrTooLarge, "payload of 65520 bytes, limit 65519: too large"},
+		{"too large with a file", imsg.Config{AllowFDPass: true}, 100, true, 101, imsg.ErrTooLarge, "payload of 101 bytes, limit 100: too large"},
+		{"no files", imsg.Config{}, 100, true, 3, imsg.ErrNoFDPass, "file passing is off"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			eachQueue(t, tt.cfg, func(t *testing.T, q queuer, queue queueFunc, flush func() error, peer *imsg.Conn) {
+				if err := q.SetMaxSize(tt.max); err != nil {
+					t.Fatal(err)
+				}
+				if err := peer.SetMaxSize(tt.max); err != nil {
+					t.Fatal(err)
+				}
+				var f *os.File
+				if tt.file {
+					f = testutil.DevNull(t)
+				}
+				err := queue(imsg.Header{Type: 9}, f, testutil.Pattern(9, tt.size))
+				var oe *imsg.OpError
+				if !errors.Is(err, tt.want) || !errors.As(err, &oe) || oe.Type != 9 || err.Error() != "imsg: compose type 9: "+tt.text {
+					t.Errorf("error %v", err)
+				}
+				if f != nil {
+					if err := f.Close(); err != nil {
+						t.Errorf("the refused file is not ours: %v", err)
+					}
+				}
+				if c, ok := q.(*imsg.Conn); ok {
+					f = nil
+					if tt.file {
+						f = testutil.DevNull(t)
+						defer f.Close()
+					}
+					if e := c.Send(context.Background(), imsg.Header{Type: 9}, f, testutil.Pattern(9, tt.size)); fmt.Sprint(e) != err.Error() {
+						t.Errorf("Send: %v, want %v", e, err)
+					}
+				}
+				if q.QueueLen() != 0 {
+					t.Errorf("%d queued", q.QueueLen())
+				}
+				n := min(tt.max, tt.size)
+				if err := queue(imsg.Header{Type: 10}, nil, testutil.Pattern(10, n)); err != nil {
+					t.Fatal(err)
+				}
+				done := make(chan error, 1)
+				go func() { done <- flush() }()
+				m, err := peer.Receive(testutil.DeadlineCtx(t))
+				if err != nil {
+					t.Fatal(err)
+				}
+				testutil.CheckFrame(t, m, 10, n)
+				m.Close()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// TestClearClosesFiles closes what is queued, both ways, and leaves the descriptor open.
+func TestClearClosesFiles(t *testing.T) {
+	testutil.NoLeak(t)
+	peer, s := imsgtest.Sockets(t)
+	b := imsg.NewBuf(s.FD, &imsg.Config{AllowFDPass: true})
+	out, in, half := testutil.NewProbe(t), testutil.NewProbe(t), testutil.NewProbe(t)
+	if err := b.Compose(imsg.Header{Type: 1}, out.W, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Compose(imsg.Header{Type: 2}, nil, []byte("y")); err != nil {
+		t.Fatal(err)
+	}
+	peer.Write(testutil.Frame(imsg.Current, 1, 5, true), in.Fd())
+	in.W.Close()
+	peer.Write(testutil.Frame(imsg.Current, 2, 5, true)[:18], half.Fd())
+	half.W.Close()
+	for range 2 {
+		if err := b.ReadSocket(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out.Closed() || in.Closed() || half.Closed() || b.QueueLen() != 2 {
+		t.Fatal("closed too early")
+	}
+	b.Clear()
+	if !out.Closed() || !in.Closed() || !half.Closed() || b.QueueLen() != 0 {
+		t.Errorf("open: queued %v, received %v, arriving %v; %d queued", !out.Closed(), !in.Closed(), !half.Closed(), b.QueueLen())
+	}
+	if m, ok := b.Get(); ok {
+		t.Errorf("message %d after Clear", m.Type())
+	}
+	if _, err := unix.FcntlInt(uintptr(s.FD), unix.F_GETFD, 0); err != nil {
+		t.Errorf("the descriptor: %v", err)
+	}
+	if n := b.Stats(); n.Sent != (imsg.Counters{}) || n.Received.Messages != 0 || n.Received.Bytes != 21+18 {
+		t.Errorf("counters %+v", n)
+	}
+	b.Clear()
+}
+
+var secret = bytes.Repeat([]byte("secret! "), 16)
+
+func checkZero(t *testing.T, what string, p []byte) {
+	t.Helper()
+	if i := bytes.IndexFunc(p, func(r rune) bool { return r != 0 }); i >= 0 {
+		t.Errorf("%s: still %q at byte %d", what, p[i:], i)
+	}
+}
+
+// TestSentPayloadsAreCleared looks at the memory of a queue, which the trace
+// callback sees, after the message has left it.
+func TestSentPayloadsAreCleared(t *testing.T) {
+	h := imsg.Header{Type: 1}
+	onBuf := func(do func(t *testing.T, b *imsg.Buf) error) func(*testing.T, *imsg.Config) {
+		return func(t *testing.T, cfg *imsg.Config) {
+			s, _ := imsgtest.Sockets(t)
+			b := imsg.NewBuf(s.FD, cfg)
+			t.Cleanup(b.Clear)
+			if err := do(t, b); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	onConn := func(do func(t *testing.T, c, peer *imsg.Conn) error) func(*testing.T, *imsg.Config) {
+		return func(t *testing.T, cfg *imsg.Config) {
+			a, b := imsgtest.Pair(t, cfg)
+			if err := do(t, a, b); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	wantError := func(err error) error {
+		if err == nil {
+			return errors.New("no error")
+		}
+		return nil
+	}
+	for name, run := range map[string]func(*testing.T, *imsg.Config){
+		"Buf, written": onBuf(func(t *testing.T, b *imsg.Buf) error {
+			return errors.Join(b.Compose(h, nil, secret), b.Flush())
+		}),
+		"Buf, a buffer, written": onBuf(func(t *testing.T, b *imsg.Buf) error {
+			buf := ibuf.New(len(secret))
+			return errors.Join(buf.Add(secret), b.ComposeBuffer(h, buf), b.Flush())
+		}),
+		"Buf, given up": onBuf(func(t *testing.T, b *imsg.Buf) error {
+			defer b.Clear()
+			return b.Compose(h, nil, secret)
+		}),
+		"Conn, sent": onConn(func(t *testing.T, c, _ *imsg.Conn) error {
+			return c.Send(testutil.DeadlineCtx(t), h, nil, secret)
+		}),
+		"Conn, flushed": onConn(func(t *testing.T, c, _ *imsg.Conn) error {
+			return errors.Join(c.Compose(h, nil, secret), c.Compose(h, nil, secret), c.Flush(testutil.DeadlineCtx(t)))
+		}),
+		"Conn, cancelled": onConn(func(t *testing.T, c, _ *imsg.Conn) error {
+			testutil.FillConn(t, c)
+			ctx, cancel := context.WithCancel(context.Background())
+			go func() { testutil.WaitBlocked(t, 1, "(*Conn).Send"); cancel() }()
+			return wantError(c.Send(ctx, h, nil, secret))
+		}),
+		"Conn, peer gone": onConn(func(t *testing.T, c, peer *imsg.Conn) error {
+			return errors.Join(c.Compose(h, nil, secret), peer.Close(), wantError(c.Flush(testutil.DeadlineCtx(t))))
+		}),
+		"Conn, closed": onConn(func(t *testing.T, c, _ *imsg.Conn) error {
+			return errors.Join(c.Compose(h, nil, secret), c.Close())
+		}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			testutil.NoLeak(t)
+			var queued [][]byte
+			run(t, &imsg.Config{Trace: func(e imsg.Event) {
+				p := e.Payload.Bytes()
+				if string(p) != string(secret) || &p[0] == &secret[0] {
+					t.Errorf("trace of %q", p)
+				}
+				queued = append(queued, p)
+			}})
+			if len(queued) == 0 {
+				t.Fatal("nothing was queued")
+			}
+			for _, p := range queued {
+				checkZero(t, "queue", p)
+			}
+		})
+	}
+}

@@ -1,0 +1,418 @@
+package imsg_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"os"
+	"runtime"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"example.org/imsg"
+	"example.org/imsg/imsgtest"
+	"example.org/imsg/internal/testutil"
+	"golang.org/x/sys/unix"
+)
+
+func TestBadLength(t *testing.T) {
+	tests := []struct {
+		name     string
+		d        imsg.Dialect // that the reader speaks
+		wire     imsg.Dialect // that the header is written in
+		len      int          // in the header
+		file     bool
+		max      int // SetMaxSize, 0 for the default
+		wantLen  int
+		wantText string
+	}{
+		{"0", imsg.Current, imsg.Current, 0, false, 0, 0, "below 16"},
+		{"7", imsg.Current, imsg.Current, 7, false, 0, 7, "below 16"},
+		{"15", imsg.Current, imsg.Current, 15, false, 0, 15, "below 16"},
+		{"15 and a file", imsg.Current, imsg.Current, 15, true, 0, 15, "below 16"},
+		{"16385", imsg.Current, imsg.Current, 16385, false, 0, 16385, "above 16384"},
+		{"16385 and a file", imsg.Current, imsg.Current, 16385, true, 0, 16385, "above 16384"},
+		{"65535", imsg.Current, imsg.Current, 65535, false, 0, 65535, "above 16384"},
+		{"1 GiB", imsg.Current, imsg.Current, 1 << 30, false, 0, 1 << 30, "above 16384"},
+		{"2 GiB - 1", imsg.Current, imsg.Current, 1<<31 - 1, true, 0, 1<<31 - 1, "above 16384"},
+		{"own maximum", imsg.Current, imsg.Current, 117, false, 100, 117, "above 116"},
+		{"no payload allowed", imsg.Current, imsg.Current, 17, false, -1, 17, "above 16"},
+		{"legacy 0", imsg.Legacy, imsg.Legacy, 0, false, 0, 0, "below 16"},
+		{"legacy 7 and a file", imsg.Legacy, imsg.Legacy, 7, true, 0, 7, "below 16"},
+		{"legacy 15", imsg.Legacy, imsg.Legacy, 15, false, 0, 15, "below 16"},
+		{"legacy 16385", imsg.Legacy, imsg.Legacy, 16385, false, 0, 16385, "above 16384"},
+		{"legacy 65535", imsg.Legacy, imsg.Legacy, 65535, true, 0, 65535, "above 16384"},
+		{"auto 7", imsg.Auto, imsg.Current, 7, false, 0, 7, "below 16"},
+		{"auto 15 and a file", imsg.Auto, imsg.Current, 15, true, 0, 15, "below 16"},
+		{"auto 1 GiB", imsg.Auto, imsg.Current, 1 << 30, false, 0, 1 << 30, "above 16384"},
+		{"auto 16385", imsg.Auto, imsg.Current, 16385, false, 0, 16385, "above 16384"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.name == "auto 1 GiB" && !testutil.LittleEndian() {
+				t.Skip("a legacy header of 16384 bytes here")
+			}
+			testutil.BothSides(t, imsg.Config{Dialect: tt.d, AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
+				if tt.max != 0 {
+					if err := s.Set(max(tt.max, 0)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				good := testutil.Frame(tt.wire, 1, 0, false)
+				behind := testutil.Frame(tt.wire, 9, 0, false) // must never be delivered
+				peer.Write(slices.Concat(good, good, testutil.RawHeader(tt.wire, 2, tt.len, tt.file), behind))
+				for range 2 {
+					m, err := s.Next()
+					if err != nil {
+						t.Fatal(err)
+					}
+					testutil.CheckFrame(t, m, 1, 0)
+					m.Close()
+				}
+				err := testutil.ReceiveError(t, s)
+				var he *imsg.HeaderError
+				if !errors.As(err, &he) || he.Len != tt.wantLen || !errors.Is(err, syscall.ERANGE) || !errors.Is(err, imsg.ErrTooLarge) {
+					t.Errorf("error %#v", err)
+				}
+				var oe *imsg.OpError
+				if !errors.As(err, &oe) || oe.Op != "receive" || oe.Timeout() {
+					t.Errorf("error %#v", err)
+				}
+				if want := fmt.Sprintf("imsg: receive: header length %d %s", tt.wantLen, tt.wantText); err.Error() != want {
+					t.Errorf("text %q, want %q", err, want)
+				}
+				if err := s.Send(imsg.Header{Type: 3}, nil); err != nil {
+					t.Errorf("send after a bad header: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// TestEOF ends the stream behind every number of bytes of two messages.
+func TestEOF(t *testing.T) {
+	first, second := 3, 5
+	whole := imsg.HeaderSize + first
+	end := whole + imsg.HeaderSize + second
+	for _, d := range testutil.Dialects {
+		for cut := 0; cut <= end; cut++ {
+			t.Run(fmt.Sprintf("%v %d", d, cut), func(t *testing.T) {
+				testutil.BothSides(t, imsg.Config{Dialect: d}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
+					p := slices.Concat(testutil.Frame(d, 1, first, false), testutil.Frame(d, 2, second, false))
+					peer.Write(p[:cut])
+					peer.Close()
+					want := 0
+					for _, n := range []int{whole, end} {
+						if cut >= n {
+							want++
+						}
+					}
+					for i := range want {
+						m, err := s.Next()
+						if err != nil {
+							t.Fatal(err)
+						}
+						testutil.CheckFrame(t, m, uint32(i+1), []int{first, second}[i])
+						m.Close()
+					}
+					err := testutil.ReceiveError(t, s)
+					between := cut == 0 || cut == whole || cut == end
+					if between && err != io.EOF {
+						t.Errorf("between messages: %#v, want io.EOF", err)
+					}
+					var oe *imsg.OpError
+					if !between && (!errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || !errors.As(err, &oe)) {
+						t.Errorf("inside a message: %#v, want io.ErrUnexpectedEOF in an OpError", err)
+					}
+					if n := s.Stats().Received; n.Messages != uint64(want) || n.Bytes != uint64(cut) {
+						t.Errorf("counters %+v, want %d messages and %d bytes", n, want, cut)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestGarbage feeds random bytes: a clear error, or messages, and nothing else.
+func TestGarbage(t *testing.T) {
+	for i := range 64 {
+		d := testutil.Dialects[i%len(testutil.Dialects)]
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			testutil.BothSides(t, imsg.Config{Dialect: d, AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
+				p := testutil.Pattern(uint32(i), 4096)
+				if i%4 == 0 {
+					p = bytes.Repeat([]byte{0, 0, byte(i), 0}, 1024)
+				}
+				peer.Write(p)
+				peer.Close()
+				for range 4096 {
+					m, err := s.Next()
+					if err == nil {
+						m.Close()
+						continue
+					}
+					var he *imsg.HeaderError
+					if err != io.EOF && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.As(err, &he) {
+						t.Errorf("error %v", err)
+					}
+					return
+				}
+				t.Error("more messages than bytes")
+			})
+		})
+	}
+}
+
+// TestFileFlood sends a file with every byte. A reader never holds many.
+func TestFileFlood(t *testing.T) {
+	for _, mark := range []bool{false, true} {
+		t.Run(fmt.Sprintf("mark %v", mark), func(t *testing.T) {
+			testutil.NoLeak(t)
+			peer, s := imsgtest.Sockets(t)
+			b := imsg.NewBuf(s.FD, &imsg.Config{AllowFDPass: true})
+			t.Cleanup(b.Clear)
+			p := testutil.NewProbe(t)
+			before := len(imsgtest.OpenFDs())
+			most, messages := 0, 0
+			for range 5 {
+				for _, c := range testutil.Frame(imsg.Current, 1, 100, mark) {
+					peer.Write([]byte{c}, p.Fd(), p.Fd())
+					if err := b.ReadSocket(); err != nil {
+						t.Fatal(err)
+					}
+					most = max(most, len(imsgtest.OpenFDs())-before)
+					for m := range b.All() {
+						if m.HasFile() != mark || m.FileErr() != nil {
+							t.Errorf("file %v, %v", m.HasFile(), m.FileErr())
+						}
+						messages++
+						m.Close()
+					}
+				}
+			}
+			if messages != 5 || most > imsg.HeaderSize {
+				t.Errorf("%d messages, up to %d files held", messages, most)
+			}
+			p.W.Close()
+			if !p.Closed() {
+				t.Error("a file is left")
+			}
+		})
+	}
+}
+
+// TestFileInFlightWhenTheChannelEnds ends a legacy channel by too many files
+// while a message that has claimed one is not complete yet: it never will be.
+func TestFileInFlightWhenTheChannelEnds(t *testing.T) {
+	testutil.BothSides(t, imsg.Config{AllowFDPass: true, Dialect: imsg.Legacy}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
+		p, q := testutil.NewProbe(t), testutil.NewProbe(t)
+		f := testutil.Frame(imsg.Legacy, 1, 100, true)
+		peer.Write(f[:20], p.Fd())
+		p.W.Close()
+		for i := range 17 {
+			peer.Write(f[20+i:21+i], q.Fd())
+		}
+		q.W.Close()
+		testutil.ReceiveError(t, s)
+		if !q.Closed() {
+			t.Error("a file that nobody claimed is open")
+		}
+		if !p.Closed() {
+			t.Error("the file of the message that never comes is open")
+		}
+	})
+}
+
+// TestErrorWakesAll lets many goroutines wait for a stream that ends.
+func TestErrorWakesAll(t *testing.T) {
+	for _, eof := range []bool{false, true} {
+		t.Run(fmt.Sprintf("eof %v", eof), func(t *testing.T) {
+			testutil.NoLeak(t)
+			const n = 5
+			peer, s := imsgtest.Sockets(t)
+			c, err := imsg.NewConn(s.Take(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { c.Close() })
+			errs := make(chan error, n)
+			for range n {
+				go func() { _, err := c.Receive(testutil.DeadlineCtx(t)); errs <- err }()
+			}
+			testutil.WaitBlocked(t, n, "(*Conn).Receive")
+			if eof { // only this direction: the other one still works
+				if err := unix.Shutdown(peer.FD, unix.SHUT_WR); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				peer.Write(testutil.RawHeader(imsg.Current, 1, 7, false))
+			}
+			first := <-errs
+			var he *imsg.HeaderError
+			if eof != (first == io.EOF) || eof == errors.As(first, &he) {
+				t.Errorf("error %v", first)
+			}
+			testutil.SameError(t, first, n-1, func() error { return <-errs })
+			if err := c.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil); err != nil {
+				t.Errorf("the other direction: %v", err)
+			}
+		})
+	}
+}
+
+// busyPair returns two Conns that would poll busily for an hour.
+func busyPair(t *testing.T) (a, b *imsg.Conn) {
+	testutil.NoLeak(t)
+	return imsgtest.Pair(t, &imsg.Config{BusyPoll: time.Hour})
+}
+
+func TestBusyPoll(t *testing.T) {
+	a, b := busyPair(t)
+	ctx := testutil.DeadlineCtx(t)
+	go func() {
+		for m, err := range b.All(ctx) {
+			if err == nil {
+				err = b.Send(ctx, m.Header(), nil, m.Bytes())
+				m.Close()
+			}
+			if err != nil {
+				return // a misses the answer
+			}
+		}
+	}()
+	for i := range uint32(1000) {
+		if err := a.Send(ctx, imsg.Header{Type: i + 1}, nil, []byte("ping")); err != nil {
+			t.Fatal(err)
+		}
+		m, err := a.Receive(ctx)
+		if err != nil || m.Type() != i+1 || string(m.Bytes()) != "ping" {
+			t.Fatalf("round %d: type %d, %v", i, m.Type(), err)
+		}
+		m.Close()
+	}
+}
+
+// TestBusyPollEnds lets everything that ends a Receive end one that polls.
+func TestBusyPollEnds(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		end  func(c *imsg.Conn, cancel func())
+		want error
+	}{
+		{"close", func(c *imsg.Conn, _ func()) { c.Close() }, net.ErrClosed},
+		{"cancel", func(_ *imsg.Conn, cancel func()) { cancel() }, context.Canceled},
+		{"deadline", func(c *imsg.Conn, _ func()) { c.SetReadDeadline(time.Now().Add(time.Millisecond)) }, os.ErrDeadlineExceeded},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			a, _ := busyPair(t)
+			ctx, cancel := context.WithCancel(testutil.DeadlineCtx(t))
+			defer cancel()
+			done := make(chan error, 1)
+			go func() {
+				_, err := a.Receive(ctx)
+				done <- err
+			}()
+			tt.end(a, cancel)
+			if err := <-done; !errors.Is(err, tt.want) {
+				t.Errorf("%v, want %v", err, tt.want)
+			}
+		})
+	}
+}
+
+// TestOutOfBand sends out-of-band data, which are not part of the stream: they
+// are dropped, and do not keep the socket readable.
+func TestOutOfBand(t *testing.T) {
+	testutil.BothSides(t, imsg.Config{AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
+		p := testutil.NewProbe(t)
+		peer.Write(testutil.Frame(imsg.Current, 1, 3, false))
+		testutil.MustNext(t, s, 1, 3).Close()
+		err := unix.Sendmsg(peer.FD, []byte("!"), unix.UnixRights(p.Fd()), nil, unix.MSG_OOB|unix.MSG_NOSIGNAL)
+		if err != nil {
+			t.Skipf("no out-of-band data here: %v", err)
+		}
+		p.W.Close()
+		peer.Write(testutil.Frame(imsg.Current, 2, 5, false))
+		testutil.MustNext(t, s, 2, 5).Close()
+		if !p.Closed() {
+			t.Error("the file that came out of band is open")
+		}
+	})
+	t.Run("poll", func(t *testing.T) {
+		peer, s := imsgtest.Sockets(t)
+		b := imsg.NewBuf(s.FD, nil)
+		if err := unix.Sendto(peer.FD, []byte("!"), unix.MSG_OOB|unix.MSG_NOSIGNAL, nil); err != nil {
+			t.Skipf("no out-of-band data here: %v", err)
+		}
+		testutil.WaitFD(t, s.FD, unix.POLLIN)
+		if err := b.ReadSocket(); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := unix.Poll([]unix.PollFd{{Fd: int32(s.FD), Events: unix.POLLIN}}, 0); n != 0 || err != nil {
+			t.Errorf("readable again, with nothing to read: %d, %v", n, err)
+		}
+	})
+}
+
+// TestResetBehindMessages lets a peer go that has not read an answer, which is a
+// reset, but has sent messages before: they come first, also to a receiver that
+// expects files, for one has just come.
+func TestResetBehindMessages(t *testing.T) {
+	testutil.BothSides(t, imsg.Config{AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
+		p := testutil.NewProbe(t)
+		peer.Write(testutil.Frame(imsg.Current, 1, 3, true), p.Fd())
+		testutil.MustNext(t, s, 1, 3).Close()
+		if err := s.Send(imsg.Header{Type: 9}, nil); err != nil {
+			t.Fatal(err)
+		}
+		peer.Write(testutil.Frame(imsg.Current, 2, 5, true), p.Fd())
+		peer.Write(testutil.Frame(imsg.Current, 3, 0, true), p.Fd())
+		peer.Write(testutil.Frame(imsg.Current, 4, 7, false))
+		peer.Close()
+		for i, n := range []int{5, 0, 7} {
+			m := testutil.MustNext(t, s, uint32(i+2), n)
+			if m.HasFile() != (i < 2) {
+				t.Errorf("message %d: file %v", i+2, m.HasFile())
+			}
+			m.Close()
+		}
+		if err := testutil.ReceiveError(t, s); !errors.Is(err, syscall.ECONNRESET) && (err != io.EOF || runtime.GOOS == "linux") {
+			t.Errorf("the end: %v", err)
+		}
+	})
+}
+
+// TestFalsePID receives a message with another process's id in it.
+func TestFalsePID(t *testing.T) {
+	testutil.NoLeak(t)
+	peer, b := imsgtest.Sockets(t)
+	c, err := imsg.NewConn(b.Take(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, pid := range []int32{1, 0, -1, math.MinInt32} {
+		p := make([]byte, imsg.HeaderSize)
+		imsg.Current.Encode(p, binary.NativeEndian, imsg.Header{Type: 1, PID: pid}, len(p), false)
+		peer.Write(p)
+		m, err := c.Receive(testutil.DeadlineCtx(t))
+		if err != nil || m.PID() != pid {
+			t.Errorf("pid %d, %v; want %d", m.PID(), err, pid)
+		}
+		m.Close()
+		cred, err := c.PeerCred()
+		if errors.Is(err, errors.ErrUnsupported) {
+			t.Skip(err)
+		}
+		if err != nil || cred.UID != uint32(os.Geteuid()) || cred.PID != os.Getpid() && cred.PID != 0 {
+			t.Errorf("the kernel says %+v, %v", cred, err)
+		}
+	}
+}

@@ -1,0 +1,597 @@
+package imsg_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"example.org/imsg"
+	"example.org/imsg/ibuf"
+	"example.org/imsg/imsgtest"
+	"example.org/imsg/internal/testutil"
+	"golang.org/x/sys/unix"
+)
+
+// smallPair is a pair with socket buffers of 4 KiB and large messages.
+func smallPair(t testing.TB) (a, b *imsg.Conn) {
+	t.Helper()
+	a, b = imsgtest.Pair(t, nil)
+	shrink(t, a, b)
+	if err := errors.Join(a.SetMaxSize(2<<20), b.SetMaxSize(2<<20)); err != nil {
+		t.Fatal(err)
+	}
+	return a, b
+}
+
+// shrink makes socket buffers as small as they get.
+func shrink(t testing.TB, cs ...*imsg.Conn) {
+	t.Helper()
+	for _, c := range cs {
+		f, err := c.File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		rc, err := f.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		rc.Control(func(fd uintptr) {
+			err = errors.Join(
+				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, 4096),
+				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4096))
+		})
+		f.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestCancelLargeSend gives up in the middle of a message: its rest goes out
+// with whatever is sent next.
+func TestCancelLargeSend(t *testing.T) {
+	const size = 1 << 20
+	for _, how := range []string{"cancel", "deadline"} {
+		for _, next := range []string{"flush", "send", "queue and flush", "send of a file", "another cancelled send"} {
+			for _, file := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s %s file %v", how, next, file), func(t *testing.T) {
+					testutil.NoLeak(t)
+					a, b := smallPair(t)
+					var f *os.File
+					p := testutil.NewProbe(t)
+					if file {
+						f = p.W
+					}
+					ctx, cancel := context.WithCancel(testutil.DeadlineCtx(t))
+					done := make(chan error, 1)
+					go func() { done <- a.Send(ctx, imsg.Header{Type: 1}, f, testutil.Pattern(1, size)) }()
+					testutil.WaitBlocked(t, 1, "(*Conn).Send")
+					want := context.Canceled
+					if how == "cancel" {
+						cancel()
+					} else {
+						want = os.ErrDeadlineExceeded
+						a.SetWriteDeadline(time.Unix(1, 0))
+					}
+					defer cancel()
+					if err := <-done; !errors.Is(err, want) {
+						t.Fatalf("%v, want %v", err, want)
+					}
+					a.SetWriteDeadline(time.Time{})
+					s := a.Stats().Sent
+					if a.QueueLen() != 1 || s.Messages != 0 || s.Bytes == 0 || s.Bytes >= size || (s.Files == 1) != file {
+						t.Fatalf("%d queued, %+v", a.QueueLen(), s)
+					}
+					p.W.Close() // it has gone with the first byte
+					ctx = testutil.DeadlineCtx(t)
+					second := testutil.NewProbe(t)
+					if next == "another cancelled send" {
+						short, cancel := context.WithTimeout(ctx, time.Millisecond)
+						defer cancel()
+						err := a.Send(short, imsg.Header{Type: 9}, second.W, testutil.Pattern(9, 10))
+						if !errors.Is(err, context.DeadlineExceeded) || a.QueueLen() != 1 {
+							t.Fatalf("another send: %v, %d queued", err, a.QueueLen())
+						}
+					}
+					go func() {
+						switch next {
+						case "flush":
+							done <- a.Flush(ctx)
+						case "send", "another cancelled send":
+							done <- a.Send(ctx, imsg.Header{Type: 2}, nil, testutil.Pattern(2, 100))
+						case "send of a file":
+							done <- a.Send(ctx, imsg.Header{Type: 2}, second.W, testutil.Pattern(2, 100))
+						default:
+							done <- errors.Join(a.Compose(imsg.Header{Type: 2}, nil, testutil.Pattern(2, 100)), a.Flush(ctx))
+						}
+					}()
+					m, err := b.Receive(ctx)
+					if err != nil {
+						t.Fatal(err)
+					}
+					testutil.CheckFrame(t, m, 1, size)
+					if file == p.Closed() || m.HasFile() != file {
+						t.Errorf("file %v, closed %v", m.HasFile(), p.Closed())
+					}
+					m.Close()
+					if next != "flush" {
+						m, err := b.Receive(ctx)
+						if err != nil {
+							t.Fatal(err)
+						}
+						testutil.CheckFrame(t, m, 2, 100)
+						if m.HasFile() != (next == "send of a file") {
+							t.Errorf("file %v", m.HasFile())
+						}
+						m.Close()
+					}
+					if err := <-done; err != nil {
+						t.Error(err)
+					}
+					if a.QueueLen() != 0 {
+						t.Errorf("%d queued", a.QueueLen())
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestCancelSome cancels every subset of five waiting messages, two of them
+// with a file, behind a full socket.
+func TestCancelSome(t *testing.T) {
+	sizes := []int{10, 0, 5000, 16000, 300}
+	for subset := range 1 << len(sizes) {
+		t.Run(fmt.Sprintf("%05b", subset), func(t *testing.T) {
+			testutil.NoLeak(t)
+			a, b := imsgtest.Pair(t, nil)
+			n := testutil.FillConn(t, a)
+			probes := map[int]*testutil.Probe{1: testutil.NewProbe(t), 3: testutil.NewProbe(t)}
+			cancels := make([]func(), len(sizes))
+			done := make([]chan error, len(sizes))
+			for i, size := range sizes {
+				ctx, cancel := context.WithCancel(testutil.DeadlineCtx(t))
+				defer cancel()
+				cancels[i], done[i] = cancel, make(chan error, 1)
+				var f *os.File
+				if p := probes[i]; p != nil {
+					f = p.W
+				}
+				go func() {
+					done[i] <- a.Send(ctx, imsg.Header{Type: uint32(i + 1)}, f, testutil.Pattern(uint32(i+1), size))
+				}()
+				testutil.WaitQueue(t, a, i+1)
+			}
+			// The middle first, then the others, so that holes meet.
+			for _, i := range []int{2, 1, 3, 0, 4} {
+				if subset>>i&1 == 0 {
+					continue
+				}
+				cancels[i]()
+				if err := <-done[i]; !errors.Is(err, context.Canceled) {
+					t.Errorf("message %d: %v", i+1, err)
+				}
+				if p := probes[i]; p != nil {
+					if _, err := p.W.Stat(); err != nil {
+						t.Errorf("the file of message %d: %v", i+1, err)
+					}
+				}
+			}
+			testutil.DrainConn(t, b, n)
+			for i, size := range sizes {
+				if subset>>i&1 == 1 {
+					continue
+				}
+				m, err := b.Receive(testutil.DeadlineCtx(t))
+				if err != nil {
+					t.Fatal(err)
+				}
+				testutil.CheckFrame(t, m, uint32(i+1), size)
+				if p := probes[i]; p != nil {
+					f := m.TakeFile()
+					if err := p.Works(f); err != nil {
+						t.Errorf("message %d: %v", i+1, err)
+					}
+					f.Close()
+				} else if m.HasFile() {
+					t.Errorf("message %d has a file", i+1)
+				}
+				m.Close()
+				if err := <-done[i]; err != nil {
+					t.Errorf("message %d: %v", i+1, err)
+				}
+			}
+			if a.QueueLen() != 0 {
+				t.Errorf("%d queued", a.QueueLen())
+			}
+			if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 6}, nil, testutil.Pattern(6, 9)); err != nil {
+				t.Error(err)
+			}
+			testutil.ReceiveAll(t, b, 6)
+		})
+	}
+}
+
+// TestCancelAnyTime cancels sends at any moment. A send that returned nil
+// delivered its message once; one that failed once or never; none is torn.
+func TestCancelAnyTime(t *testing.T) {
+	const senders, each = 4, 150
+	testutil.NoLeak(t)
+	a, b := smallPair(t)
+	f := testutil.DevNull(t)
+	defer f.Close()
+	var wg sync.WaitGroup
+	var sent [senders][each]bool
+	for s := range senders {
+		wg.Go(func() {
+			rnd := rand.New(rand.NewPCG(uint64(s), 2))
+			for i := range each {
+				ctx, cancel := context.WithTimeout(context.Background(), time.Duration(rnd.IntN(3000))*time.Microsecond)
+				file := f
+				if rnd.IntN(3) > 0 {
+					file = nil
+				}
+				err := a.Send(ctx, imsg.Header{Type: uint32(s + 1), ID: uint32(i)}, file, testutil.Pattern(uint32(s+1), rnd.IntN(20_000)))
+				cancel()
+				if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("sender %d message %d: %v", s, i, err)
+					return
+				}
+				sent[s][i] = err == nil
+			}
+		})
+	}
+	var got [senders][each]int
+	read := make(chan error, 1)
+	go func() {
+		last := [senders]int{-1, -1, -1, -1}
+		for {
+			m, err := b.Receive(context.Background())
+			if err != nil || m.Type() == 99 {
+				m.Close()
+				read <- err
+				return
+			}
+			s, i := m.Type()-1, int(m.ID())
+			if string(m.Bytes()) != string(testutil.Pattern(m.Type(), m.Len())) || i <= last[s] {
+				read <- fmt.Errorf("sender %d message %d of %d bytes is torn, or not behind message %d", s, i, m.Len(), last[s])
+				return
+			}
+			last[s] = i
+			got[s][i]++
+			m.Close()
+		}
+	}()
+	wg.Wait()
+	if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 99}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-read; err != nil {
+		t.Fatal(err)
+	}
+	whole, failed := 0, 0
+	for s := range senders {
+		for i := range each {
+			if sent[s][i] && got[s][i] != 1 || got[s][i] > 1 {
+				t.Errorf("sender %d message %d: sent %v, received %d times", s, i, sent[s][i], got[s][i])
+			}
+			whole += got[s][i]
+			if !sent[s][i] {
+				failed++
+			}
+		}
+	}
+	if n := a.Stats().Sent; a.QueueLen() != 0 || n.Messages != uint64(whole+1) {
+		t.Errorf("%d queued, %+v, received %d", a.QueueLen(), n, whole)
+	}
+	t.Logf("%d of %d cancelled", failed, senders*each)
+}
+
+// TestWaitForRoom sends to a full queue, which waits for room, and gives up.
+func TestWaitForRoom(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		want error
+		end  func(c *imsg.Conn, cancel func())
+	}{
+		{"room", nil, nil},
+		{"cancel", context.Canceled, func(_ *imsg.Conn, cancel func()) { cancel() }},
+		{"deadline", os.ErrDeadlineExceeded, func(c *imsg.Conn, _ func()) { c.SetWriteDeadline(time.Unix(1, 0)) }},
+		{"close", net.ErrClosed, func(c *imsg.Conn, _ func()) { c.Close() }},
+	} {
+		for _, cfg := range []imsg.Config{{MaxQueueMessages: 2}, {MaxQueueBytes: 100}, {MaxQueueFiles: 2}} {
+			t.Run(fmt.Sprintf("%s %d %d %d", tt.name, cfg.MaxQueueMessages, cfg.MaxQueueBytes, cfg.MaxQueueFiles), func(t *testing.T) {
+				testutil.NoLeak(t)
+				a, b := imsgtest.Pair(t, &cfg)
+				n := testutil.FillConn(t, a)
+				for typ := range uint32(2) {
+					if err := a.Compose(imsg.Header{Type: typ + 1}, testutil.DevNull(t), testutil.Pattern(typ+1, 30)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				f := testutil.DevNull(t)
+				defer f.Close()
+				const senders = 3
+				errs := make(chan error, senders)
+				ctx, cancel := context.WithCancel(testutil.DeadlineCtx(t))
+				defer cancel()
+				for range senders {
+					go func() { errs <- a.Send(ctx, imsg.Header{Type: 3}, f, testutil.Pattern(3, 30)) }()
+				}
+				testutil.WaitBlocked(t, senders, "(*Conn).Send")
+				expect(t, "queue", a.QueueLen(), 2)
+				if tt.end != nil {
+					tt.end(a, cancel)
+					for range senders {
+						if err := <-errs; !errors.Is(err, tt.want) {
+							t.Errorf("%v, want %v", err, tt.want)
+						}
+					}
+					if tt.want == net.ErrClosed {
+						return
+					}
+					expect(t, "queue", a.QueueLen(), 2)
+					a.SetWriteDeadline(time.Time{})
+					go func() {
+						if err := a.Flush(testutil.DeadlineCtx(t)); err != nil {
+							t.Error(err)
+						}
+					}()
+				}
+				testutil.DrainConn(t, b, n)
+				testutil.ReceiveAll(t, b, 1, 2)
+				if tt.end == nil {
+					testutil.ReceiveAll(t, b, 3, 3, 3)
+					for range senders {
+						if err := <-errs; err != nil {
+							t.Error(err)
+						}
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestClosedFile gives a channel a file that is closed, which is the caller's
+// mistake: it must not cost the others their channel.
+func TestClosedFile(t *testing.T) {
+	testutil.NoLeak(t)
+	a, b := imsgtest.Pair(t, nil)
+	sa, _ := imsgtest.Sockets(t)
+	buf := imsg.NewBuf(sa.FD, &imsg.Config{AllowFDPass: true})
+	t.Cleanup(buf.Clear)
+	f := testutil.DevNull(t)
+	f.Close()
+	if err := a.Compose(imsg.Header{Type: 1}, nil, testutil.Pattern(1, 3)); err != nil {
+		t.Fatal(err)
+	}
+	whole := ibuf.New(3)
+	whole.SetFile(f)
+	bd, err := a.Create(imsg.Header{Type: 2}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bd.SetFile(f)
+	for what, err := range map[string]error{
+		"Send":          a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 2}, f, []byte("x")),
+		"Queue":         a.Compose(imsg.Header{Type: 2}, f, []byte("x")),
+		"Commit":        bd.Commit(),
+		"Compose":       buf.Compose(imsg.Header{Type: 2}, f, []byte("x")),
+		"ComposeBuffer": buf.ComposeBuffer(imsg.Header{Type: 2}, whole),
+	} {
+		var oe *imsg.OpError
+		if !errors.Is(err, os.ErrClosed) || errors.Is(err, net.ErrClosed) || !errors.As(err, &oe) || oe.Type != 2 {
+			t.Errorf("%s: %v, want os.ErrClosed", what, err)
+		}
+	}
+	expect(t, "queue", buf.QueueLen(), 0)
+	if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 3}, nil, testutil.Pattern(3, 3)); err != nil {
+		t.Fatalf("the next message: %v", err)
+	}
+	testutil.ReceiveAll(t, b, 1, 3)
+}
+
+// TestPeerNeverReads gives up in every way there is; nothing of the message
+// stays, and the channel still works when the peer reads at last.
+func TestPeerNeverReads(t *testing.T) {
+	past := time.Now().Add(-time.Hour)
+	for _, file := range []bool{false, true} {
+		for _, tt := range []struct {
+			name    string
+			want    error
+			timeout bool
+			send    func(c *imsg.Conn, send func(context.Context) error) error
+		}{
+			{"context deadline", context.DeadlineExceeded, true, func(c *imsg.Conn, send func(context.Context) error) error {
+				ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+				defer cancel()
+				return send(ctx)
+			}},
+			{"context cancel", context.Canceled, false, func(c *imsg.Conn, send func(context.Context) error) error {
+				ctx, cancel := context.WithCancel(context.Background())
+				go func() { testutil.WaitBlocked(t, 1, "(*Conn).Send"); cancel() }()
+				return send(ctx)
+			}},
+			{"cancelled before", context.Canceled, false, func(c *imsg.Conn, send func(context.Context) error) error {
+				ctx, cancel := context.WithCancel(context.Background())
+				cancel()
+				return send(ctx)
+			}},
+			{"write deadline", os.ErrDeadlineExceeded, true, func(c *imsg.Conn, send func(context.Context) error) error {
+				c.SetWriteDeadline(time.Now().Add(time.Millisecond))
+				return send(context.Background())
+			}},
+			{"write deadline in the past", os.ErrDeadlineExceeded, true, func(c *imsg.Conn, send func(context.Context) error) error {
+				c.SetWriteDeadline(past)
+				return send(context.Background())
+			}},
+			{"write deadline while it waits", os.ErrDeadlineExceeded, true, func(c *imsg.Conn, send func(context.Context) error) error {
+				go func() { testutil.WaitBlocked(t, 1, "(*Conn).Send"); c.SetDeadline(past) }()
+				return send(context.Background())
+			}},
+			{"write deadline and a context", os.ErrDeadlineExceeded, true, func(c *imsg.Conn, send func(context.Context) error) error {
+				go func() { testutil.WaitBlocked(t, 1, "(*Conn).Send"); c.SetDeadline(past) }()
+				ctx, cancel := context.WithCancel(context.Background())
+				defer cancel()
+				return send(ctx)
+			}},
+		} {
+			t.Run(fmt.Sprintf("%s, file %v", tt.name, file), func(t *testing.T) {
+				testutil.NoLeak(t)
+				a, b := imsgtest.Pair(t, nil)
+				n := testutil.FillConn(t, a)
+				var f *os.File
+				if file {
+					p := testutil.NewProbe(t)
+					f = p.W
+				}
+				err := tt.send(a, func(ctx context.Context) error {
+					return a.Send(ctx, imsg.Header{Type: 7}, f, testutil.Pattern(7, 100))
+				})
+				var oe *imsg.OpError
+				if !errors.Is(err, tt.want) || !errors.As(err, &oe) || oe.Op != "send" || oe.Type != 7 || oe.Timeout() != tt.timeout {
+					t.Errorf("error %#v", err)
+				}
+				if s := a.Stats().Sent; a.QueueLen() != 0 || s.Messages != 0 || s.Bytes != 0 || s.Files != 0 {
+					t.Errorf("%d queued, counters %+v", a.QueueLen(), s)
+				}
+				if f != nil {
+					if _, err := f.Stat(); err != nil {
+						t.Errorf("the file is not ours any more: %v", err)
+					}
+				}
+				a.SetDeadline(time.Time{})
+				testutil.DrainConn(t, b, n)
+				if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 8}, f, testutil.Pattern(8, 5)); err != nil {
+					t.Fatal(err)
+				}
+				testutil.ReceiveAll(t, b, 8)
+			})
+		}
+	}
+}
+
+// TestPeerDies closes the peer's socket under a channel.
+func TestPeerDies(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		files  bool
+		unread bool // the peer has not read what we sent
+	}{
+		{"plain", false, false},
+		{"files", true, false},
+		{"unread", false, true},
+		{"files, unread", true, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			testutil.BothSides(t, imsg.Config{AllowFDPass: tt.files}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
+				peer.Write(slices.Concat(testutil.Frame(imsg.Current, 1, 3, false), testutil.Frame(imsg.Current, 2, 4, false)))
+				if tt.unread {
+					if err := s.Send(imsg.Header{Type: 5}, nil, []byte("x")); err != nil {
+						t.Fatal(err)
+					}
+				}
+				peer.Close()
+				testutil.MustNext(t, s, 1, 3).Close()
+				testutil.MustNext(t, s, 2, 4).Close()
+				var f *os.File
+				var p *testutil.Probe
+				if tt.files {
+					p = testutil.NewProbe(t)
+					f = p.W
+				}
+				err := s.Send(imsg.Header{Type: 6}, f, []byte("y"))
+				var oe *imsg.OpError
+				if !errors.Is(err, syscall.EPIPE) || !errors.As(err, &oe) || oe.Op != "send" {
+					t.Errorf("send to nobody: %v, want EPIPE", err)
+				}
+				var sys *os.SyscallError
+				if !errors.As(err, &sys) {
+					t.Errorf("send to nobody: %#v, want a SyscallError in it", err)
+				}
+				testutil.SameError(t, err, 3, func() error { return s.Send(imsg.Header{Type: 6}, nil, []byte("y")) })
+				err = testutil.ReceiveError(t, s)
+				if err != io.EOF && !errors.Is(err, syscall.ECONNRESET) {
+					t.Errorf("receive from nobody: %v", err)
+				}
+				if !tt.unread && err != io.EOF {
+					t.Errorf("receive after an orderly end: %v, want io.EOF", err)
+				}
+			})
+		})
+	}
+}
+
+// TestPeerDiesWithFilesQueued lets the queue's files go with the channel.
+func TestPeerDiesWithFilesQueued(t *testing.T) {
+	testutil.NoLeak(t)
+	a, b := imsgtest.Pair(t, nil)
+	testutil.FillConn(t, a)
+	var probes []*testutil.Probe
+	for i := range 5 {
+		p := testutil.NewProbe(t)
+		probes = append(probes, p)
+		if err := a.Compose(imsg.Header{Type: uint32(i + 1)}, p.W, []byte("with a file")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	borrowed := testutil.NewProbe(t)
+	done := make(chan error, 1)
+	go func() { done <- a.Send(context.Background(), imsg.Header{Type: 6}, borrowed.W, []byte("too")) }()
+	testutil.WaitBlocked(t, 1, "(*Conn).Send")
+	b.Close()
+	err := <-done
+	if !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("send: %v", err)
+	}
+	for i, p := range probes {
+		if !p.Closed() {
+			t.Errorf("queued file %d is open", i+1)
+		}
+	}
+	if _, err := borrowed.W.Stat(); err != nil {
+		t.Errorf("the file of Send is not ours any more: %v", err)
+	}
+	testutil.SameError(t, err, 1, func() error { return a.Send(context.Background(), imsg.Header{Type: 1}, nil) })
+	testutil.SameError(t, err, 1, func() error { return a.Compose(imsg.Header{Type: 1}, nil) })
+	testutil.SameError(t, err, 1, func() error { return a.Flush(context.Background()) })
+	if n := a.QueueLen(); n != 0 {
+		t.Errorf("%d messages queued", n)
+	}
+}
+
+// TestClosedFiles gives files that are closed to everything that takes one.
+func TestClosedFiles(t *testing.T) {
+	testutil.NoLeak(t)
+	f := testutil.DevNull(t)
+	f.Close()
+	if _, err := imsg.FileConn(f, nil); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("FileConn: %v", err)
+	}
+	if _, err := imsg.NewConn(1<<20, nil); !errors.Is(err, syscall.EBADF) {
+		t.Errorf("NewConn: %v", err)
+	}
+	a, _ := imsgtest.Pair(t, &imsg.Config{AllowFDPass: true})
+	if err := a.Send(context.Background(), imsg.Header{}, f); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("Send: %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := a.Flush(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Flush: %v", err)
+	}
+	a.Close()
+	if _, err := a.File(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("File: %v", err)
+	}
+}
