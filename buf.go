@@ -1,7 +1,6 @@
 package imsg
 
 import (
-	"io"
 	"iter"
 	"os"
 	"time"
@@ -68,7 +67,7 @@ func (b *Buf) ReadSocket() error {
 		b.spin.until(func() bool { return unixmsg.Poll(b.fd, false, 0) == nil }, never)
 	}
 	err := b.in.receive(b.fd, b.in.framer.Space())
-	if again(err) {
+	if isWouldBlock(err) {
 		b.waits = false
 		b.in.framer.Idle()
 		return nil
@@ -78,14 +77,6 @@ func (b *Buf) ReadSocket() error {
 	}
 	b.rerr = receiveError(err)
 	return b.rerr
-}
-
-// receiveError wraps what ends the receiving direction; io.EOF stays bare.
-func receiveError(err error) error {
-	if err == io.EOF {
-		return err
-	}
-	return opError("receive", 0, err)
 }
 
 // Get takes the oldest message that has arrived; ok is false if there is none.
@@ -147,10 +138,10 @@ func (b *Buf) QueueLen() int { return b.out.q.Len() }
 func (b *Buf) WriteSocket() error {
 	err := b.write()
 	switch {
-	case later(err):
+	case isTemporary(err):
 		time.Sleep(time.Millisecond)
 		return nil
-	case again(err):
+	case isWouldBlock(err):
 		return nil
 	}
 	return err
@@ -167,10 +158,10 @@ func (b *Buf) Flush() error {
 		switch {
 		case err == nil:
 			pause = time.Millisecond
-		case later(err):
+		case isTemporary(err):
 			time.Sleep(pause)
 			pause = min(2*pause, maxPause)
-		case again(err):
+		case isWouldBlock(err):
 			if err := unixmsg.Poll(b.fd, true, -1); err != nil {
 				return opError("send", 0, err)
 			}
@@ -192,7 +183,7 @@ func (b *Buf) write() error {
 	switch {
 	case err == nil:
 		b.out.wrote(n)
-	case !again(err) && !later(err):
+	case !isWouldBlock(err) && !isTemporary(err):
 		b.out.q.Clear()
 		b.out.err = opError("send", 0, err)
 		return b.out.err

@@ -15,7 +15,8 @@ import (
 // Receive wait, without holding a thread, until they are done, their context
 // ends, a deadline passes or the Conn is closed. All methods may be called by
 // many goroutines at a time, and the two directions never wait for each other.
-// A Conn starts no goroutine.
+// A Conn keeps no goroutine of its own. (A context that is not the standard
+// library's makes context.AfterFunc start one while a call waits.)
 type Conn struct {
 	settings
 	file   *os.File

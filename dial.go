@@ -104,7 +104,7 @@ func (l *Listener) Accept(ctx context.Context) (*Conn, error) {
 	var err error
 	rerr := l.raw.Read(func(s uintptr) bool {
 		fd, err = unixmsg.Accept(int(s))
-		return !again(err)
+		return !isWouldBlock(err)
 	})
 	if rerr != nil {
 		if err = ctx.Err(); err == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"example.org/imsg/ibuf"
@@ -64,9 +65,17 @@ func opError(op string, typ uint32, err error) error {
 	return &OpError{op, typ, err}
 }
 
-// transient reports whether err ends one call only, and not its direction of
+// receiveError wraps what ends the receiving direction; io.EOF stays bare.
+func receiveError(err error) error {
+	if err == io.EOF {
+		return err
+	}
+	return opError("receive", 0, err)
+}
+
+// isContextErr reports whether err ends one call only, and not its direction of
 // the channel: a context or a deadline.
-func transient(err error) bool {
+func isContextErr(err error) bool {
 	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 

@@ -116,7 +116,7 @@ func TestTooManyRefsSend(t *testing.T) {
 		short, cancel := context.WithCancel(ctx)
 		errs := make(chan error, 1)
 		go func() { errs <- a.Send(short, imsg.Header{Type: 999}, file, []byte("x")) }()
-		testutil.WaitBlocked(t, 1, "(*half).sleep")
+		testutil.WaitBlocked(t, 1, "(*halfConn).sleep")
 		cancel()
 		if err := <-errs; !errors.Is(err, context.Canceled) {
 			t.Errorf("cancelled while the system has too many files: %v", err)

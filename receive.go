@@ -10,7 +10,7 @@ import (
 
 // A receiver is the receiving half of a Conn.
 type receiver struct {
-	half
+	halfConn
 	in input
 
 	space []byte // for the one that has the turn: where the system call puts bytes
@@ -91,7 +91,7 @@ func (r *receiver) read(ctx context.Context) error {
 	case r.err != nil: // closed meanwhile
 		r.in.framer.Clear()
 	case err == nil:
-	case transient(err):
+	case isContextErr(err):
 		return opError("receive", 0, err)
 	default:
 		r.err = receiveError(err)
@@ -107,11 +107,11 @@ func (r *receiver) recv(fd uintptr) bool {
 		r.space = r.in.framer.Space()
 		r.mu.Unlock()
 	}
-	if r.try(fd) || r.nowait {
+	if r.recvOnce(fd) || r.try {
 		return true
 	}
-	r.spin.until(func() bool { return r.try(fd) }, r.stopped)
-	if !again(r.serr) {
+	r.spin.until(func() bool { return r.recvOnce(fd) }, r.stopped)
+	if !isWouldBlock(r.serr) {
 		return true
 	}
 	r.mu.Lock()
@@ -121,10 +121,10 @@ func (r *receiver) recv(fd uintptr) bool {
 	return false
 }
 
-// try makes one system call and reports whether it had an outcome.
-func (r *receiver) try(fd uintptr) bool {
+// recvOnce makes one system call and reports whether it had an outcome.
+func (r *receiver) recvOnce(fd uintptr) bool {
 	r.serr = r.in.receive(int(fd), r.space)
-	return !again(r.serr)
+	return !isWouldBlock(r.serr)
 }
 
 // stopped reports whether the Conn was closed or nobody waits any more.

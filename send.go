@@ -14,21 +14,38 @@ import (
 
 // A sender is the sending half of a Conn.
 type sender struct {
-	half
+	halfConn
 	out output
 	fd  int // for direct; -1 before it becomes another file's
 
-	inflight bool      // a system call reads the queue's memory right now
-	landed   sync.Cond // it does not any more
-	broken   uint64    // with err set: up to where the queue was written before
+	writing  bool      // a system call is reading out.q's memory: nothing may be removed from it
+	written  sync.Cond // signalled when writing becomes false
+	failedAt uint64    // with err set: the stream offset that had been written when it was set
 
-	crowd crowd
+	contention contention
+}
+
+// contention counts down from maxContention after a Send has found another
+// sender at work. While it is positive a Send yields the processor once before
+// it writes: the messages that others queue meanwhile share its system call,
+// which costs more than the yield.
+type contention int
+
+const maxContention = 64
+
+// note counts one send, which found another sender or did not.
+func (c *contention) note(found bool) {
+	if found {
+		*c = maxContention
+	} else if *c > 0 {
+		*c--
+	}
 }
 
 func (w *sender) init(c *Conn, fd int) {
 	w.fd = fd
 	w.out.c = &c.settings
-	w.landed.L = &w.mu
+	w.written.L = &w.mu
 	w.done = c.done
 	w.loop, w.call = c.raw.Write, w.write
 	w.deadline.set = c.file.SetWriteDeadline
@@ -55,7 +72,7 @@ func (c *Conn) Send(ctx context.Context, h Header, f *os.File, data ...[]byte) e
 	w := &c.w
 	if !w.mu.TryLock() {
 		w.mu.Lock()
-		w.crowd.met(true)
+		w.contention.note(true)
 	}
 	defer w.mu.Unlock()
 	taken, err := w.direct(h, f, n, data)
@@ -87,7 +104,7 @@ func (w *sender) direct(h Header, f *os.File, n int, data [][]byte) (taken bool,
 	if n > smallSend || !w.out.withinLimits(n) || f != nil && !files {
 		return false, nil
 	}
-	if w.fd < 0 || w.err != nil || w.busy || w.crowd > 0 || w.out.q.Len() > 0 || w.deadline.given.Load() {
+	if w.fd < 0 || w.err != nil || w.busy || w.contention > 0 || w.out.q.Len() > 0 || w.deadline.given.Load() {
 		return false, nil
 	}
 	small := smallBufs.Get().(*[smallSend]byte)
@@ -99,7 +116,7 @@ func (w *sender) direct(h Header, f *os.File, n int, data [][]byte) (taken bool,
 	case err == nil:
 		w.out.passed(p, f, k)
 		return true, nil
-	case again(err) || later(err) || err == os.ErrClosed: // f is
+	case isWouldBlock(err) || isTemporary(err) || err == os.ErrClosed: // f is
 		return false, nil
 	}
 	w.fail(opError("send", 0, err))
@@ -125,8 +142,8 @@ func (w *sender) compose(ctx context.Context, h Header, f *os.File, data [][]byt
 // withdraw takes the message that ends at end out of the queue, if no byte of
 // it was written.
 func (w *sender) withdraw(end uint64, n int) bool {
-	for w.inflight {
-		w.landed.Wait()
+	for w.writing {
+		w.written.Wait()
 	}
 	return w.err == nil && !w.sent(end) && w.out.q.Remove(end, n)
 }
@@ -184,7 +201,7 @@ func (c *Conn) Flush(ctx context.Context) error {
 // sent reports whether the queue was written up to the stream offset end.
 func (w *sender) sent(end uint64) bool {
 	if w.err != nil {
-		return w.broken >= end
+		return w.failedAt >= end
 	}
 	return w.out.q.Done() >= end
 }
@@ -198,7 +215,7 @@ func (w *sender) flush(ctx context.Context, end uint64) error {
 		if w.err != nil {
 			return w.err
 		}
-		if w.crowd.met(w.busy); !gathered && w.crowd > 0 {
+		if w.contention.note(w.busy); !gathered && w.contention > 0 {
 			gathered = true
 			w.gather()
 			continue
@@ -212,7 +229,7 @@ func (w *sender) flush(ctx context.Context, end uint64) error {
 		w.busy = true
 		w.mu.Unlock()
 		err := w.run(ctx)
-		if later(err) {
+		if isTemporary(err) {
 			err = w.pause(ctx, pause)
 			pause = min(2*pause, maxPause)
 		}
@@ -221,7 +238,7 @@ func (w *sender) flush(ctx context.Context, end uint64) error {
 		w.wake()
 		switch {
 		case err == nil || w.err != nil:
-		case transient(err):
+		case isContextErr(err):
 			return err
 		default:
 			w.fail(opError("send", 0, err))
@@ -237,7 +254,7 @@ func (w *sender) gather() {
 	w.mu.Unlock()
 	runtime.Gosched()
 	w.mu.Lock()
-	w.crowd.met(w.out.q.End() != end)
+	w.contention.note(w.out.q.End() != end)
 }
 
 // write makes one system call. What others have queued meanwhile goes along.
@@ -245,12 +262,12 @@ func (w *sender) write(fd uintptr) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	bufs, file := w.out.q.Gather(maxGather)
-	w.inflight = true
+	w.writing = true
 	w.mu.Unlock()
 	n, err := transmit(int(fd), bufs, file, w.out.c.cfg.AllowFDPass)
 	w.mu.Lock()
-	w.inflight = false
-	w.landed.Broadcast()
+	w.writing = false
+	w.written.Broadcast()
 	w.serr = err
 	if w.err != nil { // closed meanwhile
 		w.out.q.Clear()
@@ -259,7 +276,7 @@ func (w *sender) write(fd uintptr) bool {
 	if err == nil {
 		w.out.wrote(n)
 	}
-	return w.nowait || !again(err)
+	return w.try || !isWouldBlock(err)
 }
 
 // pause waits a while for a condition that no socket event tells of.
@@ -281,9 +298,9 @@ func (w *sender) pause(ctx context.Context, d time.Duration) error {
 
 // fail ends the direction: what is queued is discarded.
 func (w *sender) fail(err error) {
-	w.broken = w.out.q.Done()
+	w.failedAt = w.out.q.Done()
 	w.err = err
-	if !w.inflight {
+	if !w.writing {
 		w.out.q.Clear()
 	}
 	w.wake()

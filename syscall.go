@@ -57,25 +57,11 @@ func control(file *os.File, f func(fd uintptr)) error {
 	return nil
 }
 
-// again reports whether err is how a socket says "not now"; poll(2) tells when.
-func again(err error) bool { return err == syscall.EAGAIN }
+// isWouldBlock reports whether err is how a socket says "not now"; poll(2) tells when.
+func isWouldBlock(err error) bool { return err == syscall.EAGAIN }
 
-// later reports whether err goes away by itself, without a sign from the
+// isTemporary reports whether err goes away by itself, without a sign from the
 // socket: too many files in flight (EMFILE on OpenBSD), or no memory for now.
-func later(err error) bool {
+func isTemporary(err error) bool {
 	return errors.Is(err, syscall.ETOOMANYREFS) || errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENOBUFS)
-}
-
-// Cred is what the kernel knows about the process at the other end.
-type Cred struct {
-	PID      int // 0 where the system does not tell
-	UID, GID uint32
-}
-
-func peerCred(fd int) (Cred, error) {
-	pid, uid, gid, err := unixmsg.PeerCred(fd)
-	if err != nil {
-		return Cred{}, opError("peer credentials", 0, err)
-	}
-	return Cred{pid, uid, gid}, nil
 }
