@@ -28,7 +28,7 @@ func waitAsleep(t *testing.T, who string, pid int) {
 			return // nothing has run between the two looks
 		}
 		if last = now; time.Now().After(end) {
-			t.Fatalf("%s: the victim never sleeps:\n%s", who, now)
+			t.Fatalf("%s: the server never sleeps:\n%s", who, now)
 		}
 	}
 }

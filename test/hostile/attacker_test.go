@@ -19,7 +19,7 @@ import (
 type attacker struct {
 	rnd    *rand.Rand
 	fd     int // -1: closed
-	victim int // a duplicate of the victim's end, which it may pass to it, or -1
+	target int // a duplicate of the target's end, which it may pass to it, or -1
 	d      imsg.Dialect
 	limit  int
 	most   int    // descriptors in one control message
@@ -101,8 +101,8 @@ func (a *attacker) thing() (fd int, mine bool, err error) {
 	case k == 1:
 		a.sentOwn = true
 		return a.fd, false, nil
-	case k == 2 && a.victim >= 0:
-		return a.victim, false, nil
+	case k == 2 && a.target >= 0:
+		return a.target, false, nil
 	case k == 3: // a socket with a pipe, and rarely itself, under way to it
 		var s [2]int
 		if s, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0); err != nil {
@@ -165,7 +165,7 @@ func (a *attacker) send(p []byte, b *parcel, flags int) {
 	a.step()
 }
 
-// drained says that the victim has read everything: an out-of-band byte is lost
+// drained says that the target has read everything: an out-of-band byte is lost
 // on it.
 func (a *attacker) drained() {
 	if a.oob < 0 {
@@ -184,7 +184,7 @@ func (a *attacker) drained() {
 	a.oob = -1
 }
 
-// read takes some of what the victim answered.
+// read takes some of what the target answered.
 func (a *attacker) read(n int) {
 	if a.fd < 0 {
 		return
@@ -221,8 +221,8 @@ func (a *attacker) end(loud bool) {
 // it. Sockets that are under way to themselves are found by the kernel only
 // when some other socket is closed.
 func (a *attacker) settle() error {
-	if a.victim >= 0 {
-		a.closeFD(a.victim)
+	if a.target >= 0 {
+		a.closeFD(a.target)
 	}
 	var wait []unix.PollFd
 	for _, fd := range a.watched {

@@ -22,8 +22,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A controlled is another process, with the channel that controls it.
-type controlled struct {
+// A process is another process, with the channel that controls it.
+type process struct {
 	t    *testing.T
 	name string
 	pid  int
@@ -51,7 +51,7 @@ func orders(t *testing.T, ctl *imsg.Conn) iter.Seq[imsg.Message] {
 }
 
 // startRole starts this binary in another role, as an ordinary user.
-func startRole(t *testing.T, role string, uid uint32) *controlled {
+func startRole(t *testing.T, role string, uid uint32) *process {
 	t.Helper()
 	a, b := imsgtest.Pair(t, nil)
 	f, err := b.File()
@@ -64,7 +64,7 @@ func startRole(t *testing.T, role string, uid uint32) *controlled {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(exe, "-test.run=^TestHostileVictim$", "-test.timeout=60s")
+	cmd := exec.Command(exe, "-test.run=^TestHostileServer$", "-test.timeout=60s")
 	cmd.Env = append(os.Environ(), testutil.ChildEnv+"="+role)
 	cmd.ExtraFiles = []*os.File{f}
 	var out bytes.Buffer
@@ -82,11 +82,11 @@ func startRole(t *testing.T, role string, uid uint32) *controlled {
 			t.Errorf("%s: %v\n%s", role, err, out.Bytes())
 		}
 	})
-	return &controlled{t: t, name: role, pid: cmd.Process.Pid, c: a}
+	return &process{t: t, name: role, pid: cmd.Process.Pid, c: a}
 }
 
 // ask sends a request and returns the payload of the answer, of type want.
-func (p *controlled) ask(h imsg.Header, f *os.File, want uint32, data ...byte) ([]byte, error) {
+func (p *process) ask(h imsg.Header, f *os.File, want uint32, data ...byte) ([]byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), testutil.Bound)
@@ -112,7 +112,7 @@ func (p *controlled) ask(h imsg.Header, f *os.File, want uint32, data ...byte) (
 	}
 }
 
-func (p *controlled) must(h imsg.Header, f *os.File, want uint32, data ...byte) []byte {
+func (p *process) must(h imsg.Header, f *os.File, want uint32, data ...byte) []byte {
 	p.t.Helper()
 	answer, err := p.ask(h, f, want, data...)
 	if err != nil {
@@ -121,7 +121,7 @@ func (p *controlled) must(h imsg.Header, f *os.File, want uint32, data ...byte) 
 	return answer
 }
 
-func (p *controlled) report(light ...byte) (r report) {
+func (p *process) report(light ...byte) (r report) {
 	p.t.Helper()
 	if err := json.Unmarshal(p.must(imsg.Header{Type: ctlReport}, nil, ctlReport, light...), &r); err != nil {
 		p.t.Fatal(err)
@@ -129,8 +129,8 @@ func (p *controlled) report(light ...byte) (r report) {
 	return r
 }
 
-// add gives the victim one end of a new channel and returns the other one.
-func (p *controlled) add(id uint32, d imsg.Dialect) (int, error) {
+// add gives the server one end of a new channel and returns the other one.
+func (p *process) add(id uint32, d imsg.Dialect) (int, error) {
 	a, b, err := unixmsg.Pair(true)
 	if err != nil {
 		return -1, err
@@ -145,7 +145,7 @@ func (p *controlled) add(id uint32, d imsg.Dialect) (int, error) {
 }
 
 // waitGone waits until n channels have ended.
-func (p *controlled) waitGone(n int) {
+func (p *process) waitGone(n int) {
 	p.t.Helper()
 	for p.gone < n {
 		p.must(imsg.Header{}, nil, ctlGone)

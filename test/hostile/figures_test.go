@@ -42,10 +42,10 @@ func (f *figures) memory() uint64 {
 	return n
 }
 
-// held looks at how many descriptors the victim holds beyond those on messages
+// held looks at how many descriptors the target holds beyond those on messages
 // that are open: one for each place in the row, and one for a message that is
 // not complete.
-func (f *figures) held(v *bufVictim, a *attacker) {
+func (f *figures) held(v *bufTarget, a *attacker) {
 	n := openCount() - f.fds - a.open - v.openFiles
 	if v.fd >= 0 {
 		n--

@@ -24,8 +24,8 @@ var (
 // hostileTime bounds the test where no count was asked for.
 const hostileTime = 500 * time.Millisecond
 
-// TestHostileRandom lets a victim talk to an attacker that does random things,
-// many times. Nothing may crash, hang or leak, and the victim must see what an
+// TestHostileRandom lets a target talk to an attacker that does random things,
+// many times. Nothing may crash, hang or leak, and the target must see what an
 // independent reader makes of the stream: each whole message before the end,
 // its file where that is certain, and the right kind of end.
 func TestHostileRandom(t *testing.T) {
@@ -55,7 +55,7 @@ func TestHostileRandom(t *testing.T) {
 	f.log(t, seed, time.Since(beg))
 }
 
-// A pace is when the victim reads.
+// A pace is when the target reads.
 type pace int
 
 const (
@@ -64,28 +64,28 @@ const (
 	anytime              // now and then
 )
 
-// converse is one conversation of a victim and an attacker.
+// converse is one conversation of a target and an attacker.
 func converse(f *figures, rnd *rand.Rand, most int) (err error) {
 	fds := [2]int{}
 	if fds[0], fds[1], err = unixmsg.Pair(true); err != nil {
 		return err
 	}
-	h := newHabit(rnd)
+	h := newTargetConfig(rnd)
 	p := pace(rnd.IntN(3))
 	if h.conn && p == lockstep && rnd.IntN(3) > 0 {
 		p = anytime // to wait for another goroutine takes long
 	}
-	a := &attacker{rnd: rnd, fd: fds[0], victim: -1, oob: -1, open: 1, d: h.dialect, limit: h.limit, most: most, buf: make([]byte, 4096)}
+	a := &attacker{rnd: rnd, fd: fds[0], target: -1, oob: -1, open: 1, d: h.dialect, limit: h.limit, most: most, buf: make([]byte, 4096)}
 	if h.dialect == imsg.Auto || rnd.IntN(8) == 0 {
 		a.d = imsg.Dialect(rnd.IntN(2))
 	}
 	if rnd.IntN(16) == 0 {
-		if a.victim, err = unixmsg.Dup(fds[1]); err != nil {
+		if a.target, err = unixmsg.Dup(fds[1]); err != nil {
 			return err
 		}
 		a.open++
 	}
-	s := &seen{habit: h}
+	s := &seen{targetConfig: h}
 	if h.conn {
 		err = attackConn(f, a, s, fds[1], p)
 	} else {
@@ -109,8 +109,8 @@ func converse(f *figures, rnd *rand.Rand, most int) (err error) {
 	return nil
 }
 
-func newHabit(rnd *rand.Rand) habit {
-	h := habit{
+func newTargetConfig(rnd *rand.Rand) targetConfig {
+	h := targetConfig{
 		dialect: testutil.Dialects[rnd.IntN(len(testutil.Dialects))],
 		files:   rnd.IntN(4) > 0,
 		limit:   imsg.DefaultMaxSize,
@@ -148,7 +148,7 @@ func (a *attacker) attack(over func() bool) {
 }
 
 func attackBuf(f *figures, a *attacker, s *seen, fd int, p pace) error {
-	v, err := newBufVictim(s, fd)
+	v, err := newBufTarget(s, fd)
 	if err != nil {
 		return err
 	}
@@ -170,7 +170,7 @@ func attackBuf(f *figures, a *attacker, s *seen, fd int, p pace) error {
 }
 
 func attackConn(f *figures, a *attacker, s *seen, fd int, p pace) error {
-	v, err := newConnVictim(s, fd)
+	v, err := newConnTarget(s, fd)
 	if err != nil {
 		return err
 	}
@@ -195,7 +195,7 @@ func attackConn(f *figures, a *attacker, s *seen, fd int, p pace) error {
 	return nil
 }
 
-// judge compares what the victim saw with what it should have seen.
+// judge compares what the target saw with what it should have seen.
 func (a *attacker) judge(s *seen, p pace) error {
 	if a.oobs > 1 && s.conn && p != late {
 		return nil // nobody knows which bytes were in the stream

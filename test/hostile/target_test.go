@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// How a victim behaves.
-type habit struct {
+// How a target behaves.
+type targetConfig struct {
 	dialect imsg.Dialect
 	files   bool // file passing
 	limit   int  // maximum size of a message
@@ -30,9 +30,9 @@ type habit struct {
 // maxAnswers is what fits the socket of a peer that never reads.
 const maxAnswers = 64
 
-// seen is what a victim saw.
+// seen is what a target saw.
 type seen struct {
-	habit
+	targetConfig
 	got       []gotMessage
 	payload   []byte
 	open      []imsg.Message
@@ -115,7 +115,7 @@ func (s *seen) over() {
 	var oe *imsg.OpError
 	switch {
 	case s.err == nil && s.end != "":
-		// silence, or closed by the victim itself
+		// silence, or closed by the target itself
 	case s.err == io.EOF:
 		s.end = endBetween
 	case s.abrupt && errors.Is(s.err, net.ErrClosed):

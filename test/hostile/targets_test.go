@@ -15,20 +15,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A bufVictim is an event loop that runs when it is told to.
-type bufVictim struct {
+// A bufTarget is an event loop that runs when it is told to.
+type bufTarget struct {
 	*seen
 	b  *imsg.Buf
 	fd int
 }
 
-func newBufVictim(s *seen, fd int) (*bufVictim, error) {
+func newBufTarget(s *seen, fd int) (*bufTarget, error) {
 	b := imsg.NewBuf(fd, &imsg.Config{Dialect: s.dialect, AllowFDPass: s.files, MaxPendingBytes: s.pending})
-	return &bufVictim{s, b, fd}, b.SetMaxSize(s.limit - imsg.HeaderSize)
+	return &bufTarget{s, b, fd}, b.SetMaxSize(s.limit - imsg.HeaderSize)
 }
 
 // catchUp reads everything there is.
-func (v *bufVictim) catchUp() {
+func (v *bufTarget) catchUp() {
 	for v.err == nil && v.end == "" {
 		before := v.b.Stats().Received
 		err := v.b.ReadSocket()
@@ -60,8 +60,8 @@ func (v *bufVictim) catchUp() {
 	}
 }
 
-// finish ends the victim.
-func (v *bufVictim) finish() {
+// finish ends the target.
+func (v *bufTarget) finish() {
 	v.catchUp()
 	if v.err == nil && v.end == "" {
 		v.end = endSilent
@@ -70,7 +70,7 @@ func (v *bufVictim) finish() {
 	v.over()
 }
 
-func (v *bufVictim) close() {
+func (v *bufTarget) close() {
 	if v.fd >= 0 {
 		v.stats = v.b.Stats()
 		v.b.Clear()
@@ -79,28 +79,28 @@ func (v *bufVictim) close() {
 	}
 }
 
-// A connVictim is a goroutine.
-type connVictim struct {
+// A connTarget is a goroutine.
+type connTarget struct {
 	*seen
 	c    *imsg.Conn
 	done chan struct{} // nil: not started
 	late error
 }
 
-func newConnVictim(s *seen, fd int) (*connVictim, error) {
+func newConnTarget(s *seen, fd int) (*connTarget, error) {
 	c, err := imsg.NewConn(fd, &imsg.Config{Dialect: s.dialect, AllowFDPass: s.files})
 	if err != nil {
 		return nil, err
 	}
-	return &connVictim{seen: s, c: c}, c.SetMaxSize(s.limit - imsg.HeaderSize)
+	return &connTarget{seen: s, c: c}, c.SetMaxSize(s.limit - imsg.HeaderSize)
 }
 
-func (v *connVictim) start() {
+func (v *connTarget) start() {
 	v.done = make(chan struct{})
 	go v.run()
 }
 
-func (v *connVictim) run() {
+func (v *connTarget) run() {
 	defer close(v.done)
 	ctx := context.Background()
 	if v.ctx {
@@ -141,9 +141,9 @@ func (v *connVictim) run() {
 	}
 }
 
-// caughtUp waits until n bytes have arrived, or the victim is done. It hardly
+// caughtUp waits until n bytes have arrived, or the target is done. It hardly
 // ever gives up its core, because waking up would take most of the test's time.
-func (v *connVictim) caughtUp(n int) {
+func (v *connTarget) caughtUp(n int) {
 	for end := time.Now().Add(testutil.Bound); ; runtime.Gosched() {
 		for range 1000 {
 			if v.c.Stats().Received.Bytes >= uint64(n) {
@@ -162,7 +162,7 @@ func (v *connVictim) caughtUp(n int) {
 	}
 }
 
-func (v *connVictim) finish() {
+func (v *connTarget) finish() {
 	if v.done == nil {
 		v.start()
 	}

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A bufServer is a victim with one event loop.
+// A bufServer is a server with one event loop.
 type bufServer struct {
 	t      *testing.T
 	chans  []*served // the control channel is the first one
@@ -29,7 +29,7 @@ type served struct {
 	dead   bool
 }
 
-func victimOfBufs(t *testing.T) {
+func serveBufs(t *testing.T) {
 	testutil.NoLeak(t)
 	testutil.SetMaxFiles(t)
 	v := &bufServer{t: t}
@@ -69,7 +69,7 @@ func (v *bufServer) add(id uint32, fd int, d imsg.Dialect) {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		v.t.Fatal(err)
 	}
-	v.chans = append(v.chans, &served{id: id, fd: fd, b: imsg.NewBuf(fd, victimConfig(d))})
+	v.chans = append(v.chans, &served{id: id, fd: fd, b: imsg.NewBuf(fd, serverConfig(d))})
 }
 
 // turn does what the events of one channel ask for.

@@ -13,7 +13,7 @@ import (
 	"example.org/imsg/imsgtest"
 )
 
-// A victim is a process that serves channels, one of which may be attacked. It
+// A server is a process that serves channels, one of which may be attacked. It
 // comes in two kinds: an event loop of Bufs, and a goroutine for each Conn. A
 // control channel, its descriptor 3, tells it what to do.
 
@@ -34,7 +34,7 @@ const (
 	sayGive             // send a file back
 )
 
-// A report is what a victim knows about itself.
+// A report is what a server knows about itself.
 type report struct {
 	FDs      int
 	Heap     int // bytes in use after a few collections
@@ -65,12 +65,12 @@ func (r report) encode() []byte {
 	return p
 }
 
-// victimConfig is what a careful program says. Its descriptor table is small.
-func victimConfig(d imsg.Dialect) *imsg.Config {
+// serverConfig is what a careful program says. Its descriptor table is small.
+func serverConfig(d imsg.Dialect) *imsg.Config {
 	return &imsg.Config{Dialect: d, AllowFDPass: true, MaxQueueBytes: 256 << 10, MaxQueueFiles: 8, MaxPendingBytes: 256 << 10}
 }
 
-// A connServer is a victim with a goroutine for each channel.
+// A connServer is a server with a goroutine for each channel.
 type connServer struct {
 	t     *testing.T
 	ctl   *imsg.Conn
@@ -79,11 +79,11 @@ type connServer struct {
 	conns map[uint32]*imsg.Conn
 }
 
-// victimOfConns serves until its control channel ends.
-func victimOfConns(t *testing.T) {
+// serveConns serves until its control channel ends.
+func serveConns(t *testing.T) {
 	testutil.NoLeak(t)
 	testutil.SetMaxFiles(t)
-	ctl, err := imsg.NewConn(3, victimConfig(imsg.Current))
+	ctl, err := imsg.NewConn(3, serverConfig(imsg.Current))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +92,7 @@ func victimOfConns(t *testing.T) {
 	for m := range orders(t, ctl) {
 		switch m.Type() {
 		case ctlAdd:
-			c, err := imsg.NewConn(m.TakeFD(), victimConfig(imsg.Dialect(m.Bytes()[0])))
+			c, err := imsg.NewConn(m.TakeFD(), serverConfig(imsg.Dialect(m.Bytes()[0])))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -126,7 +126,6 @@ func victimOfConns(t *testing.T) {
 func (v *connServer) serve(id uint32, c *imsg.Conn) {
 	ctx := context.Background()
 	null := testutil.DevNull(v.t)
-	defer null.Close()
 	for m, err := range c.All(ctx) {
 		if err != nil {
 			break
@@ -146,8 +145,10 @@ func (v *connServer) serve(id uint32, c *imsg.Conn) {
 		}
 	}
 	c.Close()
+	null.Close()
 	v.mu.Lock()
 	delete(v.conns, id)
 	v.mu.Unlock()
+	// Nothing is open any more: who hears this counts.
 	v.ctl.Send(ctx, imsg.Header{Type: ctlGone, ID: id}, nil)
 }

@@ -7,7 +7,7 @@ import (
 	"example.org/imsg"
 )
 
-// What a victim must make of a stream, by a reader that is written after
+// What a target must make of a stream, by a reader that is written after
 // doc/wire.md, sees the whole stream at once and shares no code with the library.
 
 // A shipment is what the kernel took with one call of an attacker: a range of
@@ -26,7 +26,7 @@ type wantMessage struct {
 	sure   bool
 }
 
-// The ends of a stream, and of a victim.
+// The ends of a stream, and of a target.
 const (
 	endBetween = "EOF"
 	endInside  = "unexpected EOF"
@@ -34,11 +34,11 @@ const (
 	endFiles   = "too many files"
 	endReset   = "connection reset"
 	endSilent  = "silence"
-	endQuit    = "closed by the victim"
+	endQuit    = "closed by the target"
 )
 
-// A verdict is what a stream means.
-type verdict struct {
+// A expected is what a stream means.
+type expected struct {
 	all       []wantMessage // the last one may be incomplete
 	whole     int           // so many are complete
 	end       string
@@ -62,7 +62,7 @@ func lengthWord(d imsg.Dialect, h []byte) (n int64, mark bool, flags uint16) {
 }
 
 // judge cuts the stream into messages as a reader that speaks d.
-func judge(stream []byte, d imsg.Dialect, limit int) (v verdict) {
+func judge(stream []byte, d imsg.Dialect, limit int) (v expected) {
 	v.mustFiles, v.mayFiles, v.badOff = -1, -1, -1
 	valid := func(n int64) bool { return n >= 16 && n <= int64(limit) }
 	off := 0
@@ -103,7 +103,7 @@ func judge(stream []byte, d imsg.Dialect, limit int) (v verdict) {
 // is certain if lockstep says that it was so, and otherwise for as long as each
 // file came with the first byte of a marked message, and each marked message
 // with a file.
-func (v *verdict) pair(ships []shipment, d imsg.Dialect, lockstep bool) {
+func (v *expected) pair(ships []shipment, d imsg.Dialect, lockstep bool) {
 	var held []shipment
 	next, files, clean, fifo := 0, 0, true, d != imsg.Current
 	for i, s := range ships {
@@ -146,7 +146,7 @@ func (v *verdict) pair(ships []shipment, d imsg.Dialect, lockstep bool) {
 	}
 }
 
-// A gotMessage is a message as the victim saw it.
+// A gotMessage is a message as the target saw it.
 type gotMessage struct {
 	h        imsg.Header
 	beg, end int // of its payload in seen.payload
@@ -157,11 +157,11 @@ type gotMessage struct {
 // leastBuffer is less than any buffer, so that no earlier read fills one.
 const leastBuffer = 4000
 
-// someFile is a file that the victim has not looked at.
+// someFile is a file that the target has not looked at.
 const someFile = 1<<64 - 1
 
-// compare returns what is wrong with what the victim saw of the stream.
-func (v *verdict) compare(stream []byte, ships []shipment, s *seen) error {
+// compare returns what is wrong with what the target saw of the stream.
+func (v *expected) compare(stream []byte, ships []shipment, s *seen) error {
 	if len(s.got) > v.whole {
 		return fmt.Errorf("%d messages, want at most %d", len(s.got), v.whole)
 	}
@@ -218,7 +218,7 @@ func (v *verdict) compare(stream []byte, ships []shipment, s *seen) error {
 }
 
 // compareEnd looks at how the stream ended.
-func (v *verdict) compareEnd(ships []shipment, s *seen, loose bool) error {
+func (v *expected) compareEnd(ships []shipment, s *seen, loose bool) error {
 	atLeast := v.whole
 	switch {
 	case s.end == endQuit:
@@ -239,7 +239,7 @@ func (v *verdict) compareEnd(ships []shipment, s *seen, loose bool) error {
 }
 
 // complete counts the messages that end before an offset.
-func (v *verdict) complete(off int) (n int) {
+func (v *expected) complete(off int) (n int) {
 	for n < v.whole && v.all[n].off+v.all[n].n <= off {
 		n++
 	}

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ways are what an attacker does, each as likely as its weight.
-var ways = []struct {
+// actions are what an attacker does, each as likely as its weight.
+var actions = []struct {
 	weight int
 	do     func(*attacker)
 }{
@@ -34,11 +34,11 @@ var ways = []struct {
 // act does something, or several things.
 func (a *attacker) act() {
 	total := 0
-	for _, w := range ways {
+	for _, w := range actions {
 		total += w.weight
 	}
 	k := a.rnd.IntN(total)
-	for _, w := range ways {
+	for _, w := range actions {
 		if k -= w.weight; k < 0 {
 			w.do(a)
 			return
@@ -46,7 +46,7 @@ func (a *attacker) act() {
 	}
 }
 
-// size is a payload's, one that the victim accepts.
+// size is a payload's, one that the target accepts.
 func (a *attacker) size() int {
 	most := min(a.limit-imsg.HeaderSize, 40_000)
 	switch a.rnd.IntN(8) {
