@@ -41,12 +41,22 @@ func NewBuf(fd int, cfg *Config) *Buf {
 func (b *Buf) AllowFDPass() { b.cfg.AllowFDPass = true }
 
 // Dialect returns the dialect in force; Auto until the peer's is known.
-func (b *Buf) Dialect() Dialect { return Dialect(b.dialect.Load()) }
+func (b *Buf) Dialect() Dialect { return b.spoken() }
+
+// SetDialect sets the dialect in force, in both directions: for whoever learns
+// from elsewhere what the peer of an Auto channel speaks, as a relay does from
+// its other side. Auto listens again. Messages that have arrived keep their
+// meaning.
+func (b *Buf) SetDialect(d Dialect) {
+	b.dialect.Store(uint32(d))
+	b.in.follow(d)
+}
 
 // SetMaxSize sets the maximum payload size to n bytes, not counting the
-// header, in both directions; ErrTooLarge if n is impossible. The legacy
-// dialect, and Auto, which could not tell the two apart, allow 65519 bytes,
-// the current one 2147483631. It corresponds to imsgbuf_set_maxsize.
+// header, in both directions; ErrTooLarge if n is impossible. Legacy allows
+// 65519 bytes, Current and Auto 2147483631; once Auto finds that the peer
+// speaks Legacy, its limit is Legacy's at most. It corresponds to
+// imsgbuf_set_maxsize.
 func (b *Buf) SetMaxSize(n int) error { return b.setMaxSize(n) }
 
 // ReadSocket receives once from the socket; take the messages with Get or All

@@ -20,7 +20,7 @@ func (s *settings) newBuilder(h Header, n int, commit func(Header, *ibuf.Buffer)
 	if err := s.checkSize(h, n); err != nil {
 		return nil, err
 	}
-	limit := int(s.limit.Load()) - HeaderSize
+	limit := s.maxMessage() - HeaderSize
 	if limit == 0 {
 		return &Builder{ibuf.New(0), s.withPID(h), commit}, nil
 	}

@@ -12,7 +12,7 @@ type settings struct {
 	cfg     Config
 	pid     int32
 	dialect atomic.Uint32 // Auto: not decided yet
-	limit   atomic.Int64  // maximum size of a message, header included
+	limit   atomic.Int64  // maximum size of a message, header included; see maxMessage
 
 	// plainQueue is cfg.MaxQueueBytes, if nothing but the number of bytes is
 	// to be looked at when a message is queued, and 0 otherwise.
@@ -24,28 +24,44 @@ func (s *settings) init(cfg *Config) {
 	s.pid = int32(os.Getpid())
 	s.dialect.Store(uint32(s.cfg.Dialect))
 	s.limit.Store(DefaultMaxSize)
-	if s.cfg.MaxQueueMessages <= 0 && s.cfg.Trace == nil {
+	if s.cfg.MaxQueueMessages <= 0 && s.cfg.Trace == nil && !s.cfg.RequireDialect {
 		s.plainQueue = s.cfg.MaxQueueBytes
 	}
 }
 
 // setMaxSize is SetMaxSize of both kinds of channels.
 func (s *settings) setMaxSize(n int) error {
-	limit, most := int64(n)+HeaderSize, int64(maxLimit)
-	if s.cfg.Dialect != Current {
-		most = legacyLimit
-	}
+	d := s.spoken()
+	limit, most := int64(n)+HeaderSize, d.maxSize()
 	if n < 0 || limit > most {
 		return opError("set max size", 0, fmt.Errorf("payload of %d bytes, limit %d with the %v dialect: %w",
-			n, most-HeaderSize, s.cfg.Dialect, ErrTooLarge))
+			n, most-HeaderSize, d, ErrTooLarge))
 	}
 	s.limit.Store(limit)
 	return nil
 }
 
+// spoken returns the dialect in force.
+func (s *settings) spoken() Dialect { return Dialect(s.dialect.Load()) }
+
+// maxMessage is the maximum size of a message, header included, for now.
+func (s *settings) maxMessage() int {
+	limit := s.limit.Load()
+	if s.spoken() == Legacy {
+		limit = min(limit, legacyLimit)
+	}
+	return int(limit)
+}
+
+// guesses reports whether a message of n bytes, header included, is written
+// in a dialect that the peer may not understand.
+func (s *settings) guesses(n int, file bool) bool {
+	return s.spoken() == Auto && (file && s.cfg.AllowFDPass || n > legacyLimit || !plainAlike)
+}
+
 // checkSize checks the size of a payload that is to be sent.
 func (s *settings) checkSize(h Header, n int) error {
-	if limit := int(s.limit.Load()); n > limit-HeaderSize {
+	if limit := s.maxMessage(); n > limit-HeaderSize {
 		return opError("compose", h.Type, fmt.Errorf("payload of %d bytes, limit %d: %w", n, limit-HeaderSize, ErrTooLarge))
 	}
 	return nil
@@ -60,11 +76,14 @@ func (s *settings) withPID(h Header) Header {
 }
 
 // plainMax returns up to what size the length of a message without a file is
-// a plain number in every dialect that the peer may speak; 0: not at all. On a
-// little-endian machine all dialects are alike in this.
+// a plain number in every dialect that the peer may speak; 0: not at all.
 func (s *settings) plainMax() int {
-	if Dialect(s.dialect.Load()) != Current && legacyLengthWord(1, false) != 1 {
+	switch limit := int(s.limit.Load()); {
+	case s.spoken() == Current:
+		return limit
+	case !plainAlike:
 		return 0
+	default:
+		return min(limit, legacyLimit)
 	}
-	return int(s.limit.Load())
 }

@@ -32,8 +32,9 @@ func TestMaxSizeBounds(t *testing.T) {
 		{imsg.Legacy, 65520, 65519},
 		{imsg.Legacy, 1<<31 - 17, 65519},
 		{imsg.Auto, 65519, 0},
-		{imsg.Auto, 65520, 65519},
-		{imsg.Auto, -1, 65519},
+		{imsg.Auto, 65520, 0},
+		{imsg.Auto, 1<<31 - 16, 1<<31 - 17},
+		{imsg.Auto, -1, 1<<31 - 17},
 	} {
 		t.Run(fmt.Sprint(tt.d, tt.n), func(t *testing.T) {
 			testutil.NoLeak(t)

@@ -11,6 +11,12 @@ import (
 type Config struct {
 	Dialect Dialect
 
+	// RequireDialect makes an Auto channel refuse with ErrDialectUnknown what
+	// it would otherwise send in Current as a guess, before the peer's dialect
+	// is known: a file, a message of more than 65535 bytes with its header,
+	// and on a big-endian machine every message.
+	RequireDialect bool
+
 	// AllowFDPass enables file passing in both directions. Without it a file
 	// to be sent is ErrNoFDPass, and what arrives unasked is closed; Dial and
 	// Listen ask the kernel to refuse it already at the sender, where it can

@@ -131,7 +131,15 @@ func (c *Conn) Close() error {
 }
 
 // Dialect is Buf.Dialect.
-func (c *Conn) Dialect() Dialect { return Dialect(c.dialect.Load()) }
+func (c *Conn) Dialect() Dialect { return c.spoken() }
+
+// SetDialect is Buf.SetDialect. It may be called at any time.
+func (c *Conn) SetDialect(d Dialect) {
+	c.r.mu.Lock()
+	defer c.r.mu.Unlock()
+	c.dialect.Store(uint32(d))
+	c.r.in.follow(d)
+}
 
 // SetMaxSize is Buf.SetMaxSize.
 func (c *Conn) SetMaxSize(n int) error { return c.setMaxSize(n) }

@@ -23,6 +23,11 @@ var (
 	// asked for file passing. Nothing was queued.
 	ErrNoFDPass = errors.New("file passing is off")
 
+	// ErrDialectUnknown says that Config.RequireDialect is set and the peer's
+	// dialect is not known yet. Nothing was queued: receive what the peer
+	// sends, or call SetDialect.
+	ErrDialectUnknown = errors.New("dialect of the peer not known yet")
+
 	// ErrTooLarge says that a message would be longer than the channel's
 	// maximum. It is ibuf.ErrTooLarge; errors.Is matches syscall.ERANGE too.
 	ErrTooLarge = ibuf.ErrTooLarge

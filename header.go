@@ -37,8 +37,10 @@ const (
 	Legacy
 
 	// Auto listens and speaks what the peer speaks. On a little-endian machine
-	// only a message with a file tells the two apart; until the peer sends
-	// one, Auto sends Current. It needs a maximum size below 64 KiB.
+	// only a message with a file, or one that is too long for Legacy, tells the
+	// two apart; until the peer sends one, or SetDialect says what it speaks,
+	// Auto sends Current, or nothing that is a guess (Config.RequireDialect).
+	// doc/wire.md says what cannot be told apart.
 	Auto
 )
 
@@ -85,6 +87,18 @@ func (d Dialect) lengthWord(n int, file bool) uint32 {
 	return uint32(n)
 }
 
+// plainAlike says whether a length without a file is the same word in both
+// dialects, which is so on little-endian machines.
+var plainAlike = legacyLengthWord(1, false) == 1
+
+// maxSize is the longest message of a dialect, header included.
+func (d Dialect) maxSize() int64 {
+	if d == Legacy {
+		return legacyLimit
+	}
+	return maxLimit
+}
+
 func legacyLengthWord(n int, file bool) uint32 {
 	var p [4]byte
 	binary.NativeEndian.PutUint16(p[0:], uint16(n))
@@ -113,23 +127,34 @@ func parseHeader(p []byte) Header {
 	return Header{Type: ne.Uint32(p), ID: ne.Uint32(p[8:]), PID: int32(ne.Uint32(p[12:]))}
 }
 
-// detectDialect tells what one header of an undecided Auto channel says. Lengths are
-// below 64 KiB, so the two dialects never collide: what is a valid header in
-// one is impossible in the other, or says the same.
-func detectDialect(hdr []byte, limit int) (d Dialect, n int, file bool) {
+// detectDialect tells what one header of an undecided Auto channel says: Auto
+// if it means the same in both dialects. held says whether a file waits for a
+// message. Up to legacyLimit no header is valid in both dialects with different
+// meanings. Above it, one can be: on a little-endian machine a Legacy message
+// of n bytes with a file is a Current one of 65536+n bytes without. Then the
+// reading that fits the files is right, since a file is sent with the first
+// byte of its message at the latest. Where files say nothing, which is so on
+// big-endian machines from 1 MiB on, the shorter reading, Legacy, is right.
+func detectDialect(hdr []byte, limit int, held bool) (d Dialect, n int, file bool) {
 	n, file = Current.parseLength(hdr)
-	if n >= HeaderSize && n <= limit {
-		if ln, _ := Legacy.parseLength(hdr); ln == n && !file {
-			return Auto, n, false // the same bytes in both
-		}
-		return Current, n, file
-	}
 	ln, lfile := Legacy.parseLength(hdr)
-	if ln >= HeaderSize && ln <= limit && Legacy.flags(hdr) <= legacyMark {
+	current := n >= HeaderSize && n <= limit
+	legacy := ln >= HeaderSize && ln <= limit && Legacy.flags(hdr) <= legacyMark
+	switch {
+	case current && legacy && n == ln && file == lfile:
+		return Auto, n, file
+	case current && (!legacy || file != lfile && file == held):
+		return Current, n, file
+	case legacy:
 		return Legacy, ln, lfile
 	}
 	return Auto, n, file
 }
+
+// undecidedRead is the longest read while detectDialect looks at files: shorter
+// than any message that is valid in both dialects, so that the file of a later
+// message cannot have arrived with this one's header.
+const undecidedRead = 1 << 16
 
 // Encode writes the header of a message of n bytes, header included, to
 // p[:HeaderSize] in the byte order given; Auto writes Current. A channel does

@@ -25,7 +25,7 @@ type input struct {
 func (in *input) init(c *settings) {
 	in.c = c
 	in.framer = ibuf.Framer{HeaderSize: HeaderSize, PlainAt: lengthAt, Header: func(hdr []byte) (n int, file bool, err error) {
-		limit := int(c.limit.Load())
+		limit := c.maxMessage()
 		n, file = in.size(hdr, limit)
 		if n < HeaderSize || n > limit {
 			return 0, false, &HeaderError{n, limit}
@@ -46,11 +46,11 @@ func (in *input) follow(d Dialect) {
 
 // size reads the length and the mark of a header, in whatever dialect.
 func (in *input) size(hdr []byte, limit int) (n int, file bool) {
-	d := Dialect(in.c.dialect.Load())
+	d := in.c.spoken()
 	if d != Auto {
 		return d.parseLength(hdr)
 	}
-	d, n, file = detectDialect(hdr, limit)
+	d, n, file = detectDialect(hdr, limit, in.framer.Held() > 0)
 	if d != Auto {
 		in.c.dialect.Store(uint32(d))
 		in.follow(d)
@@ -60,6 +60,9 @@ func (in *input) size(hdr []byte, limit int) (n int, file bool) {
 
 // receive makes one system call, which puts bytes into space.
 func (in *input) receive(fd int, space []byte) error {
+	if in.c.spoken() == Auto && in.c.limit.Load() > legacyLimit {
+		space = space[:min(len(space), undecidedRead)]
+	}
 	parts := in.one[:]
 	if in.c.cfg.AllowFDPass && len(in.got) > 0 && in.got[0].File >= 0 {
 		if in.many == nil {

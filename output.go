@@ -24,14 +24,14 @@ func (o *output) compose(h Header, f *os.File, owned bool, data [][]byte) error 
 	}
 	n := sizeOf(data)
 	if f == nil && o.canAppend(n) {
-		encode(o.q.Extend(n), h, o.wire().lengthWord(n, false), data)
+		encode(o.q.Extend(n), h, o.lengthWord(n, false), data)
 		return nil
 	}
 	if err := o.check(h, f, n-HeaderSize); err != nil {
 		return err
 	}
 	p := o.q.Append(n, f, owned)
-	encode(p, h, o.wire().lengthWord(n, f != nil), data)
+	encode(p, h, o.lengthWord(n, f != nil), data)
 	o.trace(h, p[HeaderSize:], f != nil)
 	return nil
 }
@@ -53,7 +53,7 @@ func (o *output) canAppend(n int) bool { return n <= o.q.Room() && o.withinLimit
 // withinLimits reports whether there is nothing to look at but sizes, and they are
 // right.
 func (o *output) withinLimits(n int) bool {
-	return n <= int(o.c.limit.Load()) && o.q.Size()+n <= o.c.plainQueue
+	return n <= o.c.maxMessage() && o.q.Size()+n <= o.c.plainQueue
 }
 
 // encode writes a whole message to p.
@@ -76,19 +76,27 @@ func (o *output) composeBuffer(h Header, b *ibuf.Buffer) error {
 	if err := o.check(h, f, n); err != nil {
 		return err
 	}
-	putHeader(o.q.AppendBuffer(HeaderSize, b), h, o.wire().lengthWord(HeaderSize+n, f != nil))
+	putHeader(o.q.AppendBuffer(HeaderSize, b), h, o.lengthWord(HeaderSize+n, f != nil))
 	o.trace(h, b.Bytes(), f != nil)
 	return nil
 }
 
-// wire is the dialect to write.
-func (o *output) wire() Dialect { return Dialect(o.c.dialect.Load()) }
+// lengthWord is what a message of n bytes has in bytes 4 to 7 of its header.
+func (o *output) lengthWord(n int, file bool) uint32 {
+	if n > legacyLimit { // checked before the peer turned out to speak Legacy
+		return Current.lengthWord(n, file)
+	}
+	return o.c.spoken().lengthWord(n, file)
+}
 
 // check reports whether a message may be queued.
 func (o *output) check(h Header, f *os.File, n int) error {
 	cfg := &o.c.cfg
 	if err := o.c.checkSize(h, n); err != nil {
 		return err
+	}
+	if cfg.RequireDialect && o.c.guesses(HeaderSize+n, f != nil) {
+		return opError("compose", h.Type, ErrDialectUnknown)
 	}
 	files := 0
 	if f != nil {

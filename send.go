@@ -109,7 +109,7 @@ func (w *sender) direct(h Header, f *os.File, n int, data [][]byte) (taken bool,
 	}
 	small := smallBufs.Get().(*[smallSend]byte)
 	p := small[:n]
-	encode(p, h, w.out.wire().lengthWord(n, f != nil), data)
+	encode(p, h, w.out.lengthWord(n, f != nil), data)
 	defer func() { clear(p); smallBufs.Put(small) }()
 	k, err := transmit(w.fd, [][]byte{p}, f, files)
 	switch {

@@ -43,6 +43,10 @@ func (f *Framer) arrived(n, fd int, lost, full bool) {
 	}
 }
 
+// Held returns how many descriptors, gaps that lost ones leave included, wait
+// for a header to claim them.
+func (f *Framer) Held() int { return len(f.files) }
+
 // claim returns the file of the marked message that begins at stream offset
 // off: the oldest descriptor that can be its own.
 func (f *Framer) claim(off uint64) int {

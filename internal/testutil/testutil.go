@@ -85,6 +85,9 @@ type Side struct {
 	Stats func() imsg.Stats
 	Clear func() // gives up everything the side holds
 	Set   func(int) error
+
+	Dialect    func() imsg.Dialect
+	SetDialect func(imsg.Dialect)
 }
 
 func BufSide(t testing.TB, b *imsg.Buf, fd int) *Side {
@@ -115,6 +118,9 @@ func BufSide(t testing.TB, b *imsg.Buf, fd int) *Side {
 		Stats: b.Stats,
 		Clear: b.Clear,
 		Set:   b.SetMaxSize,
+
+		Dialect:    b.Dialect,
+		SetDialect: b.SetDialect,
 	}
 }
 
@@ -125,6 +131,9 @@ func connSide(t testing.TB, c *imsg.Conn) *Side {
 		Stats: c.Stats,
 		Clear: func() { c.Close() },
 		Set:   c.SetMaxSize,
+
+		Dialect:    c.Dialect,
+		SetDialect: c.SetDialect,
 	}
 }
 
@@ -177,6 +186,19 @@ func WaitFD(t testing.TB, fd int, events int16) {
 			return
 		}
 	}
+}
+
+// ReadAvailable waits for bytes at fd and returns one read of them; files that
+// come along are closed.
+func ReadAvailable(t testing.TB, fd int) []byte {
+	t.Helper()
+	WaitFD(t, fd, unix.POLLIN)
+	p := make([]byte, 1<<16)
+	n, err := unix.Read(fd, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p[:n]
 }
 
 // A probe is a pipe whose write end is passed around: when nobody has it any
