@@ -142,9 +142,11 @@ func (b *Buf) QueueLen() int { return b.out.q.Len() }
 // returns nil when the socket takes nothing for now (EAGAIN, ENOBUFS,
 // ETOOMANYREFS; in the last two cases, in which the socket looks writable
 // nevertheless, it has slept for a millisecond so that an event loop does not
-// spin). Other errors, such as EPIPE, are final: what was queued is discarded,
-// its files are closed, and every later call returns the error. It corresponds
-// to imsgbuf_write.
+// spin). ErrFileNotSent in an *OpError, which has the message's type, says that
+// this message was taken out of the queue; call it again for the others. Other
+// errors, such as EPIPE, are final: what was queued is discarded, its files are
+// closed, and every later call returns the error. It corresponds to
+// imsgbuf_write.
 func (b *Buf) WriteSocket() error {
 	err := b.write()
 	switch {
@@ -160,9 +162,11 @@ func (b *Buf) WriteSocket() error {
 // Flush writes until nothing is queued. It waits in poll(2) while the socket
 // takes nothing: for ever, if the peer never reads. Errors are those of
 // WriteSocket, and those of poll, which are not final: nothing was discarded,
-// and Flush can be called again. It corresponds to imsgbuf_flush, but does not
-// spin.
+// and Flush can be called again. Messages whose files could not be sent do not
+// keep it from sending the others; with more than one, what it returns has
+// their errors joined. It corresponds to imsgbuf_flush, but does not spin.
 func (b *Buf) Flush() error {
+	var refused []error
 	for pause := time.Millisecond; b.QueueLen() > 0 || b.out.err != nil; {
 		err := b.write()
 		switch {
@@ -173,17 +177,19 @@ func (b *Buf) Flush() error {
 			pause = min(2*pause, maxPause)
 		case isWouldBlock(err):
 			if err := unixmsg.Poll(b.fd, true, -1); err != nil {
-				return opError("send", 0, err)
+				return joinErrors(append(refused, opError("send", 0, err)))
 			}
+		case b.out.err == nil:
+			refused = append(refused, err)
 		default:
 			return err
 		}
 	}
-	return nil
+	return joinErrors(refused)
 }
 
 // write makes one system call. It returns those errors bare that go away, and
-// keeps the others.
+// keeps those that are final.
 func (b *Buf) write() error {
 	if b.out.err != nil || b.QueueLen() == 0 {
 		return b.out.err
@@ -193,6 +199,8 @@ func (b *Buf) write() error {
 	switch {
 	case err == nil:
 		b.out.wrote(n)
+	case file != nil && isFileError(b.fd, err):
+		err, _, _ = b.out.reject(err)
 	case !isWouldBlock(err) && !isTemporary(err):
 		b.out.q.Clear()
 		b.out.err = opError("send", 0, err)

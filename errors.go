@@ -28,6 +28,12 @@ var (
 	// sends, or call SetDialect.
 	ErrDialectUnknown = errors.New("dialect of the peer not known yet")
 
+	// ErrFileNotSent says that the file of one message could not be sent: it
+	// was closed too early, it is of a kind that the kernel does not pass, or
+	// the peer refuses files. Nothing of that message was sent, and the channel
+	// stays up. The system's reason is wrapped too.
+	ErrFileNotSent = errors.New("file not sent")
+
 	// ErrTooLarge says that a message would be longer than the channel's
 	// maximum. It is ibuf.ErrTooLarge; errors.Is matches syscall.ERANGE too.
 	ErrTooLarge = ibuf.ErrTooLarge
@@ -76,6 +82,14 @@ func receiveError(err error) error {
 		return err
 	}
 	return opError("receive", 0, err)
+}
+
+// joinErrors is errors.Join, which leaves a single error as it is.
+func joinErrors(errs []error) error {
+	if len(errs) == 1 {
+		return errs[0]
+	}
+	return errors.Join(errs...)
 }
 
 // isContextErr reports whether err ends one call only, and not its direction of

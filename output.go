@@ -1,6 +1,7 @@
 package imsg
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 
@@ -137,6 +138,16 @@ func (o *output) trace(h Header, payload []byte, file bool) {
 func (o *output) wrote(n int) {
 	o.called(n)
 	o.q.Wrote(n)
+}
+
+// reject takes the message that the last write began with out of the queue,
+// because its file cannot be sent, and returns the error to report, the stream
+// offset behind it, and whether the queue owned its file.
+func (o *output) reject(err error) (reason error, end uint64, owned bool) {
+	p, end, n, owned, _ := o.q.First()
+	typ := binary.NativeEndian.Uint32(p)
+	o.q.Remove(end, n)
+	return opError("send", typ, fmt.Errorf("%w: %w", ErrFileNotSent, err)), end, owned
 }
 
 func (o *output) called(n int) {

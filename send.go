@@ -3,9 +3,11 @@ package imsg
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,7 +25,22 @@ type sender struct {
 	failedAt uint64    // with err set: the stream offset that had been written when it was set
 
 	contention contention
+
+	// The messages that were taken out of the queue because their file could
+	// not be sent, until their Send or a Flush asks for the reason.
+	rejected []rejection
 }
+
+// A rejection is why one message was not sent.
+type rejection struct {
+	end    uint64 // stream offset behind the message
+	queued bool   // by Compose or Commit: for Flush to report
+	err    error
+}
+
+// maxRejected limits how many rejections wait for a Flush, in a program that
+// never calls it.
+const maxRejected = 64
 
 // contention counts down from maxContention after a Send has found another
 // sender at work. While it is positive a Send yields the processor once before
@@ -57,9 +74,9 @@ func (w *sender) init(c *Conn, fd int) {
 // until Send returns, and stays the caller's. When the queue is full, Send
 // waits for room.
 //
-// The error is an *OpError. ErrTooLarge, ErrNoFDPass and os.ErrClosed (the file
-// is) concern this message only. net.ErrClosed and a system call's (EPIPE;
-// EPERM from a peer that refuses files) end this direction of the channel.
+// The error is an *OpError. ErrTooLarge, ErrNoFDPass, os.ErrClosed (the file
+// is) and ErrFileNotSent concern this message only. net.ErrClosed and a system
+// call's (EPIPE) end this direction of the channel.
 // os.ErrDeadlineExceeded and ctx.Err() mean that waiting has ended: if no byte
 // of the message was written it is taken out of the queue again, and otherwise
 // the rest of it stays queued and is sent by the next Send or Flush.
@@ -85,7 +102,10 @@ func (c *Conn) Send(ctx context.Context, h Header, f *os.File, data ...[]byte) e
 	end := w.out.q.End()
 	err = w.flush(ctx, end)
 	if err != nil && w.err == nil && !w.withdraw(end, n) && w.sent(end) {
-		return nil // the last byte went out while we were giving up
+		err = nil // the last byte went out while we were giving up
+	}
+	if err == nil && len(w.rejected) > 0 {
+		err = w.rejection(end)
 	}
 	return opError("send", h.Type, err)
 }
@@ -118,6 +138,8 @@ func (w *sender) direct(h Header, f *os.File, n int, data [][]byte) (taken bool,
 		return true, nil
 	case isWouldBlock(err) || isTemporary(err) || err == os.ErrClosed: // f is
 		return false, nil
+	case f != nil && isFileError(w.fd, err):
+		return true, opError("send", h.Type, fmt.Errorf("%w: %w", ErrFileNotSent, err))
 	}
 	w.fail(opError("send", 0, err))
 	return true, w.err
@@ -184,7 +206,10 @@ func (c *Conn) QueueLen() int {
 
 // Flush sends what is queued now and waits until the kernel has it. The errors
 // are Send's; what was not sent stays queued when ctx ends or a deadline
-// passes.
+// passes. ErrFileNotSent concerns messages that Compose or a Builder queued
+// and this Flush, or a Send or Flush before it, took out of the queue: one
+// *OpError with the message's type each, joined if there are more than one.
+// The other messages were sent.
 func (c *Conn) Flush(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return opError("flush", 0, err)
@@ -195,7 +220,56 @@ func (c *Conn) Flush(ctx context.Context) error {
 	if w.err != nil {
 		return w.err
 	}
-	return opError("flush", 0, w.flush(ctx, w.out.q.End()))
+	if err := w.flush(ctx, w.out.q.End()); err != nil {
+		return opError("flush", 0, err)
+	}
+	return w.rejections()
+}
+
+// reject fails the message that the last write began with.
+func (w *sender) reject(err error) {
+	reason, end, queued := w.out.reject(err)
+	if queued {
+		n := 0
+		for _, r := range w.rejected {
+			if r.queued {
+				n++
+			}
+		}
+		if n >= maxRejected {
+			return
+		}
+	}
+	w.rejected = append(w.rejected, rejection{end, queued, reason})
+}
+
+// rejection returns why the Send whose message ended at end failed, or nil.
+func (w *sender) rejection(end uint64) error {
+	for i, r := range w.rejected {
+		if !r.queued && r.end == end {
+			w.rejected = slices.Delete(w.rejected, i, i+1)
+			return r.err
+		}
+	}
+	return nil
+}
+
+// rejections returns why queued messages failed.
+func (w *sender) rejections() error {
+	if len(w.rejected) == 0 {
+		return nil
+	}
+	var errs []error
+	var others []rejection
+	for _, r := range w.rejected {
+		if r.queued {
+			errs = append(errs, r.err)
+		} else {
+			others = append(others, r)
+		}
+	}
+	w.rejected = others
+	return joinErrors(errs)
 }
 
 // sent reports whether the queue was written up to the stream offset end.
@@ -273,8 +347,12 @@ func (w *sender) write(fd uintptr) bool {
 		w.out.q.Clear()
 		return true
 	}
-	if err == nil {
+	switch {
+	case err == nil:
 		w.out.wrote(n)
+	case file != nil && isFileError(int(fd), err):
+		w.reject(err)
+		w.serr = nil
 	}
 	return w.try || !isWouldBlock(err)
 }

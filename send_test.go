@@ -18,6 +18,7 @@ import (
 	"example.org/imsg/ibuf"
 	"example.org/imsg/imsgtest"
 	"example.org/imsg/internal/testutil"
+	"example.org/imsg/internal/unixmsg"
 	"golang.org/x/sys/unix"
 )
 
@@ -399,6 +400,248 @@ func TestClosedFile(t *testing.T) {
 		t.Fatalf("the next message: %v", err)
 	}
 	testutil.ReceiveAll(t, b, 1, 3)
+}
+
+// A badFile makes a file that the kernel will not send.
+type badFile struct {
+	name  string
+	make  func(t *testing.T) *os.File
+	spoil func(f *os.File) // after it was queued
+	want  error
+}
+
+// badFiles are the ways in which a file cannot be sent; refused has a peer of
+// its own.
+var badFiles = []badFile{
+	{"closed", testutil.DevNull, func(f *os.File) { f.Close() }, os.ErrClosed},
+	{"closed behind its back", fdOfNobody, func(*os.File) {}, syscall.EBADF},
+	{"refused", testutil.DevNull, func(*os.File) {}, syscall.EPERM},
+}
+
+// fdOfNobody is a file whose descriptor is not open.
+func fdOfNobody(t *testing.T) *os.File {
+	return os.NewFile(1<<20-1, "nobody's")
+}
+
+// badPair is a pair whose second socket refuses files if b wants that.
+func badPair(t *testing.T, b badFile) (x, y *imsgtest.Socket) {
+	x, y = imsgtest.Sockets(t)
+	if b.want == syscall.EPERM && unixmsg.SetPassRights(y.FD, false) != nil {
+		t.Skip("the system cannot refuse files")
+	}
+	return x, y
+}
+
+// joined is what errors.Join returns.
+type joined interface {
+	error
+	Unwrap() []error
+}
+
+func checkBad(t *testing.T, err error, typ uint32, want error) {
+	t.Helper()
+	var oe *imsg.OpError
+	if !errors.Is(err, imsg.ErrFileNotSent) || !errors.Is(err, want) || !errors.As(err, &oe) || oe.Type != typ {
+		t.Errorf("message %d: %v, want %v", typ, err, want)
+	}
+}
+
+// TestFileNotSent has files that the kernel will not send among messages that
+// are in order: only the messages with these files fail, and somebody is told.
+func TestFileNotSent(t *testing.T) {
+	cfg := &imsg.Config{AllowFDPass: true}
+	for _, bad := range badFiles {
+		conns := func(t *testing.T) (a, b *imsg.Conn) {
+			x, y := badPair(t, bad)
+			var cs [2]*imsg.Conn
+			for i, s := range []*imsgtest.Socket{x, y} {
+				f := os.NewFile(uintptr(dupFD(t, s.FD)), "socket")
+				c, err := imsg.FileConn(f, cfg)
+				if err != nil {
+					t.Fatal(err)
+				}
+				f.Close()
+				t.Cleanup(func() { c.Close() })
+				cs[i] = c
+			}
+			return cs[0], cs[1]
+		}
+		typ := func(i int) uint32 { return uint32(i + 1) }
+		isBad := func(i int) bool { return i == 0 || i == 2 || i == 3 || i == 6 }
+		good := []uint32{2, 5, 6}
+		// compose queues seven messages, four of them with a bad file.
+		compose := func(t *testing.T, q interface {
+			Compose(imsg.Header, *os.File, ...[]byte) error
+		}) {
+			for i := range 7 {
+				var f *os.File
+				if isBad(i) {
+					f = bad.make(t)
+				}
+				err := q.Compose(imsg.Header{Type: typ(i)}, f, testutil.Pattern(typ(i), 10*i))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if f != nil {
+					bad.spoil(f)
+				}
+			}
+		}
+		t.Run(bad.name+", Conn, Flush", func(t *testing.T) {
+			testutil.NoLeak(t)
+			a, b := conns(t)
+			compose(t, a)
+			err := a.Flush(testutil.DeadlineCtx(t))
+			all, ok := errors.AsType[joined](err)
+			if !ok || len(all.Unwrap()) != 4 {
+				t.Fatalf("%v, want four errors", err)
+			}
+			for i, want := range []uint32{1, 3, 4, 7} {
+				checkBad(t, all.Unwrap()[i], want, bad.want)
+			}
+			testutil.ReceiveAll(t, b, good...)
+			if err := a.Flush(testutil.DeadlineCtx(t)); err != nil || a.QueueLen() != 0 {
+				t.Errorf("again: %v, %d queued", err, a.QueueLen())
+			}
+			if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 9}, nil); err != nil {
+				t.Error(err)
+			}
+			testutil.ReceiveAll(t, b, 9)
+			if n := a.Stats().Sent; n.Messages != 4 || n.Files != 0 {
+				t.Errorf("%+v", n)
+			}
+		})
+		t.Run(bad.name+", Conn, Send behind it", func(t *testing.T) {
+			testutil.NoLeak(t)
+			a, b := conns(t)
+			compose(t, a)
+			if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 9}, nil); err != nil {
+				t.Error(err)
+			}
+			testutil.ReceiveAll(t, b, append(good, 9)...)
+			checkBad(t, a.Flush(testutil.DeadlineCtx(t)), 1, bad.want)
+		})
+		t.Run(bad.name+", Send", func(t *testing.T) {
+			testutil.NoLeak(t)
+			a, b := conns(t)
+			f := bad.make(t)
+			defer f.Close()
+			if bad.want != os.ErrClosed { // Send says that at once
+				checkBad(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, f, []byte("x")), 1, bad.want)
+			}
+			if n := a.Stats().Sent; n != (imsg.Counters{}) || a.QueueLen() != 0 {
+				t.Errorf("%+v, %d queued", n, a.QueueLen())
+			}
+			if bad.want == syscall.EBADF {
+				return // the kernel says that before it looks for room
+			}
+			n := testutil.FillConn(t, a)
+			done := make(chan error, 3)
+			for i := range 3 {
+				go func() {
+					h, file := imsg.Header{Type: typ(i)}, f
+					if i == 1 {
+						file = nil
+					}
+					err := a.Send(testutil.DeadlineCtx(t), h, file, testutil.Pattern(h.Type, 20))
+					if i == 1 && err != nil {
+						t.Error(err)
+					}
+					if i != 1 {
+						checkBad(t, err, h.Type, bad.want)
+					}
+					done <- nil
+				}()
+				testutil.WaitQueue(t, a, i+1)
+			}
+			bad.spoil(f)
+			testutil.DrainConn(t, b, n)
+			for range 3 {
+				<-done
+			}
+			testutil.ReceiveAll(t, b, 2)
+			if err := a.Flush(testutil.DeadlineCtx(t)); err != nil || a.QueueLen() != 0 {
+				t.Errorf("%v, %d queued", err, a.QueueLen())
+			}
+			if bad.want != os.ErrClosed {
+				if _, err := f.Stat(); err != nil {
+					t.Errorf("the borrowed file: %v", err)
+				}
+			}
+		})
+		t.Run(bad.name+", Buf, Flush", func(t *testing.T) {
+			testutil.NoLeak(t)
+			x, y := badPair(t, bad)
+			a, b := imsg.NewBuf(x.FD, cfg), imsg.NewBuf(y.FD, cfg)
+			compose(t, a)
+			err := a.Flush()
+			all, ok := errors.AsType[joined](err)
+			if !ok || len(all.Unwrap()) != 4 {
+				t.Fatalf("%v, want four errors", err)
+			}
+			for i, want := range []uint32{1, 3, 4, 7} {
+				checkBad(t, all.Unwrap()[i], want, bad.want)
+			}
+			s := testutil.BufSide(t, b, y.FD)
+			for _, typ := range good {
+				m := testutil.MustNext(t, s, typ, 10*int(typ-1))
+				m.Close()
+			}
+			if err := a.Flush(); err != nil || a.QueueLen() != 0 {
+				t.Errorf("again: %v, %d queued", err, a.QueueLen())
+			}
+		})
+		t.Run(bad.name+", Buf, WriteSocket", func(t *testing.T) {
+			testutil.NoLeak(t)
+			x, y := badPair(t, bad)
+			a, b := imsg.NewBuf(x.FD, cfg), imsg.NewBuf(y.FD, cfg)
+			compose(t, a)
+			want := []uint32{1, 3, 4, 7}
+			for a.QueueLen() > 0 {
+				if err := a.WriteSocket(); err != nil {
+					if len(want) == 0 {
+						t.Fatal(err)
+					}
+					checkBad(t, err, want[0], bad.want)
+					want = want[1:]
+				}
+			}
+			if len(want) > 0 {
+				t.Errorf("nothing said about %v", want)
+			}
+			s := testutil.BufSide(t, b, y.FD)
+			for _, typ := range good {
+				m := testutil.MustNext(t, s, typ, 10*int(typ-1))
+				m.Close()
+			}
+		})
+	}
+}
+
+// dupFD is a duplicate of fd.
+func dupFD(t *testing.T, fd int) int {
+	n, err := unixmsg.Dup(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestFileNotSentSocketClosed has a Buf whose descriptor is closed: that is
+// not the file's fault.
+func TestFileNotSentSocketClosed(t *testing.T) {
+	testutil.NoLeak(t)
+	b := imsg.NewBuf(1<<20-2, &imsg.Config{AllowFDPass: true})
+	for typ := range uint32(2) {
+		if err := b.Compose(imsg.Header{Type: typ + 1}, testutil.DevNull(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := b.Flush()
+	if !errors.Is(err, syscall.EBADF) || errors.Is(err, imsg.ErrFileNotSent) {
+		t.Errorf("%v, want EBADF and not ErrFileNotSent", err)
+	}
+	testutil.SameError(t, err, 2, b.WriteSocket)
 }
 
 // TestPeerNeverReads gives up in every way there is; nothing of the message

@@ -57,11 +57,48 @@ func control(file *os.File, f func(fd uintptr)) error {
 	return nil
 }
 
+// What a failed sendmsg(2) or write(2) on a stream socket says, and what
+// becomes of it. Whatever the errno, nothing was written.
+//
+//	EINTR                     internal/unixmsg tries again
+//	EAGAIN                    the socket is full: wait until poll(2) says that it is not
+//	ENOBUFS, ENOMEM           no memory in the kernel for now: wait a while
+//	ETOOMANYREFS              too many files under way, or sockets within sockets: wait until the peer has read
+//	EMFILE                    the same on OpenBSD
+//	EBADF                     with a file: its descriptor is not open; otherwise the socket's: final
+//	EINVAL, EOPNOTSUPP        with a file: a kind that cannot be passed (io_uring, kqueue); otherwise not a stream socket: final
+//	EPERM, EACCES             with a file: the peer refuses files, or a policy does; otherwise a policy that does not go away: final
+//	EPIPE, ECONNRESET         the peer is gone: final
+//	ENOTCONN, ENOTSOCK, others  not a connected socket, or a fault of ours: final
+
 // isWouldBlock reports whether err is how a socket says "not now"; poll(2) tells when.
 func isWouldBlock(err error) bool { return err == syscall.EAGAIN }
 
 // isTemporary reports whether err goes away by itself, without a sign from the
-// socket: too many files in flight (EMFILE on OpenBSD), or no memory for now.
+// socket.
 func isTemporary(err error) bool {
-	return errors.Is(err, syscall.ETOOMANYREFS) || errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENOBUFS)
+	return isAny(err, syscall.ENOBUFS, syscall.ENOMEM, syscall.ETOOMANYREFS, syscall.EMFILE)
+}
+
+// isFileError reports whether err, of a write to fd with a file, concerns the
+// file only.
+func isFileError(fd int, err error) bool {
+	switch {
+	case err == nil:
+		return false
+	case err == os.ErrClosed:
+		return true
+	case isAny(err, syscall.EBADF):
+		return unixmsg.IsOpen(fd)
+	}
+	return isAny(err, syscall.EINVAL, syscall.EOPNOTSUPP, syscall.EPERM, syscall.EACCES)
+}
+
+func isAny(err error, errnos ...syscall.Errno) bool {
+	for _, errno := range errnos {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
 }

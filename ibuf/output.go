@@ -327,6 +327,20 @@ func (o *Output) Remove(end uint64, n int) bool {
 	return true
 }
 
+// First returns the message that the next write begins with: what it has in
+// memory first, which is at least its header, the stream offset behind it, its
+// size, and whether the queue owns the file that goes with it. ok is false if
+// no file does, because it has none or a part of it was written.
+func (o *Output) First() (p []byte, end uint64, n int, owned, ok bool) {
+	if o.Len() == 0 {
+		return nil, 0, 0, false, false
+	}
+	o.seal()
+	s := &o.segs[o.head]
+	end = o.ends[o.first]
+	return s.p, end, int(end - s.at), s.owned, s.file != nil
+}
+
 // Done returns the stream offset up to which everything was written or removed.
 func (o *Output) Done() uint64 {
 	if o.head == len(o.segs) {

@@ -10,3 +10,9 @@ func Blocking(fd int) bool {
 	mode, err := sysFcntl(fd, unix.F_GETFL, 0)
 	return err == nil && mode&unix.O_NONBLOCK == 0
 }
+
+// IsOpen reports whether fd is an open descriptor.
+func IsOpen(fd int) bool {
+	_, err := sysFcntl(fd, unix.F_GETFD, 0)
+	return err == nil
+}

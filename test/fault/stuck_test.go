@@ -35,7 +35,7 @@ var faultEnds = []struct {
 // told to give up. Either the message was never there, or the rest follows.
 func TestFaultStuckSend(t *testing.T) {
 	for _, how := range faultEnds {
-		for _, errno := range []unix.Errno{unix.EAGAIN, unix.ENOBUFS, unix.ETOOMANYREFS} {
+		for _, errno := range []unix.Errno{unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM, unix.ETOOMANYREFS} {
 			for _, first := range []int{0, 1, 20} {
 				t.Run(fmt.Sprintf("%s/%s after %d bytes", how.name, unix.ErrnoName(errno), first), func(t *testing.T) {
 					testutil.NoLeak(t)

@@ -165,7 +165,7 @@ func faultPasses(c unixmsg.Call, errno unix.Errno) bool {
 		return c.Name != "socketpair" && c.Name != "getsockopt" // they never wait
 	case unix.EAGAIN:
 		return faultReceives(c) || faultSends(c) || c.Name == "accept" || c.Name == "poll"
-	case unix.ENOBUFS, unix.ETOOMANYREFS, unix.EMFILE:
+	case unix.ENOBUFS, unix.ENOMEM, unix.ETOOMANYREFS, unix.EMFILE:
 		return faultSends(c)
 	case faultRare[c.Name]:
 		return true
