@@ -29,7 +29,7 @@ type Buf struct {
 // cfg may be nil. It corresponds to imsgbuf_init.
 func NewBuf(fd int, cfg *Config) *Buf {
 	b := &Buf{fd: fd, waits: unixmsg.Blocking(fd)}
-	b.settings.init(cfg)
+	b.settings.init(fd, cfg)
 	b.spin.busy = b.cfg.BusyPoll
 	b.in.init(&b.settings)
 	b.out.c = &b.settings

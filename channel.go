@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"sync/atomic"
+
+	"example.org/imsg/internal/unixmsg"
 )
 
 // Settings are what both directions of a channel share. The reader decides the
@@ -11,6 +13,8 @@ import (
 type settings struct {
 	cfg     Config
 	pid     int32
+	number  uint64        // of the channel, in traces
+	peer    int           // its pid, in traces
 	dialect atomic.Uint32 // Auto: not decided yet
 	limit   atomic.Int64  // maximum size of a message, header included; see maxMessage
 
@@ -19,8 +23,13 @@ type settings struct {
 	plainQueue int
 }
 
-func (s *settings) init(cfg *Config) {
+// init takes over a configuration, for a channel on the socket fd.
+func (s *settings) init(fd int, cfg *Config) {
 	s.cfg = cfg.withDefaults()
+	s.number = channels.Add(1)
+	if s.cfg.Trace = withEnvTrace(s.cfg.Trace); s.cfg.Trace != nil {
+		s.peer, _, _, _ = unixmsg.PeerCred(fd)
+	}
 	s.pid = int32(os.Getpid())
 	s.dialect.Store(uint32(s.cfg.Dialect))
 	s.limit.Store(DefaultMaxSize)

@@ -1,10 +1,6 @@
 package imsg
 
-import (
-	"time"
-
-	"example.org/imsg/ibuf"
-)
+import "time"
 
 // A Config says how a channel behaves. The zero Config, which nil stands for,
 // is C's: the current dialect, no file passing. A channel copies it.
@@ -43,8 +39,14 @@ type Config struct {
 	// Trace, if not nil, is called for every message when it is queued to be
 	// sent and when it is taken. It runs inside the channel's locks: it must
 	// be quick and must not use the channel. The payload is valid during the
-	// call only.
+	// call only. PrintTrace makes one that writes lines, and
+	// func(e imsg.Event) { logger.Debug("message", "imsg", e) } logs. See also
+	// TraceVar.
 	Trace func(Event)
+
+	// TypeNames, which may be nil, names message types in errors and traces.
+	// It must not be changed while channels use it.
+	TypeNames map[uint32]string
 }
 
 // maxHeldFiles is how many files may wait, in the legacy dialect, for the
@@ -68,31 +70,6 @@ func (cfg *Config) withDefaults() Config {
 		c.MaxPendingBytes = 16 << 20
 	}
 	return c
-}
-
-// A Direction is the way a message goes.
-type Direction uint8
-
-const (
-	Sent     Direction = iota // queued to be sent
-	Received                  // taken by Get or Receive
-)
-
-// String returns "sent" or "received".
-func (d Direction) String() string {
-	if d == Received {
-		return "received"
-	}
-	return "sent"
-}
-
-// An Event is what Config.Trace is told about one message.
-type Event struct {
-	Direction Direction
-	Header    Header
-	Payload   ibuf.View
-	HasFile   bool
-	FileLost  bool // received: the header promised a file that did not arrive
 }
 
 // Counters count one direction of a channel.

@@ -42,7 +42,7 @@ func NewConn(fd int, cfg *Config) (*Conn, error) {
 		return nil, opError("open", 0, err)
 	}
 	c.raw = raw
-	c.settings.init(cfg)
+	c.settings.init(fd, cfg)
 	c.r.init(c)
 	c.w.init(c, fd)
 	return c, nil

@@ -116,7 +116,7 @@ func (in *input) next() (Message, bool) {
 }
 
 func (in *input) trace(m Message) {
-	in.c.cfg.Trace(Event{Received, m.Header(), ibuf.NewView(m.Bytes()), m.HasFile(), m.f.FileLost()})
+	in.c.trace(Event{Direction: Received, Header: m.Header(), Payload: ibuf.NewView(m.Bytes()), HasFile: m.HasFile(), FileLost: m.f.FileLost()})
 }
 
 func (in *input) full(n int) error {

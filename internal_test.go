@@ -31,7 +31,7 @@ func FuzzHeader(f *testing.F) {
 		p = p[:HeaderSize]
 		for _, d := range []Dialect{Current, Legacy, Auto} {
 			var c settings
-			c.init(&Config{Dialect: d})
+			c.init(-1, &Config{Dialect: d})
 			if err := c.setMaxSize(int(payload) % (legacyLimit - HeaderSize + 1)); err != nil {
 				t.Fatal(err)
 			}
@@ -108,7 +108,7 @@ func BenchmarkDecode(b *testing.B) {
 	for _, n := range []int{0, 64, 1024, 16368} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			var c settings
-			c.init(nil)
+			c.init(-1, nil)
 			var in input
 			in.init(&c)
 			stream := make([]byte, 0, 64<<10)
@@ -143,7 +143,7 @@ func BenchmarkEncode(b *testing.B) {
 	for _, n := range []int{0, 64, 1024, 16368} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			var c settings
-			c.init(nil)
+			c.init(-1, nil)
 			out := output{c: &c}
 			p := make([]byte, n)
 			count := 64 << 10 / (HeaderSize + n)

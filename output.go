@@ -131,7 +131,7 @@ func (o *output) trace(h Header, payload []byte, file bool) {
 	if o.c.cfg.Trace == nil {
 		return
 	}
-	o.c.cfg.Trace(Event{Direction: Sent, Header: h, Payload: ibuf.NewView(payload), HasFile: file})
+	o.c.trace(Event{Direction: Sent, Header: h, Payload: ibuf.NewView(payload), HasFile: file})
 }
 
 // wrote accounts for what one system call took.

@@ -1,14 +1,20 @@
 package imsg_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"example.org/imsg"
+	"example.org/imsg/ibuf"
 	"example.org/imsg/imsgtest"
 	"example.org/imsg/internal/testutil"
 )
@@ -156,4 +162,129 @@ func TestStatsAtEOF(t *testing.T) {
 		testutil.ReceiveError(t, s)
 		expect(t, "stats", s.Stats().Received, imsg.Counters{Messages: 1, Bytes: 19, Calls: 1})
 	})
+}
+
+// TestEventText says which channel an event is of, whose peer, and names the type.
+func TestEventText(t *testing.T) {
+	testutil.NoLeak(t)
+	var events []imsg.Event
+	var text []string
+	cfg := &imsg.Config{TypeNames: map[uint32]string{7: "OPEN"}, Trace: func(e imsg.Event) {
+		events = append(events, e)
+		text = append(text, e.String())
+	}}
+	a, b := imsgtest.Pair(t, cfg)
+	for _, typ := range []uint32{7, 8} {
+		if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: typ, ID: 3, PID: 4}, nil, []byte("secret")); err != nil {
+			t.Fatal(err)
+		}
+		m, err := b.Receive(testutil.DeadlineCtx(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Close()
+	}
+	if len(events) != 4 || events[0].Channel == 0 || events[0].Channel == events[1].Channel || events[0].Channel != events[2].Channel {
+		t.Fatalf("%+v", events)
+	}
+	cred, err := a.PeerCred()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, m := events[0].Channel, events[1].Channel
+	expect(t, "text", text, []string{
+		fmt.Sprintf("channel %d peer %d: sent OPEN (7) id 3 pid 4, 6 bytes", n, cred.PID),
+		fmt.Sprintf("channel %d peer %d: received OPEN (7) id 3 pid 4, 6 bytes", m, cred.PID),
+		fmt.Sprintf("channel %d peer %d: sent type 8 id 3 pid 4, 6 bytes", n, cred.PID),
+		fmt.Sprintf("channel %d peer %d: received type 8 id 3 pid 4, 6 bytes", m, cred.PID),
+	})
+}
+
+// TestEventLog logs events with log/slog.
+func TestEventLog(t *testing.T) {
+	var out bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+		if len(groups) == 0 && a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}}))
+	log.Info("message", "imsg", imsg.Event{Channel: 2, Peer: 9, Direction: imsg.Received, Header: imsg.Header{Type: 7, ID: 3, PID: 4},
+		TypeName: "OPEN", Payload: ibuf.NewView([]byte("secret")), FileLost: true})
+	expect(t, "log", out.String(), "level=INFO msg=message imsg.channel=2 imsg.peer=9 imsg.direction=received imsg.type=7 imsg.id=3 "+
+		"imsg.pid=4 imsg.len=6 imsg.file=false imsg.name=OPEN imsg.lost=true\n")
+}
+
+// TestPrintTrace writes lines that no payload can spoil.
+func TestPrintTrace(t *testing.T) {
+	e := imsg.Event{Channel: 1, Peer: 2, Header: imsg.Header{Type: 3}, Payload: ibuf.NewView([]byte("a\x1b[2J\nlong")), HasFile: true}
+	line := fmt.Sprintf("imsg[%d] channel 1 peer 2: sent type 3 id 0 pid 0, 10 bytes, file", os.Getpid())
+	for n, want := range map[int]string{0: "", 6: `: "a\x1b[2J\n"...`, 64: `: "a\x1b[2J\nlong"`} {
+		var out bytes.Buffer
+		trace := imsg.PrintTrace(&out, n)
+		trace(e)
+		expect(t, fmt.Sprint(n, " bytes"), out.String(), line+want+"\n")
+	}
+}
+
+// TestTraceVar turns tracing on from the environment, for channels whose
+// program knows nothing of it and beside its own trace, but not in a program
+// that has more rights than who started it.
+func TestTraceVar(t *testing.T) {
+	if os.Getenv(testutil.ChildEnv) == t.Name() {
+		own := 0
+		a, b, err := imsg.Pair(&imsg.Config{Trace: func(imsg.Event) { own++ }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := testutil.DeadlineCtx(t)
+		if err := a.Send(ctx, imsg.Header{Type: 7}, nil, []byte("secret")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Receive(ctx); err != nil || own != 2 {
+			t.Fatal(own, err)
+		}
+		fmt.Fprintln(os.Stderr, "ids", os.Getuid(), os.Geteuid())
+		return
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func(exe, value string) string {
+		cmd := exec.Command(exe, "-test.run=^TestTraceVar$")
+		cmd.Env = append(os.Environ(), testutil.ChildEnv+"="+t.Name(), imsg.TraceVar+"="+value)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			testutil.NeedExec(t, err)
+			t.Fatalf("%v\n%s", err, out)
+		}
+		if strings.Contains(string(out), "secret") {
+			t.Errorf("the payload is shown:\n%s", out)
+		}
+		return string(out)
+	}
+	for value, want := range map[string]int{"1": 2, "0": 0, "": 0} {
+		if out := run(exe, value); strings.Count(out, " type 7 id 0 ") != want {
+			t.Errorf("%s=%q: want %d lines:\n%s", imsg.TraceVar, value, want, out)
+		}
+	}
+	if os.Getuid() != 0 {
+		t.Skip("only root can make a set-user-ID program of another user")
+	}
+	program, err := os.ReadFile(exe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	suid := filepath.Join(t.TempDir(), "suid.test")
+	if err := errors.Join(os.WriteFile(suid, program, 0o755), os.Chown(suid, 50000, -1), os.Chmod(suid, 0o755|os.ModeSetuid)); err != nil {
+		t.Fatal(err)
+	}
+	out := run(suid, "1")
+	if !strings.Contains(out, "ids 0 50000") {
+		t.Skipf("set-user-ID programs do not work here:\n%s", out)
+	}
+	if strings.Contains(out, " type 7 ") {
+		t.Errorf("a set-user-ID program traces:\n%s", out)
+	}
 }
