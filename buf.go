@@ -76,14 +76,14 @@ func (b *Buf) ReadSocket() error {
 	if b.waits { // sleep later
 		b.spin.until(func() bool { return unixmsg.Poll(b.fd, false, 0) == nil }, never)
 	}
-	err := b.in.receive(b.fd, b.in.framer.Space())
+	err := b.in.receive(b.fd, b.in.framer.Buffer())
 	if isWouldBlock(err) {
 		b.waits = false
-		b.in.framer.Idle()
+		b.in.framer.Release()
 		return nil
 	}
 	if err == nil {
-		err = b.in.fed()
+		err = b.in.deliver()
 	}
 	b.rerr = receiveError(err)
 	return b.rerr
@@ -194,7 +194,7 @@ func (b *Buf) write() error {
 	if b.out.err != nil || b.QueueLen() == 0 {
 		return b.out.err
 	}
-	bufs, file := b.out.q.Gather(maxGather)
+	bufs, file := b.out.q.Pending(maxGather)
 	n, err := transmit(b.fd, bufs, file, b.cfg.AllowFDPass)
 	switch {
 	case err == nil:

@@ -4,13 +4,14 @@ import (
 	"fmt"
 
 	"example.org/imsg/ibuf"
+	"example.org/imsg/internal/stream"
 	"example.org/imsg/internal/unixmsg"
 )
 
 // An input is the receiving half of a channel without its socket: bytes and
 // files in, messages out.
 type input struct {
-	framer ibuf.Framer
+	framer stream.Framer
 	c      *settings
 	count  Counters
 
@@ -24,7 +25,7 @@ type input struct {
 
 func (in *input) init(c *settings) {
 	in.c = c
-	in.framer = ibuf.Framer{HeaderSize: HeaderSize, PlainAt: lengthAt, Header: func(hdr []byte) (n int, file bool, err error) {
+	in.framer = stream.Framer{HeaderSize: HeaderSize, PlainAt: lengthAt, Header: func(hdr []byte) (n int, file bool, err error) {
 		limit := c.maxMessage()
 		n, file = in.size(hdr, limit)
 		if n < HeaderSize || n > limit {
@@ -81,12 +82,13 @@ func (in *input) receive(fd int, space []byte) error {
 	return err
 }
 
-// fed passes on what receive got.
-func (in *input) fed() (err error) {
+// deliver hands the parts of the last receive to the framer, and returns what
+// ends the stream, if it has ended.
+func (in *input) deliver() (err error) {
 	in.framer.PlainMax = in.c.plainMax()
 	for _, p := range in.got {
 		in.count.Bytes += uint64(p.N)
-		err = in.framer.FedPart(int(p.N), int(p.File), p.Lost, p.Full)
+		err = in.framer.Advance(int(p.N), int(p.File), p.Lost, p.Full)
 	}
 	if err == nil && in.got[0].N == 0 {
 		if err = in.framer.EOF(); in.last != nil {

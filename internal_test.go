@@ -122,9 +122,9 @@ func BenchmarkDecode(b *testing.B) {
 			b.ReportAllocs()
 			for i := 0; i < b.N; i += count {
 				for p := stream; len(p) > 0; {
-					k := copy(in.framer.Space(), p)
+					k := copy(in.framer.Buffer(), p)
 					in.got = append(in.got[:0], unixmsg.Part{N: int32(k), File: -1})
-					if err := in.fed(); err != nil {
+					if err := in.deliver(); err != nil {
 						b.Fatal(err)
 					}
 					p = p[k:]
@@ -155,7 +155,7 @@ func BenchmarkEncode(b *testing.B) {
 						b.Fatal(err)
 					}
 				}
-				out.q.Gather(maxGather)
+				out.q.Pending(maxGather)
 				out.wrote(out.q.Size())
 			}
 		})

@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"example.org/imsg/ibuf"
+	"example.org/imsg/internal/stream"
 )
 
 // A Message is a handle on one received message. It is a small value: copies
@@ -17,7 +18,14 @@ import (
 // A Message must not be used by several goroutines at a time. It outlives its
 // channel. Memory is shared with neighbours: a message that stays open keeps
 // up to 256 KiB from being used again. It corresponds to struct imsg.
-type Message struct{ f ibuf.Frame }
+type Message struct{ f stream.Frame }
+
+// view is a View of the message that begins at its read position.
+func (m Message) view() ibuf.View {
+	v := ibuf.NewView(m.f.Bytes())
+	v.Skip(m.f.Pos())
+	return v
+}
 
 // Header returns type, id and pid. The pid is what the peer wrote, not what
 // the kernel knows about it.
@@ -45,20 +53,21 @@ func (m Message) PID() int32 { return m.Header().PID }
 
 // Len returns the number of payload bytes that were not read yet. It
 // corresponds to imsg_get_len.
-func (m Message) Len() int { return m.f.View().Len() }
+func (m Message) Len() int { return m.view().Len() }
 
 // Bytes returns the payload that was not read yet. It aliases the message and
 // is valid until Close. It corresponds to struct imsg's data.
-func (m Message) Bytes() []byte { return m.f.View().Bytes() }
+func (m Message) Bytes() []byte { return m.view().Bytes() }
 
 // Get reads the next len(p) bytes of the payload into p, all or nothing;
 // ibuf.ErrShort otherwise. It corresponds to imsg_get_buf.
 func (m Message) Get(p []byte) error {
-	v := m.f.View()
+	v := m.view()
 	if err := v.Get(p); err != nil {
 		return err
 	}
-	return m.f.Skip(len(p))
+	m.f.Skip(len(p))
+	return nil
 }
 
 // GetExact is Get for a payload of which exactly len(p) bytes are left:
@@ -78,24 +87,24 @@ func (m Message) GetExact(p []byte) error {
 // returns the string: ibuf.ErrNoNUL if there is no NUL in it, ibuf.ErrShort if
 // fewer bytes are left. It corresponds to imsg_get_strbuf.
 func (m Message) GetCString(n int) (string, error) {
-	v := m.f.View()
+	v := m.view()
 	text, err := v.GetCString(n)
-	if err != nil {
-		return "", err
+	if err == nil {
+		m.f.Skip(n)
 	}
-	return text, m.f.Skip(n)
+	return text, err
 }
 
 // GetView reads the rest of the payload as a View, which aliases the message
 // and is valid until Close; ibuf.ErrShort if nothing is left. It corresponds
 // to imsg_get_ibuf.
 func (m Message) GetView() (ibuf.View, error) {
-	v := m.f.View()
+	v := m.view()
 	if v.Len() == 0 {
 		return ibuf.View{}, opError("get", 0, lengthError(1, 0))
 	}
-	rest := v.View()
-	return rest, m.f.Skip(rest.Len())
+	m.f.Skip(v.Len())
+	return v.View(), nil
 }
 
 // HasFile reports whether a file came along and was not taken yet.
@@ -127,13 +136,20 @@ func (m Message) Close() error { return m.f.Close() }
 
 // Push moves m, with its file, to the end of q, as if nothing of its payload
 // had been read. The queue holds a copy, so that a message that waits long
-// does not hold on to its neighbours' memory; m is closed. A closed message is
+// does not hold on to its neighbours' memory; m is closed. The copy's header is
+// in the layout of Current, whatever the peer speaks. A closed message is
 // ibuf.ErrInvalid. It corresponds to imsg_ibufq_push.
 func Push(q *ibuf.Queue, m Message) error {
-	b := m.f.Detach()
-	if b == nil {
+	p := m.f.Bytes()
+	if len(p) < HeaderSize {
 		return opError("push", 0, ibuf.ErrInvalid)
 	}
+	file := m.HasFile() || m.f.FileLost()
+	b := ibuf.New(len(p))
+	b.Add(p)
+	putHeader(b.Bytes(), parseHeader(p), Current.lengthWord(len(p), file))
+	b.SetFile(m.TakeFile())
+	m.Close()
 	q.Push(b)
 	return nil
 }
@@ -146,12 +162,14 @@ func Pop(q *ibuf.Queue) (m Message, ok bool, err error) {
 	if b == nil {
 		return Message{}, false, nil
 	}
-	f, err := ibuf.NewFrame(b, HeaderSize)
-	if err != nil {
+	b.Rewind()
+	p := b.Bytes()
+	if len(p) < HeaderSize {
 		b.Close()
-		return Message{}, false, opError("pop", 0, err)
+		return Message{}, false, opError("pop", 0, lengthError(HeaderSize, len(p)))
 	}
-	return Message{f}, true, nil
+	_, marked := Current.parseLength(p)
+	return Message{stream.NewFrame(p, HeaderSize, b.TakeFile(), marked)}, true, nil
 }
 
 func lengthError(want, have int) error {

@@ -6,12 +6,13 @@ import (
 	"os"
 
 	"example.org/imsg/ibuf"
+	"example.org/imsg/internal/stream"
 )
 
 // An output is the sending half of a channel without its socket: messages in,
 // encoded bytes and files in a queue out.
 type output struct {
-	q     ibuf.Output
+	q     stream.Writer
 	c     *settings
 	err   error    // final, of a Buf's direction; nothing is queued any more
 	count Counters // written; Messages and Files are those that were not queued
@@ -49,7 +50,7 @@ func sizeOf(data [][]byte) int {
 // canAppend reports whether a message of n bytes (with header, without file)
 // fits the current chunk and every limit: the fast path, for which no other
 // check is needed.
-func (o *output) canAppend(n int) bool { return n <= o.q.Room() && o.withinLimits(n) }
+func (o *output) canAppend(n int) bool { return n <= o.q.Available() && o.withinLimits(n) }
 
 // withinLimits reports whether there is nothing to look at but sizes, and they are
 // right.
@@ -73,11 +74,12 @@ func (o *output) composeBuffer(h Header, b *ibuf.Buffer) error {
 		return o.err
 	}
 	n, f := b.Len(), b.TakeFile()
-	b.SetFile(f)
 	if err := o.check(h, f, n); err != nil {
+		b.SetFile(f)
 		return err
 	}
-	putHeader(o.q.AppendBuffer(HeaderSize, b), h, o.lengthWord(HeaderSize+n, f != nil))
+	head := o.q.AppendOwned(HeaderSize, b.Bytes(), f, func() { b.Close() })
+	putHeader(head, h, o.lengthWord(HeaderSize+n, f != nil))
 	o.trace(h, b.Bytes(), f != nil)
 	return nil
 }
@@ -137,7 +139,7 @@ func (o *output) trace(h Header, payload []byte, file bool) {
 // wrote accounts for what one system call took.
 func (o *output) wrote(n int) {
 	o.called(n)
-	o.q.Wrote(n)
+	o.q.Consume(n)
 }
 
 // reject takes the message that the last write began with out of the queue,

@@ -78,14 +78,14 @@ func (r *receiver) wait(ctx context.Context) (Message, error) {
 // kept in r.err. r.mu is held, but not while it waits.
 func (r *receiver) read(ctx context.Context) error {
 	r.busy = true
-	r.space = r.in.framer.Space()
+	r.space = r.in.framer.Buffer()
 	r.mu.Unlock()
 	err := r.run(ctx)
 	r.mu.Lock()
 	r.busy, r.space = false, nil
 	defer r.wake()
 	if err == nil {
-		err = r.in.fed()
+		err = r.in.deliver()
 	}
 	switch {
 	case r.err != nil: // closed meanwhile
@@ -104,7 +104,7 @@ func (r *receiver) read(ctx context.Context) error {
 func (r *receiver) recv(fd uintptr) bool {
 	if r.space == nil {
 		r.mu.Lock()
-		r.space = r.in.framer.Space()
+		r.space = r.in.framer.Buffer()
 		r.mu.Unlock()
 	}
 	if r.recvOnce(fd) || r.try {
@@ -116,7 +116,7 @@ func (r *receiver) recv(fd uintptr) bool {
 	}
 	r.mu.Lock()
 	r.space = nil
-	r.in.framer.Idle()
+	r.in.framer.Release()
 	r.mu.Unlock()
 	return false
 }

@@ -155,7 +155,7 @@ func (w *sender) compose(ctx context.Context, h Header, f *os.File, data [][]byt
 		if err == nil || !errors.Is(err, ErrQueueFull) {
 			return err
 		}
-		if err := w.flush(ctx, w.out.q.Done()+1); err != nil {
+		if err := w.flush(ctx, w.out.q.Start()+1); err != nil {
 			return opError("send", h.Type, err)
 		}
 	}
@@ -277,7 +277,7 @@ func (w *sender) sent(end uint64) bool {
 	if w.err != nil {
 		return w.failedAt >= end
 	}
-	return w.out.q.Done() >= end
+	return w.out.q.Start() >= end
 }
 
 // flush writes, or lets another goroutine write, until the queue is written up
@@ -335,7 +335,7 @@ func (w *sender) gather() {
 func (w *sender) write(fd uintptr) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	bufs, file := w.out.q.Gather(maxGather)
+	bufs, file := w.out.q.Pending(maxGather)
 	w.writing = true
 	w.mu.Unlock()
 	n, err := transmit(int(fd), bufs, file, w.out.c.cfg.AllowFDPass)
@@ -376,7 +376,7 @@ func (w *sender) pause(ctx context.Context, d time.Duration) error {
 
 // fail ends the direction: what is queued is discarded.
 func (w *sender) fail(err error) {
-	w.failedAt = w.out.q.Done()
+	w.failedAt = w.out.q.Start()
 	w.err = err
 	if !w.writing {
 		w.out.q.Clear()

@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"example.org/imsg"
-	"example.org/imsg/ibuf"
+	engine "example.org/imsg/internal/stream"
 )
 
 // messagesOf returns 64 KiB of messages, as they arrive.
@@ -18,8 +18,8 @@ func messagesOf(size int) []byte {
 }
 
 // newFramer cuts messages as a Conn does.
-func newFramer() *ibuf.Framer {
-	return &ibuf.Framer{HeaderSize: imsg.HeaderSize, PlainAt: 4, PlainMax: maxMessage, Header: func(h []byte) (int, bool, error) {
+func newFramer() *engine.Framer {
+	return &engine.Framer{HeaderSize: imsg.HeaderSize, PlainAt: 4, PlainMax: maxMessage, Header: func(h []byte) (int, bool, error) {
 		word := binary.NativeEndian.Uint32(h[4:])
 		n := int(word &^ (1 << 31))
 		if n < imsg.HeaderSize || n > maxMessage {
@@ -31,11 +31,11 @@ func newFramer() *ibuf.Framer {
 
 // framerDecode is what receiving costs without a socket.
 func framerDecode(size int) (step, error) {
-	f, stream, length := newFramer(), messagesOf(size), imsg.HeaderSize+size
+	f, bytes, length := newFramer(), messagesOf(size), imsg.HeaderSize+size
 	return func(n int) error {
 		for left := n; left > 0; {
-			k := min(left, len(stream)/length)
-			got, err := decode(f, stream[:k*length])
+			k := min(left, len(bytes)/length)
+			got, err := decode(f, bytes[:k*length])
 			if err != nil {
 				return err
 			}
@@ -49,10 +49,11 @@ func framerDecode(size int) (step, error) {
 }
 
 // decode feeds p to f, and closes the messages and counts them.
-func decode(f *ibuf.Framer, p []byte) (count int, err error) {
+func decode(f *engine.Framer, p []byte) (count int, err error) {
 	for len(p) > 0 {
-		k := copy(f.Space(), p)
-		if err := f.Fed(k, -1, false); err != nil {
+		space := f.Buffer()
+		k := copy(space, p)
+		if err := f.Advance(k, -1, false, k == len(space)); err != nil {
 			return count, err
 		}
 		p = p[k:]
@@ -66,17 +67,17 @@ func decode(f *ibuf.Framer, p []byte) (count int, err error) {
 
 // memcpyDecode only copies the bytes to where the framer wants them.
 func memcpyDecode(size int) (step, error) {
-	f, stream, length := newFramer(), messagesOf(size), imsg.HeaderSize+size
+	f, bytes, length := newFramer(), messagesOf(size), imsg.HeaderSize+size
 	for range 16 { // its memory grows with the load
-		if _, err := decode(f, stream); err != nil {
+		if _, err := decode(f, bytes); err != nil {
 			return nil, err
 		}
 	}
-	space := f.Space()
+	space := f.Buffer()
 	return func(n int) error {
 		for left := n; left > 0; {
-			k := min(left, len(stream)/length)
-			for p := stream[:k*length]; len(p) > 0; {
+			k := min(left, len(bytes)/length)
+			for p := bytes[:k*length]; len(p) > 0; {
 				p = p[copy(space, p):]
 			}
 			left -= k

@@ -26,7 +26,6 @@ type Buffer struct {
 	next    *Buffer  // the Queue's link
 	queued  bool     // in a Queue, where the last buffer has no next
 	release func()   // gives back memory that is not ours; nil if it is
-	lost    bool     // it was a message whose file did not arrive
 }
 
 // New returns an empty buffer of exactly n bytes that never grows. Like make

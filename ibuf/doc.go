@@ -7,13 +7,8 @@
 //	   View     the reading half, on anybody's bytes
 //	   Queue    Buffers in a row
 //
-//	Buffer --Push--> MsgBuf --WriteStream, WriteMsg--> socket
-//	Buffer <--Get--- MsgBuf <--ReadStream, ReadMsg---- socket
-//
-// MsgBuf is made of two pure parts, which the event-loop and goroutine
-// channels of package imsg drive by themselves: a [Framer] takes bytes and at
-// most one descriptor at a time and gives whole messages, an [Output] takes
-// messages and tells what the next write should carry.
+//	Buffer --Push--> MsgBuf --WriteStream, Drain--> socket
+//	Buffer <--Get--- MsgBuf <--ReadStream, Fill------- socket
 //
 // # Ownership
 //
@@ -31,5 +26,5 @@
 // # Concurrency
 //
 // Nothing here may be used by several goroutines at a time, except that the
-// messages a Framer returned are independent of it and of each other.
+// Buffers a MsgBuf has returned are independent of it and of each other.
 package ibuf

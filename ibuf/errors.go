@@ -3,6 +3,8 @@ package ibuf
 import (
 	"fmt"
 	"syscall"
+
+	"example.org/imsg/internal/stream"
 )
 
 // The errors of this package. Methods return errors that wrap one of them
@@ -13,30 +15,21 @@ import (
 var (
 	// ErrTooLarge says that bytes do not fit: a write over the buffer's
 	// maximum, or a range outside the unread bytes. It matches ERANGE.
-	ErrTooLarge error = &errnoError{"too large", syscall.ERANGE}
+	ErrTooLarge = stream.ErrTooLarge
 
 	// ErrShort says that fewer bytes are left than asked for. It matches
 	// EBADMSG.
-	ErrShort error = &errnoError{"too short", syscall.EBADMSG}
+	ErrShort = stream.NewError("too short", syscall.EBADMSG)
 
 	// ErrNoNUL says that a fixed-size string field has no terminating NUL,
 	// or no room for one. It matches EOVERFLOW.
-	ErrNoNUL error = &errnoError{"no terminating NUL", syscall.EOVERFLOW}
+	ErrNoNUL = stream.NewError("no terminating NUL", syscall.EOVERFLOW)
 
 	// ErrInvalid says that an argument cannot be represented at all: a
 	// number over its width, a maximum of zero, a NUL inside a string. It
 	// matches EINVAL.
-	ErrInvalid error = &errnoError{"invalid argument", syscall.EINVAL}
+	ErrInvalid = stream.ErrInvalid
 )
-
-type errnoError struct {
-	text  string
-	errno syscall.Errno
-}
-
-func (e *errnoError) Error() string { return e.text }
-
-func (e *errnoError) Is(target error) bool { return target == error(e.errno) }
 
 // The three types below format their text only when asked. That keeps calls
 // out of the accessors, which the compiler can then inline.

@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"syscall"
+
+	"example.org/imsg/internal/stream"
 )
 
 // maxGather is how many pieces one write carries at most (IOV_MAX allows 1024).
@@ -14,6 +16,13 @@ const maxGather = 64
 // maxHeader is the longest header NewMsgBufReader accepts, as in C: half of what C
 // reads at once.
 const maxHeader = 65535 / 2
+
+// A HeaderFunc looks at a message's header, which it must not keep, and tells
+// the size of the whole message, header included, and whether the header says
+// that a file comes with it. An error ends the stream. It must check the size
+// against a maximum before it returns it: the MsgBuf holds whole messages in
+// memory. It corresponds to the readhdr callback of msgbuf_new_reader.
+type HeaderFunc func(hdr []byte) (size int, file bool, err error)
 
 // A MsgReader receives bytes and at most one descriptor, -1 for none, with a
 // single recvmsg(2). lost says that a descriptor was dropped on the way, for
@@ -36,8 +45,8 @@ type MsgWriter interface {
 //
 // A MsgBuf must not be used by several goroutines at a time.
 type MsgBuf struct {
-	in  *Framer
-	out Output
+	in  *stream.Framer
+	out stream.Writer
 }
 
 // NewMsgBuf returns a MsgBuf that writes. It corresponds to msgbuf_new.
@@ -50,18 +59,20 @@ func NewMsgBufReader(hdrSize int, h HeaderFunc) (*MsgBuf, error) {
 	if hdrSize < 1 || hdrSize > maxHeader {
 		return nil, fmt.Errorf("ibuf: header of %d bytes: %w", hdrSize, ErrInvalid)
 	}
-	return &MsgBuf{in: &Framer{HeaderSize: hdrSize, Header: h}}, nil
+	return &MsgBuf{in: &stream.Framer{HeaderSize: hdrSize, Header: h}}, nil
 }
 
 // Push queues b to be written. The MsgBuf owns it and its file from here on.
 // It corresponds to ibuf_close.
-func (m *MsgBuf) Push(b *Buffer) { m.out.Push(b) }
+func (m *MsgBuf) Push(b *Buffer) {
+	m.out.AppendOwned(0, b.Bytes(), b.TakeFile(), func() { b.Close() })
+}
 
 // Concat queues everything that from holds; from is empty afterwards. It
 // corresponds to msgbuf_concat.
 func (m *MsgBuf) Concat(from *Queue) {
 	for b := from.Pop(); b != nil; b = from.Pop() {
-		m.out.Push(b)
+		m.Push(b)
 	}
 }
 
@@ -79,7 +90,7 @@ func (m *MsgBuf) Get() *Buffer {
 	if !ok {
 		return nil
 	}
-	return f.Buffer()
+	return newReceived(f.Bytes(), f.TakeFile(), func() { f.Close() })
 }
 
 // Clear discards everything queued in both directions, with its files. It
@@ -100,9 +111,10 @@ func (m *MsgBuf) ReadStream(r io.Reader) error {
 	if m.in == nil {
 		return fmt.Errorf("ibuf: read without a header callback: %w", ErrInvalid)
 	}
-	n, err := r.Read(m.in.Space())
+	p := m.in.Buffer()
+	n, err := r.Read(p)
 	if n > 0 {
-		if ferr := m.in.Fed(n, -1, false); ferr != nil {
+		if ferr := m.in.Advance(n, -1, false, n == len(p)); ferr != nil {
 			return ferr
 		}
 		if err == io.EOF {
@@ -117,7 +129,7 @@ func (m *MsgBuf) readErr(err error) error {
 	case err == io.EOF:
 		return m.in.EOF()
 	case err != nil && errors.Is(err, syscall.EAGAIN):
-		m.in.Idle()
+		m.in.Release()
 		return nil
 	}
 	return err
@@ -128,11 +140,12 @@ func (m *MsgBuf) Fill(r MsgReader) error {
 	if m.in == nil {
 		return fmt.Errorf("ibuf: read without a header callback: %w", ErrInvalid)
 	}
-	n, fd, lost, err := r.ReadMsg(m.in.Space())
+	p := m.in.Buffer()
+	n, fd, lost, err := r.ReadMsg(p)
 	if err != nil {
 		return m.readErr(err)
 	}
-	if ferr := m.in.Fed(n, fd, lost); ferr != nil {
+	if ferr := m.in.Advance(n, fd, lost, n == len(p)); ferr != nil {
 		return ferr
 	}
 	if n == 0 {
@@ -147,9 +160,9 @@ func (m *MsgBuf) Fill(r MsgReader) error {
 // corresponds to ibuf_write.
 func (m *MsgBuf) WriteStream(w io.Writer) error {
 	for m.out.Len() > 0 {
-		bufs, _ := m.out.Gather(1)
+		bufs, _ := m.out.Pending(1)
 		if len(bufs) == 0 { // nothing but empty Buffers
-			m.out.Wrote(0)
+			m.out.Consume(0)
 			continue
 		}
 		n, err := w.Write(bufs[0])
@@ -169,7 +182,7 @@ func (m *MsgBuf) Drain(w MsgWriter) error {
 	}
 	var n int
 	var err error
-	bufs, file := m.out.Gather(maxGather)
+	bufs, file := m.out.Pending(maxGather)
 	if len(bufs) > 0 {
 		n, err = w.WriteMsg(bufs, file)
 	}
@@ -178,7 +191,7 @@ func (m *MsgBuf) Drain(w MsgWriter) error {
 
 func (m *MsgBuf) wrote(n int, err error) error {
 	if err == nil || n > 0 {
-		m.out.Wrote(n)
+		m.out.Consume(n)
 	}
 	if err != nil && (errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.ENOBUFS)) {
 		return nil

@@ -2,13 +2,42 @@ package ibuf
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"syscall"
 	"testing"
 	"testing/iotest"
 )
+
+// The tests' own framing: 32 bits of length with the header, the highest of
+// which is a mark, and one byte of nothing.
+const (
+	testHeader = 5
+	testLimit  = 20000
+	testMark   = 1 << 31
+)
+
+func parseTest(hdr []byte) (int, bool, error) {
+	word := binary.NativeEndian.Uint32(hdr)
+	n := int(word &^ testMark)
+	if n < testHeader || n > testLimit {
+		return 0, false, fmt.Errorf("length %d", n)
+	}
+	return n, word&testMark != 0, nil
+}
+
+func testMsg(n int, mark bool, fill byte) []byte {
+	p := bytes.Repeat([]byte{fill}, n)
+	word := uint32(n)
+	if mark {
+		word |= testMark
+	}
+	binary.NativeEndian.PutUint32(p, word)
+	return p
+}
 
 func newTestReader(t *testing.T) *MsgBuf {
 	t.Helper()
@@ -155,5 +184,44 @@ func TestMsgBufConcat(t *testing.T) {
 	var w bytes.Buffer
 	if err := m.WriteStream(&w); err != nil || w.String() != "onetwothree" || m.QueueLen() != 0 {
 		t.Errorf("%v: %q, %d left", err, w.String(), m.QueueLen())
+	}
+}
+
+// limited is a socket that takes n bytes and then would block.
+type limited struct {
+	got []byte
+	n   int
+}
+
+func (w *limited) Write(p []byte) (int, error) {
+	if w.n == 0 {
+		return 0, syscall.EAGAIN
+	}
+	k := min(w.n, len(p))
+	w.got = append(w.got, p[:k]...)
+	w.n -= k
+	if k < len(p) {
+		return k, io.ErrShortWrite
+	}
+	return k, nil
+}
+
+func TestMsgBufWriteStream(t *testing.T) {
+	m := NewMsgBuf()
+	for i := range 5 {
+		b := New(10)
+		b.Add(bytes.Repeat([]byte{byte('a' + i)}, 10*min(i, 1)))
+		m.Push(b)
+	}
+	w := &limited{n: 20}
+	if err := m.WriteStream(w); err != nil {
+		t.Fatal(err)
+	}
+	if m.QueueLen() != 2 || string(w.got) != "bbbbbbbbbbcccccccccc" {
+		t.Errorf("%d left after %q", m.QueueLen(), w.got)
+	}
+	w.n = 100
+	if err := m.WriteStream(w); err != nil || m.QueueLen() != 0 || len(w.got) != 40 {
+		t.Errorf("%v, %d left, %d bytes", err, m.QueueLen(), len(w.got))
 	}
 }

@@ -29,31 +29,31 @@ func NewView(p []byte) View {
 // Truncate cuts the unread bytes down to the first n. A View cannot grow:
 // a negative n or one over Len is ErrTooLarge and changes nothing.
 // It corresponds to ibuf_truncate.
-func (v *View) Truncate(n int) error {
-	if uint(n) > uint(v.Len()) {
-		return &rangeError{0, n, v.Len()}
+func (b *View) Truncate(n int) error {
+	if uint(n) > uint(b.Len()) {
+		return &rangeError{0, n, b.Len()}
 	}
-	end := v.pos + n
-	v.buf = v.buf[:end:end]
+	end := b.pos + n
+	b.buf = b.buf[:end:end]
 	return nil
 }
 
 // Len returns the number of unread bytes.
 // It corresponds to ibuf_size.
-func (r reader) Len() int { return len(r.buf) - r.pos }
+func (b reader) Len() int { return len(b.buf) - b.pos }
 
 // Bytes returns the unread bytes without consuming them. The slice aliases
 // the memory and is valid until its owner is closed or appended to; an append
 // to the slice itself copies it.
 // It corresponds to ibuf_data.
-func (r reader) Bytes() []byte { return r.buf[r.pos:len(r.buf):len(r.buf)] }
+func (b reader) Bytes() []byte { return b.buf[b.pos:len(b.buf):len(b.buf)] }
 
 // Slice returns n bytes starting pos bytes after the read position, without
 // consuming them. It aliases like Bytes. If any of them is not within the
 // unread bytes, or an argument is negative, the error is ErrTooLarge.
 // It corresponds to ibuf_seek.
-func (r reader) Slice(pos, n int) ([]byte, error) {
-	p := r.buf[r.pos:]
+func (b reader) Slice(pos, n int) ([]byte, error) {
+	p := b.buf[b.pos:]
 	if uint(pos) > uint(len(p)) || uint(n) > uint(len(p)-pos) {
 		return nil, &rangeError{pos, n, len(p)}
 	}
@@ -63,32 +63,32 @@ func (r reader) Slice(pos, n int) ([]byte, error) {
 // View returns an independent read-only View of the unread bytes. It aliases
 // like Bytes.
 // It corresponds to ibuf_from_ibuf.
-func (r reader) View() View { return View{reader{buf: r.Bytes()}} }
+func (b reader) View() View { return View{reader{buf: b.Bytes()}} }
 
 // Rewind moves the read position back to the first byte.
 // It corresponds to ibuf_rewind.
-func (r *reader) Rewind() { r.pos = 0 }
+func (b *reader) Rewind() { b.pos = 0 }
 
 // Skip consumes n bytes. If n is negative or fewer are left, the error is
 // ErrShort and nothing is consumed.
 // It corresponds to ibuf_skip.
-func (r *reader) Skip(n int) error {
-	if uint(n) > uint(r.Len()) {
-		return &shortError{n, r.Len()}
+func (b *reader) Skip(n int) error {
+	if uint(n) > uint(b.Len()) {
+		return &shortError{n, b.Len()}
 	}
-	r.pos += n
+	b.pos += n
 	return nil
 }
 
 // Get fills p with the next len(p) bytes and consumes them. If fewer are
 // left, the error is ErrShort, nothing is consumed and p is unchanged.
 // It corresponds to ibuf_get.
-func (r *reader) Get(p []byte) error {
-	src := r.buf[r.pos:]
+func (b *reader) Get(p []byte) error {
+	src := b.buf[b.pos:]
 	if len(p) > len(src) {
 		return &shortError{len(p), len(src)}
 	}
-	r.pos += copy(p, src)
+	b.pos += copy(p, src)
 	return nil
 }
 
@@ -96,12 +96,12 @@ func (r *reader) Get(p []byte) error {
 // Bytes. If n is negative or fewer are left, the error is ErrShort and
 // nothing is consumed.
 // It corresponds to ibuf_get_ibuf.
-func (r *reader) GetView(n int) (View, error) {
-	p := r.buf[r.pos:]
+func (b *reader) GetView(n int) (View, error) {
+	p := b.buf[b.pos:]
 	if uint(n) > uint(len(p)) {
 		return View{}, &shortError{n, len(p)}
 	}
-	r.pos += n
+	b.pos += n
 	return View{reader{buf: p[:n:n]}}, nil
 }
 
@@ -109,12 +109,12 @@ func (r *reader) GetView(n int) (View, error) {
 // or of all of them if there is none. If n is negative or fewer are left, the
 // error is ErrShort and nothing is consumed.
 // It corresponds to ibuf_get_string.
-func (r *reader) GetString(n int) (string, error) {
-	p := r.buf[r.pos:]
+func (b *reader) GetString(n int) (string, error) {
+	p := b.buf[b.pos:]
 	if uint(n) > uint(len(p)) {
 		return "", &shortError{n, len(p)}
 	}
-	r.pos += n
+	b.pos += n
 	p = p[:n]
 	if i := bytes.IndexByte(p, 0); i >= 0 {
 		p = p[:i]
@@ -128,8 +128,8 @@ func (r *reader) GetString(n int) (string, error) {
 // are left, ErrNoNUL if there is no NUL among the n bytes. Unlike in C,
 // nothing is consumed with any of them.
 // It corresponds to ibuf_get_strbuf.
-func (r *reader) GetCString(n int) (string, error) {
-	p := r.buf[r.pos:]
+func (b *reader) GetCString(n int) (string, error) {
+	p := b.buf[b.pos:]
 	if n == 0 {
 		return "", fmt.Errorf("ibuf: string field of 0 bytes: %w", ErrInvalid)
 	}
@@ -140,89 +140,89 @@ func (r *reader) GetCString(n int) (string, error) {
 	if i < 0 {
 		return "", fmt.Errorf("ibuf: string field of %d bytes: %w", n, ErrNoNUL)
 	}
-	r.pos += n
+	b.pos += n
 	return string(p[:i]), nil
 }
 
 // GetByte consumes one byte. If none is left, the error is ErrShort.
 // It corresponds to ibuf_get_n8.
-func (r *reader) GetByte() (byte, error) {
-	p := r.buf[r.pos:]
+func (b *reader) GetByte() (byte, error) {
+	p := b.buf[b.pos:]
 	if len(p) < 1 {
 		return 0, &shortError{1, len(p)}
 	}
-	r.pos++
+	b.pos++
 	return p[0], nil
 }
 
 // GetNet16 consumes a 16-bit number in network order (big-endian). If fewer
 // than 2 bytes are left, the error is ErrShort and nothing is consumed.
 // It corresponds to ibuf_get_n16.
-func (r *reader) GetNet16() (uint16, error) {
-	p := r.buf[r.pos:]
+func (b *reader) GetNet16() (uint16, error) {
+	p := b.buf[b.pos:]
 	if len(p) < 2 {
 		return 0, &shortError{2, len(p)}
 	}
-	r.pos += 2
+	b.pos += 2
 	return binary.BigEndian.Uint16(p), nil
 }
 
 // GetNet32 consumes a 32-bit number in network order (big-endian). If fewer
 // than 4 bytes are left, the error is ErrShort and nothing is consumed.
 // It corresponds to ibuf_get_n32.
-func (r *reader) GetNet32() (uint32, error) {
-	p := r.buf[r.pos:]
+func (b *reader) GetNet32() (uint32, error) {
+	p := b.buf[b.pos:]
 	if len(p) < 4 {
 		return 0, &shortError{4, len(p)}
 	}
-	r.pos += 4
+	b.pos += 4
 	return binary.BigEndian.Uint32(p), nil
 }
 
 // GetNet64 consumes a 64-bit number in network order (big-endian). If fewer
 // than 8 bytes are left, the error is ErrShort and nothing is consumed.
 // It corresponds to ibuf_get_n64.
-func (r *reader) GetNet64() (uint64, error) {
-	p := r.buf[r.pos:]
+func (b *reader) GetNet64() (uint64, error) {
+	p := b.buf[b.pos:]
 	if len(p) < 8 {
 		return 0, &shortError{8, len(p)}
 	}
-	r.pos += 8
+	b.pos += 8
 	return binary.BigEndian.Uint64(p), nil
 }
 
 // GetHost16 consumes a 16-bit number in host order. If fewer than 2 bytes are
 // left, the error is ErrShort and nothing is consumed.
 // It corresponds to ibuf_get_h16.
-func (r *reader) GetHost16() (uint16, error) {
-	p := r.buf[r.pos:]
+func (b *reader) GetHost16() (uint16, error) {
+	p := b.buf[b.pos:]
 	if len(p) < 2 {
 		return 0, &shortError{2, len(p)}
 	}
-	r.pos += 2
+	b.pos += 2
 	return binary.NativeEndian.Uint16(p), nil
 }
 
 // GetHost32 consumes a 32-bit number in host order. If fewer than 4 bytes are
 // left, the error is ErrShort and nothing is consumed.
 // It corresponds to ibuf_get_h32.
-func (r *reader) GetHost32() (uint32, error) {
-	p := r.buf[r.pos:]
+func (b *reader) GetHost32() (uint32, error) {
+	p := b.buf[b.pos:]
 	if len(p) < 4 {
 		return 0, &shortError{4, len(p)}
 	}
-	r.pos += 4
+	b.pos += 4
 	return binary.NativeEndian.Uint32(p), nil
 }
 
 // GetHost64 consumes a 64-bit number in host order. If fewer than 8 bytes are
 // left, the error is ErrShort and nothing is consumed.
 // It corresponds to ibuf_get_h64.
-func (r *reader) GetHost64() (uint64, error) {
-	p := r.buf[r.pos:]
+func (b *reader) GetHost64() (uint64, error) {
+	p := b.buf[b.pos:]
 	if len(p) < 8 {
 		return 0, &shortError{8, len(p)}
 	}
-	r.pos += 8
+	b.pos += 8
 	return binary.NativeEndian.Uint64(p), nil
 }

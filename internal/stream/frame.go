@@ -1,7 +1,6 @@
-package ibuf
+package stream
 
 import (
-	"fmt"
 	"os"
 	"syscall"
 )
@@ -21,23 +20,20 @@ type Frame struct {
 	i     uint32 // of the slot in b
 }
 
-// NewFrame makes a received message of a whole one that was queued as a
-// Buffer, with a header of hdrSize bytes; ErrShort if it has fewer. It takes
-// the buffer over if the error is nil.
-func NewFrame(b *Buffer, hdrSize int) (Frame, error) {
-	if len(b.buf) < hdrSize {
-		return Frame{}, fmt.Errorf("ibuf: message of %d bytes with a header of %d: %w", len(b.buf), hdrSize, ErrShort)
-	}
-	c := &chunk{buf: b.buf, round: 1, file: b.TakeFile()}
+// NewFrame makes a received message of p, with a header of hdr bytes, that has
+// its memory for itself. It owns file, which may be nil; lost says that one
+// should have come with it.
+func NewFrame(p []byte, hdr int, file *os.File, lost bool) Frame {
+	c := &chunk{buf: p, round: 1, file: file}
 	fd := noFile
 	switch {
-	case c.file != nil:
+	case file != nil:
 		fd = ownFile
-	case b.lost:
+	case lost:
 		fd = lostFile
 	}
-	c.add(0, hdrSize, len(b.buf), fd)
-	return c.take(), nil
+	c.add(0, hdr, len(p), fd)
+	return c.take()
 }
 
 // open returns the message, or nil if it was closed.
@@ -51,26 +47,20 @@ func (f Frame) open() *slot {
 	return nil
 }
 
-// View returns a View of the message that begins at its read position, which
-// all copies of f share: behind the header at first. Rewind goes to the
-// header. It is valid until Close; after that it is empty.
-func (f Frame) View() View {
-	s := f.open()
-	if s == nil {
-		return View{}
+// Pos returns the read position, which all copies of f share: behind the header
+// at first.
+func (f Frame) Pos() int {
+	if s := f.open(); s != nil {
+		return int(s.pos - s.beg)
 	}
-	return View{reader{f.b.c.buf[s.beg:s.end:s.end], int(s.pos - s.beg)}}
+	return 0
 }
 
-// Skip moves the read position n bytes on; ErrShort, and nothing changes, if
-// fewer are left. It corresponds to ibuf_skip.
-func (f Frame) Skip(n int) error {
-	v := f.View()
-	if err := v.Skip(n); err != nil || n == 0 {
-		return err
+// Skip moves the read position n bytes on, which must be there.
+func (f Frame) Skip(n int) {
+	if s := f.open(); s != nil {
+		s.pos += uint32(n)
 	}
-	f.b.slots[f.i].pos += uint32(n)
-	return nil
 }
 
 // Bytes returns the whole message, wherever its read position is. It aliases
@@ -114,7 +104,7 @@ func (f Frame) TakeFile() *os.File {
 }
 
 // TakeFD is TakeFile for a bare descriptor; -1 if there is none. A file that a
-// Buffer brought along is duplicated, which can fail: that is -1 too.
+// NewFrame brought along is duplicated, which can fail: that is -1 too.
 func (f Frame) TakeFD() int {
 	s := f.open()
 	if s == nil {
@@ -150,35 +140,8 @@ func dupClose(file *os.File) int {
 	return fd
 }
 
-// Buffer turns the message into a full Buffer, header included, that aliases
-// its memory and owns its file. Close the Buffer instead of f. It is nil after
-// Close.
-func (f Frame) Buffer() *Buffer {
-	s := f.open()
-	if s == nil {
-		return nil
-	}
-	return newReceived(f.Bytes(), f.TakeFile(), func() { f.Close() })
-}
-
-// Detach turns the message into a full Buffer that has a copy of its bytes,
-// header included, and owns its file; NewFrame is the way back. f is closed. It
-// is nil after Close.
-func (f Frame) Detach() *Buffer {
-	s := f.open()
-	if s == nil {
-		return nil
-	}
-	b := New(int(s.end - s.beg))
-	b.buf = append(b.buf, f.Bytes()...)
-	b.file, b.lost = f.TakeFile(), s.fd == lostFile
-	f.Close()
-	return b
-}
-
 // Close gives the message up: its bytes are cleared (secrets travel here) and
-// a file that was not taken is closed. Closing twice does nothing. It
-// corresponds to imsg_free.
+// a file that was not taken is closed. Closing twice does nothing.
 func (f Frame) Close() error {
 	s := f.open()
 	if s == nil {

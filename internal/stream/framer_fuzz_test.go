@@ -1,4 +1,4 @@
-package ibuf
+package stream
 
 import (
 	"bytes"
@@ -123,7 +123,7 @@ func FuzzFramer(f *testing.F) {
 		}
 		for _, s := range script {
 			n, fd, lost := min(fuzzPiece(s), len(stream)-fedTo), -1, false
-			p := fr.Space()
+			p := fr.Buffer()
 			if n = copy(p, stream[fedTo:fedTo+n]); n == 0 {
 				continue
 			}
@@ -136,7 +136,7 @@ func FuzzFramer(f *testing.F) {
 			if parts && n > 1 { // the first half by itself
 				full := s&2 != 0
 				files = modelArrived(files, n/2, fd, lost, uint64(fedTo), full)
-				if ferr = fr.FedPart(n/2, fd, lost, full); ferr != nil {
+				if ferr = fr.Advance(n/2, fd, lost, full); ferr != nil {
 					break
 				}
 				p, fedTo, n = p[n/2:], fedTo+n/2, n-n/2
@@ -148,7 +148,7 @@ func FuzzFramer(f *testing.F) {
 			}
 			full := n == len(p)
 			files = modelArrived(files, n, fd, lost, uint64(fedTo), full)
-			if ferr = fr.FedPart(n, fd, lost, full); ferr != nil {
+			if ferr = fr.Advance(n, fd, lost, full); ferr != nil {
 				break
 			}
 			fedTo += n
@@ -157,7 +157,7 @@ func FuzzFramer(f *testing.F) {
 			}
 			take(s&0x20 != 0)
 			if s&1 != 0 {
-				fr.Idle()
+				fr.Release()
 			}
 		}
 		take(false)

@@ -1,4 +1,4 @@
-package ibuf
+package stream
 
 import (
 	"encoding/binary"
@@ -7,13 +7,6 @@ import (
 	"math"
 	"weak"
 )
-
-// A HeaderFunc looks at a message's header, which it must not keep, and tells
-// the size of the whole message, header included, and whether the header says
-// that a file comes with it. An error ends the stream. It must check the size
-// against a maximum before it returns it: the Framer holds whole messages in
-// memory. It corresponds to the readhdr callback of msgbuf_new_reader.
-type HeaderFunc func(hdr []byte) (size int, file bool, err error)
 
 // A Framer cuts a stream of bytes, and the descriptors that travel with it,
 // into messages. It makes no system call but close(2) on descriptors that
@@ -27,8 +20,12 @@ type HeaderFunc func(hdr []byte) (size int, file bool, err error)
 // A Framer must not be used by several goroutines at a time. The messages it
 // returned are independent of it: each may be closed on another goroutine.
 type Framer struct {
-	HeaderSize int        // bytes of a header, at least 1
-	Header     HeaderFunc // parses one
+	HeaderSize int // bytes of a header, at least 1
+
+	// Header parses a header, which it must not keep: the size of the whole
+	// message, header included, which it has checked against a maximum, and
+	// whether a file belongs to the message. An error ends the stream.
+	Header func(hdr []byte) (size int, file bool, err error)
 
 	// PlainMax, if not 0, spares calls of Header, which cost more than a small
 	// message does otherwise: a header whose 32 bits in host byte order at byte
@@ -59,10 +56,10 @@ type Framer struct {
 	err   error
 }
 
-// Space returns memory to read the next bytes of the stream into; it is never
-// empty. Pass what arrived to Fed. The memory belongs to the Framer and is
+// Buffer returns memory to read the next bytes of the stream into; it is never
+// empty. Tell Advance what arrived. The memory belongs to the Framer and is
 // valid until the next call.
-func (f *Framer) Space() []byte {
+func (f *Framer) Buffer() []byte {
 	c := f.cur
 	if c == nil {
 		c = f.idle.Value()
@@ -111,19 +108,15 @@ func (f *Framer) chunk(size int) *chunk {
 	return c
 }
 
-// Fed tells the Framer that n bytes arrived in the memory Space returned, with
-// one descriptor (-1 for none), which is the Framer's from here on. lost says
-// that one should have come but was dropped on the way: its message will tell.
-// Every message that is complete now can be had from Next, even when Fed
-// returns an error; after an error the stream is over and Fed repeats it.
-func (f *Framer) Fed(n, fd int, lost bool) error {
-	return f.FedPart(n, fd, lost, f.cur != nil && f.cur.w+n == len(f.cur.buf))
-}
-
-// FedPart is Fed for one of several receives that filled the memory one behind
-// the other. full says that this one had no room for more: what the next one
-// brings may have been sent together with its descriptor.
-func (f *Framer) FedPart(n, fd int, lost, full bool) error {
+// Advance tells the Framer that n bytes arrived in the memory Buffer returned,
+// behind those of earlier calls, with one descriptor (-1 for none), which is
+// the Framer's from here on. lost says that one should have come but was
+// dropped on the way: its message will tell. full says that the receive had no
+// room for more: what the next one brings may have been sent together with the
+// descriptor. Every message that is complete now can be had from Next, even
+// when Advance returns an error; after an error the stream is over and Advance
+// repeats it.
+func (f *Framer) Advance(n, fd int, lost, full bool) error {
 	f.arrived(n, fd, lost, full)
 	if f.err != nil {
 		return f.end(f.err)
@@ -193,13 +186,13 @@ func (f *Framer) cut(c *chunk) error {
 	}
 	f.expire(f.off + uint64(f.need))
 	if f.HoldFiles > 0 && len(f.files) > f.HoldFiles {
-		return fmt.Errorf("ibuf: %d files that no message claims, limit %d: %w", len(f.files), f.HoldFiles, ErrTooLarge)
+		return fmt.Errorf("%d files that no message claims, limit %d: %w", len(f.files), f.HoldFiles, ErrTooLarge)
 	}
 	return nil
 }
 
-// cutPlain is cut for as long as there is nothing to ask about: its loop is
-// what every message costs.
+// cutPlain is cut's fast path: it takes headers that are a plain length, without
+// calling Header, up to the first that is not.
 func (f *Framer) cutPlain(c *chunk) {
 	if f.PlainMax <= 0 {
 		return
@@ -225,7 +218,7 @@ func (f *Framer) cutPlain(c *chunk) {
 func (f *Framer) parse(hdr []byte) error {
 	size, mark, err := f.Header(hdr)
 	if err == nil && (size < f.HeaderSize || size > math.MaxInt32) {
-		err = fmt.Errorf("ibuf: message of %d bytes with a header of %d: %w", size, f.HeaderSize, ErrInvalid)
+		err = fmt.Errorf("message of %d bytes with a header of %d: %w", size, f.HeaderSize, ErrInvalid)
 	}
 	if err != nil {
 		return err
@@ -238,7 +231,6 @@ func (f *Framer) parse(hdr []byte) error {
 }
 
 // Next returns the oldest message that is complete. The caller must close it.
-// It corresponds to msgbuf_get.
 func (f *Framer) Next() (Frame, bool) {
 	c := f.head
 	if c == nil {
@@ -285,10 +277,9 @@ func (f *Framer) EOF() error {
 	return f.end(io.EOF)
 }
 
-// Idle says that the stream has nothing more for now: the Framer gives up
-// memory that it does not need for the beginning of a message, and starts
-// small again.
-func (f *Framer) Idle() {
+// Release gives up memory that is not needed for the beginning of a message,
+// as the stream has nothing more for now; the Framer starts small again.
+func (f *Framer) Release() {
 	f.want, f.old = smallChunk, weak.Pointer[chunk]{}
 	c := f.cur
 	switch {

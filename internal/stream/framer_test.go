@@ -1,4 +1,4 @@
-package ibuf
+package stream
 
 import (
 	"bytes"
@@ -51,8 +51,9 @@ func newTestFramer(hold int) (*Framer, map[int]int) {
 // feed copies p into the framer, in as many pieces as it makes room for.
 func feed(f *Framer, p []byte, fd int) error {
 	for {
-		n := copy(f.Space(), p)
-		if err := f.Fed(n, fd, false); err != nil {
+		space := f.Buffer()
+		n := copy(space, p)
+		if err := f.Advance(n, fd, false, n == len(space)); err != nil {
 			return err
 		}
 		if p, fd = p[n:], -1; len(p) == 0 {
@@ -130,7 +131,7 @@ func TestFrameClosedTwice(t *testing.T) {
 		t.Fatal("memory is not used again: the test proves nothing")
 	}
 	old.Close()
-	if old.Bytes() != nil || old.HasFile() || old.TakeFD() != -1 || old.TakeFile() != nil || old.View().Len() != 0 || old.Buffer() != nil {
+	if old.Bytes() != nil || old.HasFile() || old.TakeFD() != -1 || old.TakeFile() != nil || old.Pos() != 0 {
 		t.Error("the closed handle still has something")
 	}
 	if !bytes.Equal(m.Bytes(), testMsg(10, true, 'b')) || m.TakeFD() != 6 {
@@ -147,7 +148,7 @@ func TestFramerGrowsWithWhatArrived(t *testing.T) {
 	const size = 1 << 30
 	f := &Framer{HeaderSize: 1, Header: func([]byte) (int, bool, error) { return size, false, nil }}
 	feed(f, make([]byte, 100), -1)
-	if n := len(f.Space()); n > smallChunk {
+	if n := len(f.Buffer()); n > smallChunk {
 		t.Errorf("%d bytes for a message of which 100 have arrived", n)
 	}
 	const arrived = 3 << 20
@@ -174,14 +175,14 @@ func TestFramerIdleKeepsNoBigBuffer(t *testing.T) {
 			for m, ok := f.Next(); ok; m, ok = f.Next() {
 				m.Close()
 			}
-			f.Idle()
+			f.Release()
 			if tail == 0 && f.cur != nil || f.cur != nil && len(f.cur.buf) > smallChunk {
 				t.Errorf("tail %d: an idle framer holds a buffer", tail)
 			}
 			if !collected(func() weak.Pointer[chunk] { return f.old }) || !collected(func() weak.Pointer[chunk] { return f.idle }) {
 				t.Errorf("tail %d: something holds an idle framer's buffer", tail)
 			}
-			if n := len(f.Space()); n > smallChunk {
+			if n := len(f.Buffer()); n > smallChunk {
 				t.Errorf("tail %d: %d bytes after it was idle", tail, n)
 			}
 			if tail > 0 {

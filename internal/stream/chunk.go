@@ -1,4 +1,4 @@
-package ibuf
+package stream
 
 import (
 	"math"
