@@ -200,8 +200,7 @@ func (a *attacker) judge(s *seen, p pace) error {
 	if a.oobs > 1 && s.conn && p != late {
 		return nil // nobody knows which bytes were in the stream
 	}
-	v := judge(a.stream, s.dialect, s.limit)
-	v.pair(a.ships, s.dialect, p == lockstep)
+	v := expect(a.stream, a.ships, s.dialect, s.limit, p == lockstep)
 	if a.blurred {
 		v.mustFiles = -1
 		for i := range v.all {
@@ -209,14 +208,14 @@ func (a *attacker) judge(s *seen, p pace) error {
 		}
 	}
 	for _, m := range v.all[:min(len(s.got), v.whole)] {
-		if m.mark && s.files {
+		if m.Mark && s.files {
 			s.marked++
 			if m.sure {
 				s.certain++
 			}
 		}
 	}
-	return v.compare(a.stream, a.ships, s)
+	return v.compare(a.ships, s)
 }
 
 // openUpTo is more descriptors than a conversation needs.

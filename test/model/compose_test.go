@@ -10,6 +10,7 @@ import (
 
 	"example.org/imsg"
 	"example.org/imsg/ibuf"
+	"example.org/imsg/test/wireref"
 )
 
 // A modelOut is a message to be sent.
@@ -43,7 +44,7 @@ func (e *modelEnd) size(n int) int {
 	if e.kind == modelRaw {
 		e = e.peer
 	}
-	limit := e.rx.limit - imsg.HeaderSize
+	limit := e.rx.Limit - imsg.HeaderSize
 	switch n {
 	case modelMax:
 		return limit
@@ -71,7 +72,7 @@ func (w *modelWorld) file(arg int) (*modelFile, *os.File) {
 	f, file := w.files.create()
 	if arg == 2 {
 		file.Close()
-		f.refs--
+		f.Refs--
 		w.n.returned++
 		return nil, file
 	}
@@ -99,14 +100,14 @@ func (w *modelWorld) keep(m *modelOut) {
 		return
 	}
 	modelExpect("close of a refused file", m.file.Close())
-	if m.f.refs--; m.f.refs == 0 {
+	if m.f.Refs--; m.f.Refs == 0 {
 		w.n.returned++
 	}
 }
 
 // refuses says why e must refuse m, whatever is queued.
 func (e *modelEnd) refuses(m *modelOut) (why []error) {
-	if len(m.payload) > e.rx.limit-imsg.HeaderSize {
+	if len(m.payload) > e.rx.Limit-imsg.HeaderSize {
 		why = append(why, imsg.ErrTooLarge)
 	}
 	if m.file != nil && !e.fdpass {
@@ -138,9 +139,9 @@ func (m *modelOut) own() {
 // push queues m in the model.
 func (e *modelEnd) push(m *modelOut, owned bool) {
 	m.own()
-	r := &refMsg{b: refEncode(e.rx.dialect, m.h, m.payload, m.f != nil), owned: owned}
+	r := &refMsg{b: wireref.Encode(wireref.Dialect(e.rx.Dialect), wireref.Header(m.h), m.payload, m.f != nil), owned: owned}
 	if m.f != nil {
-		r.file = &m.f.refFile
+		r.file = &m.f.File
 	}
 	e.tx.push(r)
 	e.event(imsg.Sent, m.h, m.payload, m.f != nil, false)
@@ -202,7 +203,7 @@ func (w *modelWorld) forward(e *modelEnd, o modelOp) bool {
 		return false
 	}
 	f := from.msgs[o.a%len(from.msgs)]
-	e.queues("Forward", &modelOut{h: f.r.h, payload: f.r.payload, asis: true}, e.buf.Forward(f.m))
+	e.queues("Forward", &modelOut{h: imsg.Header(f.r.Header), payload: f.r.Payload, asis: true}, e.buf.Forward(f.m))
 	f.check()
 	return true
 }
@@ -216,7 +217,7 @@ type modelBuilder struct {
 
 func (w *modelWorld) create(e *modelEnd, o modelOp) {
 	n := e.size(o.a)
-	b := &modelBuilder{max: e.rx.limit - imsg.HeaderSize}
+	b := &modelBuilder{max: e.rx.Limit - imsg.HeaderSize}
 	w.seq++
 	b.h = w.header()
 	bd, err := e.ch.Create(b.h, n)
@@ -267,7 +268,7 @@ func (b *modelBuilder) setMax(n int) {
 
 func (w *modelWorld) setFile(b *modelBuilder, arg int) {
 	if b.f != nil { // it is the builder's, which closes it
-		b.f.refs--
+		b.f.Refs--
 	}
 	b.f, b.file = w.file(arg)
 	b.bd.SetFile(b.file)
@@ -290,7 +291,7 @@ func (w *modelWorld) discard(e *modelEnd, i int) {
 	b := e.builders[i]
 	b.bd.Discard()
 	if b.f != nil {
-		b.f.refs--
+		b.f.Refs--
 	}
 	e.builders = slices.Delete(e.builders, i, i+1)
 }

@@ -24,7 +24,7 @@ func (w *modelWorld) drain() {
 			} else {
 				w.step(modelOp{code: opWrite, end: i})
 				w.step(modelOp{code: opRead, end: i})
-				for n := -1; n != w.n.messages && (e.conn != nil || len(e.rx.ready) > 0); {
+				for n := -1; n != w.n.messages && (e.conn != nil || len(e.rx.Ready) > 0); {
 					n = w.n.messages
 					w.step(modelOp{code: opGet, end: i, a: 1})
 				}
@@ -36,9 +36,9 @@ func (w *modelWorld) drain() {
 		if e.broken() || e.blocking || e.dead || e.tx.err != nil || e.peer.rx.err != nil {
 			continue
 		}
-		if len(e.tx.queue) > 0 || len(e.out.p) > 0 || len(e.peer.rx.ready) > 0 {
+		if len(e.tx.queue) > 0 || len(e.out.p) > 0 || len(e.peer.rx.Ready) > 0 {
 			modelFail("%s: stuck with %d messages queued, %d bytes in flight, %d messages not taken",
-				e.name, len(e.tx.queue), len(e.out.p), len(e.peer.rx.ready))
+				e.name, len(e.tx.queue), len(e.out.p), len(e.peer.rx.Ready))
 		}
 	}
 }

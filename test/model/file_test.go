@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 
+	"example.org/imsg/test/wireref"
 	"golang.org/x/sys/unix"
 )
 
@@ -14,7 +15,7 @@ import (
 // number tells which one it is, and the read end, which stays here, whether
 // any write end is open anywhere.
 type modelFile struct {
-	refFile
+	wireref.File
 	r   int
 	ino uint64
 }
@@ -24,7 +25,7 @@ type modelFiles struct {
 	live  []*modelFile
 	poll  []unix.PollFd // of live, in the same order
 	made  int
-	known map[*refFile]*modelFile
+	known map[*wireref.File]*modelFile
 }
 
 // create returns a new file, which is the caller's.
@@ -37,14 +38,14 @@ func (fs *modelFiles) create() (*modelFile, *os.File) {
 	if err != nil {
 		modelFail("%v", err)
 	}
-	f := &modelFile{refFile{id: fs.made, refs: 1}, p[0], ino}
+	f := &modelFile{wireref.File{ID: fs.made, Refs: 1}, p[0], ino}
 	fs.made++
 	fs.live = append(fs.live, f)
 	fs.poll = append(fs.poll, unix.PollFd{Fd: int32(f.r)})
 	if fs.known == nil {
-		fs.known = make(map[*refFile]*modelFile)
+		fs.known = make(map[*wireref.File]*modelFile)
 	}
-	fs.known[&f.refFile] = f
+	fs.known[&f.File] = f
 	return f, os.NewFile(uintptr(p[1]), "probe")
 }
 
@@ -66,10 +67,10 @@ func (fs *modelFiles) check(end bool) {
 	for i := len(fs.live) - 1; i >= 0; i-- {
 		f, closed := fs.live[i], fs.poll[i].Revents&unix.POLLHUP != 0
 		switch {
-		case f.lax && !closed && end:
-			modelFail("file %d is still open", f.id)
-		case !f.lax && closed != (f.refs == 0):
-			modelFail("file %d: closed everywhere %v, the model says %d descriptors", f.id, closed, f.refs)
+		case f.Unsure && !closed && end:
+			modelFail("file %d is still open", f.ID)
+		case !f.Unsure && closed != (f.Refs == 0):
+			modelFail("file %d: closed everywhere %v, the model says %d descriptors", f.ID, closed, f.Refs)
 		}
 		if closed {
 			fs.forget(i)
@@ -79,7 +80,7 @@ func (fs *modelFiles) check(end bool) {
 
 func (fs *modelFiles) forget(i int) {
 	unix.Close(fs.live[i].r)
-	delete(fs.known, &fs.live[i].refFile)
+	delete(fs.known, &fs.live[i].File)
 	fs.live = slices.Delete(fs.live, i, i+1)
 	fs.poll = slices.Delete(fs.poll, i, i+1)
 }

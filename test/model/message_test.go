@@ -10,37 +10,38 @@ import (
 
 	"example.org/imsg"
 	"example.org/imsg/ibuf"
+	"example.org/imsg/test/wireref"
 	"golang.org/x/sys/unix"
 )
 
 // A modelMsg is a received message that the program holds.
 type modelMsg struct {
 	m imsg.Message
-	r *refIn
+	r *wireref.Message
 }
 
 // check compares everything that can be seen of a message.
 func (m modelMsg) check() {
-	h := m.r.h
-	rest := m.r.payload[m.r.pos:]
+	h := imsg.Header(m.r.Header)
+	rest := m.r.Payload[m.r.Taken:]
 	if m.m.Header() != h || m.m.Type() != h.Type || m.m.ID() != h.ID || m.m.PID() != h.PID {
 		modelFail("header %+v, want %+v", m.m.Header(), h)
 	}
 	if m.m.Len() != len(rest) || !bytes.Equal(m.m.Bytes(), rest) {
 		modelFail("message %d: payload of %d bytes, want %d, or others", h.Type, m.m.Len(), len(rest))
 	}
-	if m.r.murky {
+	if m.r.Unsure {
 		return
 	}
-	modelSame("HasFile", m.m.HasFile(), m.r.file != nil)
-	if err := m.m.FileErr(); errors.Is(err, imsg.ErrFileLost) != m.r.lost || (err != nil) != m.r.lost {
-		modelFail("message %d: FileErr %v, the model says lost %v", h.Type, err, m.r.lost)
+	modelSame("HasFile", m.m.HasFile(), m.r.File != nil)
+	if err := m.m.FileErr(); errors.Is(err, imsg.ErrFileLost) != m.r.Lost || (err != nil) != m.r.Lost {
+		modelFail("message %d: FileErr %v, the model says lost %v", h.Type, err, m.r.Lost)
 	}
 }
 
 // readMessage is one of the ways to read n bytes of the payload.
 func (w *modelWorld) readMessage(m modelMsg, o modelOp) {
-	rest := m.r.payload[m.r.pos:]
+	rest := m.r.Payload[m.r.Taken:]
 	var want error
 	var err error
 	n := 0
@@ -96,7 +97,7 @@ func (w *modelWorld) readMessage(m modelMsg, o modelOp) {
 	} else {
 		modelExpect("reading a payload", err, want)
 	}
-	m.r.pos += n
+	m.r.Taken += n
 	m.check()
 }
 
@@ -113,30 +114,30 @@ func (w *modelWorld) takeFile(m modelMsg, bare bool) {
 		}
 		modelExpect("the file taken", err)
 	}
-	if m.r.murky {
-		m.r.file = nil
+	if m.r.Unsure {
+		m.r.File = nil
 	}
 	if fd < 0 {
-		if m.r.file != nil {
-			modelFail("message %d: no file", m.r.h.Type)
+		if m.r.File != nil {
+			modelFail("message %d: no file", m.r.Header.Type)
 		}
 		return
 	}
 	f := w.files.find(fd)
-	if &f.refFile != m.r.file && !(m.r.murky && f.lax) {
-		modelFail("message %d: got file %d", m.r.h.Type, f.id)
+	if &f.File != m.r.File && !(m.r.Unsure && f.Unsure) {
+		modelFail("message %d: got file %d", m.r.Header.Type, f.ID)
 	}
 	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
-		modelFail("file %d survives exec: %#x, %v", f.id, flags, err)
+		modelFail("file %d survives exec: %#x, %v", f.ID, flags, err)
 	}
 	if bare {
 		modelExpect("close", os.NewSyscallError("close", unix.Close(fd)))
 	} else {
 		modelExpect("close", file.Close())
 	}
-	f.refs--
+	f.Refs--
 	w.n.delivered++
-	m.r.file = nil
+	m.r.File = nil
 	m.check()
 }
 
@@ -145,14 +146,14 @@ func (w *modelWorld) closeMessage(e *modelEnd, i int) {
 	m := e.msgs[i]
 	m.check()
 	p := m.m.Bytes()
-	if m.r.file != nil {
+	if m.r.File != nil {
 		w.n.delivered++
 	}
 	modelExpect("Message.Close", m.m.Close())
 	if bytes.Count(p, []byte{0}) != len(p) {
-		modelFail("message %d: not cleared by Close", m.r.h.Type)
+		modelFail("message %d: not cleared by Close", m.r.Header.Type)
 	}
-	m.r.drop()
+	m.r.Drop()
 	modelExpect("second Close", m.m.Close())
 	w.closed(e, i)
 }
@@ -191,9 +192,9 @@ func (w *modelWorld) push(e *modelEnd, i int) {
 	p := m.m.Bytes()
 	modelExpect("Push", imsg.Push(&e.queue, m.m))
 	if bytes.Count(p, []byte{0}) != len(p) {
-		modelFail("message %d: not cleared by Push", m.r.h.Type)
+		modelFail("message %d: not cleared by Push", m.r.Header.Type)
 	}
-	m.r.pos = 0
+	m.r.Taken = 0
 	e.queued = append(e.queued, m.r)
 	w.closed(e, i)
 }
@@ -230,10 +231,10 @@ func (w *modelWorld) clearQueue(e *modelEnd) {
 	e.queue.Clear()
 	for _, r := range e.queued {
 		if r != nil {
-			if r.file != nil {
+			if r.File != nil {
 				w.n.delivered++
 			}
-			r.drop()
+			r.Drop()
 		}
 	}
 	e.queued = nil

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"example.org/imsg"
+	"example.org/imsg/test/wireref"
 	"golang.org/x/sys/unix"
 )
 
@@ -35,13 +36,13 @@ func (w *modelWorld) frame(e *modelEnd, size, kind, dialect int) bool {
 	if kind == 4 { // the file goes with the first byte of all, and belongs to the last
 		for range 1 + w.seq%3 {
 			first := w.contents(int(w.seq*7) % 600)
-			r.b = append(r.b, refEncode(d, w.header(), first, false)...)
+			r.b = append(r.b, wireref.Encode(wireref.Dialect(d), wireref.Header(w.header()), first, false)...)
 		}
 	}
 	if kind == 5 {
 		payload = payload[:min(len(payload), 3)]
 	}
-	r.b = append(r.b, refEncode(d, w.header(), payload, mark)...)
+	r.b = append(r.b, wireref.Encode(wireref.Dialect(d), wireref.Header(w.header()), payload, mark)...)
 	if kind == 5 { // a length of 0 to 15, or of more than anybody allows
 		r.b[4], r.b[5], r.b[6], r.b[7] = byte(w.seq%16), 0, 0, byte(w.seq%2*127)
 	}
@@ -50,14 +51,14 @@ func (w *modelWorld) frame(e *modelEnd, size, kind, dialect int) bool {
 }
 
 // rawFile makes a file that is open until it is sent.
-func (e *modelEnd) rawFile(w *modelWorld) *refFile {
+func (e *modelEnd) rawFile(w *modelWorld) *wireref.File {
 	f, file := w.files.create()
-	e.raw[&f.refFile] = file
-	return &f.refFile
+	e.raw[&f.File] = file
+	return &f.File
 }
 
 // rawSent closes the raw peer's own descriptor of a file.
-func (e *modelEnd) rawSent(f *refFile) {
+func (e *modelEnd) rawSent(f *wireref.File) {
 	if f != nil {
 		e.raw[f].Close()
 		delete(e.raw, f)
@@ -71,7 +72,7 @@ func (e *modelEnd) rawDrop() {
 	}
 	for f, file := range e.raw {
 		file.Close()
-		f.refs--
+		f.Refs--
 	}
 	clear(e.raw)
 	e.tx = refSender{n: e.tx.n}
@@ -96,7 +97,7 @@ func (w *modelWorld) rawWrite(e *modelEnd, n int) bool {
 	}
 	var fds []int
 	if m.sent == 0 && m.file != nil {
-		for _, f := range []*refFile{m.file, m.extra} {
+		for _, f := range []*wireref.File{m.file, m.extra} {
 			if f == nil {
 				continue
 			}
@@ -168,15 +169,15 @@ func (w *modelWorld) rawRead(e *modelEnd, n int) bool {
 	if !bytes.Equal(p, want) {
 		modelFail("%d bytes on the wire are not the model's", n)
 	}
-	var got []*refFile
+	var got []*wireref.File
 	for _, fd := range fds {
 		f := w.files.find(fd)
-		got = append(got, &f.refFile)
+		got = append(got, &f.File)
 		unix.Close(fd)
-		f.refs--
+		f.Refs--
 		w.n.delivered++
 	}
-	if !slices.EqualFunc(got, files, func(f *refFile, want refFlight) bool { return f == want.f }) {
+	if !slices.EqualFunc(got, files, func(f *wireref.File, want wireref.Flight) bool { return f == want.File }) {
 		modelFail("%d files on the wire, want %d, or others", len(got), len(files))
 	}
 	return true

@@ -21,7 +21,7 @@ func (w *modelWorld) read(e *modelEnd) bool {
 	switch {
 	case e.rx.err != nil:
 		modelExpect("ReadSocket", err, e.rx.err)
-	case e.rx.pending >= e.pending:
+	case e.rx.Pending >= e.pending:
 		modelExpect("ReadSocket", err, imsg.ErrQueueFull)
 	case len(e.rx.wire.p) > 0:
 		if k == 0 {
@@ -29,10 +29,10 @@ func (w *modelWorld) read(e *modelEnd) bool {
 		}
 		e.rx.n.Calls++
 		e.feed(k)
-		if e.rx.want == nil {
+		if e.rx.Err == nil {
 			modelExpect("ReadSocket", err)
 		} else {
-			modelExpect("ReadSocket", err, e.rx.want)
+			modelExpect("ReadSocket", err, e.rx.Err)
 			e.rx.err = err
 		}
 		return true
@@ -47,19 +47,19 @@ func (w *modelWorld) read(e *modelEnd) bool {
 
 func (e *modelEnd) feed(k int) {
 	p, files := e.rx.wire.take(k)
-	e.rx.fed(p, files)
+	e.rx.Feed(p, files)
 }
 
 // ended compares what a read at the end of the stream says. Linux tells with
 // ECONNRESET, before the end and once, that the peer has not read everything.
 func (e *modelEnd) ended(what string, err error) {
 	if e.rx.wire.reset && refIs(err, unix.ECONNRESET) {
-		e.rx.err, e.rx.want = err, unix.ECONNRESET
-		e.rx.murk() // what is held may be closed now, or with the channel
+		e.rx.err, e.rx.Err = err, unix.ECONNRESET
+		e.rx.BeUnsure() // what is held may be closed now, or with the channel
 		return
 	}
-	e.rx.eof()
-	modelExpect(what, err, e.rx.want)
+	e.rx.EOF()
+	modelExpect(what, err, e.rx.Err)
 	e.rx.err = err
 }
 
@@ -68,25 +68,25 @@ func (w *modelWorld) get(e *modelEnd, arg int) {
 	if e.buf != nil {
 		m, ok := e.buf.Get()
 		if !ok {
-			e.rx.none()
+			e.rx.NoMore()
 		}
-		if modelSame("Get", ok, len(e.rx.ready) > 0); ok {
+		if modelSame("Get", ok, len(e.rx.Ready) > 0); ok {
 			w.got(e, m)
 		}
 		return
 	}
-	now := len(e.rx.ready) > 0 || e.rx.err != nil || e.rx.want != nil || e.rx.wire.over || e.rx.would()
+	now := len(e.rx.Ready) > 0 || e.rx.err != nil || e.rx.Err != nil || e.rx.wire.over || e.rx.Would(e.rx.wire.p)
 	ctx, cancel, gaveUp := modelContext(arg, now)
 	defer cancel()
 	m, err := e.conn.Receive(ctx)
 	k := e.took()
 	modelCalls(&e.rx.n, e.ch.Stats().Received, k)
-	if k > 0 && (arg == 2 || len(e.rx.ready) > 0 || e.rx.err != nil || e.rx.want != nil) {
+	if k > 0 && (arg == 2 || len(e.rx.Ready) > 0 || e.rx.err != nil || e.rx.Err != nil) {
 		modelFail("Receive: %d bytes read, and there was no need", k)
 	}
 	e.feed(k)
 	if err != nil && arg != 2 {
-		e.rx.none()
+		e.rx.NoMore()
 	}
 	if e.rpast {
 		gaveUp = append(gaveUp, os.ErrDeadlineExceeded)
@@ -94,13 +94,13 @@ func (w *modelWorld) get(e *modelEnd, arg int) {
 	switch {
 	case arg == 2:
 		modelExpect("Receive", err, gaveUp...)
-	case len(e.rx.ready) > 0:
+	case len(e.rx.Ready) > 0:
 		modelExpect("Receive", err)
 		w.got(e, m)
 	case e.rx.err != nil:
 		modelExpect("Receive", err, e.rx.err)
-	case e.rx.want != nil:
-		modelExpect("Receive", err, e.rx.want)
+	case e.rx.Err != nil:
+		modelExpect("Receive", err, e.rx.Err)
 		e.rx.err = err
 	case e.rpast && refIs(err, os.ErrDeadlineExceeded):
 	case len(e.rx.wire.p) > 0:
@@ -122,25 +122,25 @@ func (w *modelWorld) all(e *modelEnd, n int) {
 			return
 		}
 	}
-	e.rx.none()
-	modelSame("messages left by All", len(e.rx.ready), 0)
+	e.rx.NoMore()
+	modelSame("messages left by All", len(e.rx.Ready), 0)
 }
 
 // got takes a message from the library that the model has, too.
 func (w *modelWorld) got(e *modelEnd, m imsg.Message) {
-	if len(e.rx.ready) == 0 {
+	if len(e.rx.Ready) == 0 {
 		modelFail("a message of type %d that was never sent", m.Type())
 	}
 	r := e.rx.next()
-	file := r.file != nil
-	lost := r.lost
-	if r.murky {
+	file := r.File != nil
+	lost := r.Lost
+	if r.Unsure {
 		file, lost = m.HasFile(), m.FileErr() != nil
 	}
 	if file {
 		e.rx.n.Files++
 	}
-	e.event(imsg.Received, r.h, r.payload, file, lost)
+	e.event(imsg.Received, imsg.Header(r.Header), r.Payload, file, lost)
 	w.n.messages++
 	mm := modelMsg{m, r}
 	mm.check()

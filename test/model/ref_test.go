@@ -3,32 +3,24 @@
 package model_test
 
 import (
-	"encoding/binary"
 	"errors"
 	"io"
 
 	"example.org/imsg"
+	"example.org/imsg/test/wireref"
 )
 
 // The reference model: doc/wire.md as plain queues, one step after the other.
 // It makes no system call and calls nothing of the library; how many bytes a
 // call moved is told to it.
 
-// A refFile is what the model knows about one open file: how many descriptors
-// refer to it, those in flight included.
-type refFile struct {
-	id   int
-	refs int
-	lax  bool // a peer broke the rules: it may be closed already, or on another message
-}
-
 // A refMsg is one message to be sent, or a raw peer's bytes.
 type refMsg struct {
 	b     []byte
 	sent  int
-	file  *refFile
-	extra *refFile // a raw peer's second file in the same control message
-	owned bool     // the queue closes file
+	file  *wireref.File
+	extra *wireref.File // a raw peer's second file in the same control message
+	owned bool          // the queue closes file
 }
 
 // A refSender is the sending half of a channel.
@@ -88,7 +80,7 @@ func (s *refSender) most() (n, messages int) {
 func (s *refSender) drop() {
 	for _, m := range s.queue {
 		if m.file != nil && m.sent == 0 && m.owned {
-			m.file.refs--
+			m.file.Refs--
 		}
 	}
 	s.queue, s.size, s.files = nil, 0, 0
@@ -98,49 +90,50 @@ func (s *refSender) drop() {
 type refWire struct {
 	p     []byte
 	off   uint64 // stream offset of p[0]
-	files []refFlight
+	files []wireref.Flight
 	lax   bool
 	over  bool // nothing will follow: the writer has closed, or hung up
 	reset bool // the writer closed with bytes unread, which Linux reports
 }
 
-// A refFlight is a file on the wire, with the byte at stream offset at.
-type refFlight struct {
-	at, end uint64 // of the bytes sent with it: no receive goes on beyond
-	f       *refFile
-	surplus bool // not the first of its control message
+// unsure says that nobody can tell which message gets which file.
+func (w *refWire) unsure() {
+	w.lax = true
+	for _, f := range w.files {
+		f.Unsure = true
+	}
 }
 
 // carry puts m's files on the wire with the byte that comes next.
 func (w *refWire) carry(m *refMsg) {
 	at := w.off + uint64(len(w.p))
-	w.files = append(w.files, refFlight{at, 0, m.file, false})
-	m.file.lax = m.file.lax || w.lax
+	w.files = append(w.files, wireref.Flight{File: m.file, At: at})
+	m.file.Unsure = m.file.Unsure || w.lax
 	if !m.owned {
-		m.file.refs++
+		m.file.Refs++
 	}
 	if m.extra != nil {
-		w.files = append(w.files, refFlight{at, 0, m.extra, true})
+		w.files = append(w.files, wireref.Flight{File: m.extra, At: at, Surplus: true})
 	}
 }
 
 // sent says that a send has ended.
 func (w *refWire) sent() {
-	for i := len(w.files) - 1; i >= 0 && w.files[i].end == 0; i-- {
-		w.files[i].end = w.off + uint64(len(w.p))
+	for i := len(w.files) - 1; i >= 0 && w.files[i].End == 0; i-- {
+		w.files[i].End = w.off + uint64(len(w.p))
 	}
 }
 
 // take removes n bytes, and the files that travel with them. The slice is valid
 // until the next call.
-func (w *refWire) take(n int) (p []byte, files []refFlight) {
+func (w *refWire) take(n int) (p []byte, files []wireref.Flight) {
 	p = w.p[:n]
 	if w.p = w.p[n:]; len(w.p) == 0 {
 		w.p = p[:0]
 	}
 	w.off += uint64(n)
 	k := 0
-	for k < len(w.files) && w.files[k].at < w.off {
+	for k < len(w.files) && w.files[k].At < w.off {
 		k++
 	}
 	files, w.files = w.files[:k], w.files[k:]
@@ -151,38 +144,51 @@ func (w *refWire) take(n int) (p []byte, files []refFlight) {
 func (w *refWire) drop() {
 	_, files := w.take(len(w.p))
 	for _, f := range files {
-		f.f.refs--
+		f.Refs--
 	}
 }
 
-// refEncode is a whole message as dialect d writes it.
-func refEncode(d imsg.Dialect, h imsg.Header, payload []byte, mark bool) []byte {
-	p := make([]byte, imsg.HeaderSize, imsg.HeaderSize+len(payload))
-	ne := binary.NativeEndian
-	n, bit := imsg.HeaderSize+len(payload), 0
-	if mark {
-		bit = 1
-	}
-	ne.PutUint32(p, h.Type)
-	if d == imsg.Legacy {
-		ne.PutUint16(p[4:], uint16(n))
-		ne.PutUint16(p[6:], uint16(bit))
-	} else {
-		ne.PutUint32(p[4:], uint32(n)|uint32(bit)<<31)
-	}
-	ne.PutUint32(p[8:], h.ID)
-	ne.PutUint32(p[12:], uint32(h.PID))
-	return append(p, payload...)
+// A receiver is the receiving half of a channel: the reference reader, and what
+// the library said.
+type receiver struct {
+	wireref.Reader
+	err  error // final, as the library said it first
+	n    imsg.Counters
+	wire *refWire
 }
 
-// refIs reports whether got is the error want: itself, wrapped, or a
-// HeaderError of the same numbers.
+func newReceiver(e *modelEnd) receiver {
+	w := &e.peer.out
+	return receiver{wire: w, Reader: wireref.Reader{
+		Dialect: wireref.Dialect(e.dialect), Limit: imsg.DefaultMaxSize, Files: e.fdpass, Hold: refHold, Doubt: w.unsure,
+	}}
+}
+
+// refHold is how many files may wait for their message in the legacy dialect.
+const refHold = 16
+
+func (r *receiver) Feed(p []byte, files []wireref.Flight) {
+	r.n.Bytes += uint64(len(p))
+	r.Reader.Feed(p, files)
+}
+
+// next is the oldest complete message.
+func (r *receiver) next() *wireref.Message {
+	r.n.Messages++
+	return r.Next()
+}
+
+// refIs reports whether got is the error want: itself, wrapped, or the
+// library's for the reference reader's.
 func refIs(got, want error) bool {
-	var g, w *imsg.HeaderError
-	if errors.As(want, &w) {
-		return errors.As(got, &g) && *g == *w
-	}
-	if want == io.EOF {
+	var g *imsg.HeaderError
+	var w *wireref.LengthError
+	switch {
+	case errors.As(want, &w):
+		return errors.As(got, &g) && g.Len == w.Len && g.Limit == w.Limit
+	case want == wireref.ErrTooManyFiles:
+		return errors.Is(got, imsg.ErrTooLarge)
+	case want == io.EOF:
 		return got == io.EOF
 	}
 	return errors.Is(got, want)

@@ -80,7 +80,7 @@ func (w *modelWorld) do(e *modelEnd, o modelOp) bool {
 		}
 	case opAllow:
 		e.buf.AllowFDPass()
-		e.fdpass, e.rx.fdpass = true, true
+		e.fdpass, e.rx.Files = true, true
 	case opDeadline:
 		w.deadline(e, o.a, o.b)
 	case opCloseEnd, opKill:

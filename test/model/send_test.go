@@ -173,7 +173,7 @@ func (w *modelWorld) die(e *modelEnd, kill bool) {
 	case e.conn != nil:
 		modelExpect("Close", e.conn.Close())
 		e.tx.fail(net.ErrClosed)
-		e.rx.drop()
+		e.rx.Drop()
 		e.rx.err = net.ErrClosed
 	case e.buf != nil && !kill:
 		w.clear(e)
@@ -191,7 +191,7 @@ func (w *modelWorld) die(e *modelEnd, kill bool) {
 func (w *modelWorld) clear(e *modelEnd) {
 	e.buf.Clear()
 	e.tx.drop()
-	e.rx.drop()
+	e.rx.Drop()
 }
 
 func (w *modelWorld) hangup(e *modelEnd) {

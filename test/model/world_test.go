@@ -8,6 +8,7 @@ import (
 
 	"example.org/imsg"
 	"example.org/imsg/ibuf"
+	"example.org/imsg/test/wireref"
 	"golang.org/x/sys/unix"
 )
 
@@ -54,16 +55,16 @@ type modelEnd struct {
 
 	tx  refSender
 	out refWire
-	rx  refReceiver
+	rx  receiver
 
 	msgs     []modelMsg
 	stale    []imsg.Message // closed ones
 	queue    ibuf.Queue
-	queued   []*refIn // in queue; nil for what is no message
+	queued   []*wireref.Message // in queue; nil for what is no message
 	builders []*modelBuilder
 	events   []modelEvent // from Trace
 	want     []modelEvent
-	raw      map[*refFile]*os.File // not sent yet
+	raw      map[*wireref.File]*os.File // not sent yet
 
 	dead         bool // the descriptor is closed
 	hung         bool // shut down for writing
@@ -90,7 +91,7 @@ func newModelWorld(p *modelProgram) *modelWorld {
 	}
 	for i, e := range w.ends {
 		e.peer = w.ends[1-i]
-		e.rx = refReceiver{dialect: e.dialect, limit: imsg.DefaultMaxSize, fdpass: e.fdpass, wire: &e.peer.out}
+		e.rx = newReceiver(e)
 		e.open()
 	}
 	return w
@@ -114,7 +115,7 @@ func (e *modelEnd) open() {
 	}
 	switch e.kind {
 	case modelRaw:
-		e.raw = make(map[*refFile]*os.File)
+		e.raw = make(map[*wireref.File]*os.File)
 		return
 	case modelConn:
 		c, err := imsg.NewConn(e.fd, cfg)
@@ -156,7 +157,7 @@ func (e *modelEnd) setMax(n int) {
 		return
 	}
 	modelExpect("SetMaxSize", err)
-	e.rx.limit = n + imsg.HeaderSize
+	e.rx.Limit = n + imsg.HeaderSize
 }
 
 // broken reports whether nothing can be written any more.
@@ -204,7 +205,7 @@ func (w *modelWorld) check() {
 		}
 		modelSame("QueueLen", e.ch.QueueLen(), len(e.tx.queue))
 		modelSame("Stats", e.ch.Stats(), imsg.Stats{Sent: e.tx.n, Received: e.rx.n})
-		modelSame("Dialect", e.ch.Dialect(), e.rx.dialect)
+		modelSame("Dialect", e.ch.Dialect(), imsg.Dialect(e.rx.Dialect))
 		if len(e.msgs) > 0 {
 			e.msgs[w.n.steps%len(e.msgs)].check()
 		}
