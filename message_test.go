@@ -212,7 +212,6 @@ func TestCloseTwice(t *testing.T) {
 		if !p.Closed() {
 			t.Fatal("the file is open")
 		}
-		p.R.Close()
 		old = append(old, m)
 	}
 }

@@ -8,9 +8,8 @@ import (
 	"os"
 	"time"
 
-	"example.org/imsg/internal/testutil"
-
 	"example.org/imsg"
+	"example.org/imsg/internal/testutil"
 	"golang.org/x/sys/unix"
 )
 

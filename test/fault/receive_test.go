@@ -96,7 +96,7 @@ func (r *faultRun) take(m imsg.Message, p *faultPipe) {
 		}
 	case 2:
 		f := m.TakeFile()
-		if st, err := f.Stat(); err != nil || st.Sys().(*syscall.Stat_t).Ino != p.inode {
+		if st, err := f.Stat(); err != nil || st.Sys().(*syscall.Stat_t).Ino != p.Inode {
 			r.w.fatalf("message %d has another one's file, or %v", m.Type(), err)
 		}
 		if err := f.Close(); err != nil {

@@ -6,9 +6,8 @@ import (
 	"os"
 	"strings"
 
-	"example.org/imsg/internal/testutil"
-
 	"example.org/imsg"
+	"example.org/imsg/internal/testutil"
 	"golang.org/x/sys/unix"
 )
 
@@ -66,8 +65,7 @@ func (r *faultRun) giveUp() {
 		}
 	}
 	for _, p := range r.pipes {
-		p.w.Close()
-		unix.Close(p.r)
+		p.giveUp()
 	}
 }
 

@@ -11,9 +11,8 @@ import (
 	"sync"
 	"testing"
 
-	"example.org/imsg/internal/testutil"
-
 	"example.org/imsg"
+	"example.org/imsg/internal/testutil"
 	"example.org/imsg/internal/unixmsg"
 	"golang.org/x/sys/unix"
 )
@@ -64,8 +63,7 @@ func faultStorm(t *testing.T, seed uint64, d imsg.Dialect, who [2]string) (sum f
 	t.Cleanup(func() {
 		for _, m := range append(sides[0].plan, sides[1].plan...) {
 			if m.pipe != nil {
-				m.pipe.w.Close()
-				unix.Close(m.pipe.r)
+				m.pipe.giveUp()
 			}
 		}
 	})
@@ -268,9 +266,8 @@ func (s *stormSide) check(m imsg.Message) error {
 	}
 	fd := m.TakeFD()
 	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || st.Ino != want.pipe.inode {
-		return fmt.Errorf("descriptor %d of message %d is another one, or %v", fd, want.typ, err)
+	if _, err := want.pipe.files.Find(fd); err != nil {
+		return fmt.Errorf("message %d: %w", want.typ, err)
 	}
 	s.delivered++
 	return nil

@@ -3,9 +3,8 @@ package hostile_test
 import (
 	"encoding/binary"
 
-	"example.org/imsg/internal/testutil"
-
 	"example.org/imsg"
+	"example.org/imsg/internal/testutil"
 	"golang.org/x/sys/unix"
 )
 

@@ -4,12 +4,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"slices"
 	"time"
 
-	"example.org/imsg/internal/testutil"
-
 	"example.org/imsg"
+	"example.org/imsg/internal/testutil"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,10 +30,10 @@ type attacker struct {
 	oobs     int
 	blurred  bool // nobody can tell which file belongs where
 	once     [3]bool
-	sentOwn  bool  // its own end is under way: closing it need not be noticed
-	watched  []int // these must see that the other end is gone
-	open     int   // descriptors that belong to the attacker
-	passed   int   // descriptors that the kernel took
+	sentOwn  bool           // its own end is under way: closing it need not be noticed
+	files    testutil.Files // these must see that the other end is gone
+	open     int            // descriptors that belong to the attacker
+	passed   int            // descriptors that the kernel took
 	buf      []byte
 	answered int // bytes that it read
 }
@@ -58,13 +56,11 @@ func (a *attacker) closeFD(fd int) {
 
 // pipe returns the write end of a new pipe whose read end is watched.
 func (a *attacker) pipe() (int, error) {
-	var p [2]int
-	if err := unix.Pipe(p[:]); err != nil {
-		return -1, err
+	_, w, err := a.files.Create()
+	if err == nil {
+		a.opened(2)
 	}
-	a.opened(2)
-	a.watched = append(a.watched, p[0])
-	return p[1], nil
+	return w, err
 }
 
 // pack makes a parcel of n descriptors, the first of them something that has
@@ -109,7 +105,7 @@ func (a *attacker) thing() (fd int, mine bool, err error) {
 			return -1, false, err
 		}
 		a.opened(1)
-		a.watched = append(a.watched, s[0])
+		a.files.Watch(s[0])
 		var w int
 		if w, err = a.pipe(); err != nil {
 			return -1, false, err
@@ -224,28 +220,24 @@ func (a *attacker) settle() error {
 	if a.target >= 0 {
 		a.closeFD(a.target)
 	}
-	var wait []unix.PollFd
-	for _, fd := range a.watched {
-		wait = append(wait, unix.PollFd{Fd: int32(fd)})
-	}
 	end := time.Now().Add(testutil.Bound)
-	for timeout := 0; len(wait) > 0; timeout = 50 {
-		if _, err := unix.Poll(wait, timeout); err != nil && err != unix.EINTR {
+	for timeout := 0; len(a.files.Live) > 0; timeout = 50 {
+		if err := a.files.Check(timeout, func(_ *testutil.File, closed bool) {
+			if closed {
+				a.open--
+			}
+		}); err != nil {
 			return err
 		}
-		wait = slices.DeleteFunc(wait, func(p unix.PollFd) bool { return p.Revents&unix.POLLHUP != 0 })
 		if time.Now().After(end) {
-			return fmt.Errorf("%d files of %d are still open somewhere", len(wait), len(a.watched))
+			return fmt.Errorf("%d files of %d are still open somewhere", len(a.files.Live), a.files.Made)
 		}
-		if len(wait) > 0 {
+		if len(a.files.Live) > 0 {
 			if s, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0); err == nil {
 				unix.Close(s[0])
 				unix.Close(s[1])
 			}
 		}
-	}
-	for _, fd := range a.watched {
-		a.closeFD(fd)
 	}
 	return nil
 }

@@ -8,9 +8,8 @@ import (
 	"syscall"
 	"testing"
 
-	"example.org/imsg/internal/testutil"
-
 	"example.org/imsg"
+	"example.org/imsg/internal/testutil"
 	"golang.org/x/sys/unix"
 )
 

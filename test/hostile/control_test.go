@@ -14,10 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"example.org/imsg/internal/testutil"
-
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
+	"example.org/imsg/internal/testutil"
 	"example.org/imsg/internal/unixmsg"
 	"golang.org/x/sys/unix"
 )

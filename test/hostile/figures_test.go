@@ -65,7 +65,7 @@ func (f *figures) add(a *attacker, s *seen) error {
 	f.passed += a.passed
 	f.marked += s.marked
 	f.certain += s.certain
-	f.watched += len(a.watched)
+	f.watched += a.files.Made
 	for _, g := range s.got {
 		if g.file != 0 {
 			f.delivered++

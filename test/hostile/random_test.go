@@ -8,9 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"example.org/imsg/internal/testutil"
-
 	"example.org/imsg"
+	"example.org/imsg/internal/testutil"
 	"example.org/imsg/internal/unixmsg"
 	"golang.org/x/sys/unix"
 )

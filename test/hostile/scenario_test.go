@@ -9,9 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"example.org/imsg/internal/testutil"
-
 	"example.org/imsg"
+	"example.org/imsg/internal/testutil"
 	"golang.org/x/sys/unix"
 )
 

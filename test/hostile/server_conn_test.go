@@ -7,10 +7,9 @@ import (
 	"syscall"
 	"testing"
 
-	"example.org/imsg/internal/testutil"
-
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
+	"example.org/imsg/internal/testutil"
 )
 
 // A server is a process that serves channels, one of which may be attacked. It

@@ -10,6 +10,7 @@ import (
 
 	"example.org/imsg"
 	"example.org/imsg/ibuf"
+	"example.org/imsg/internal/testutil"
 	"example.org/imsg/test/wireref"
 )
 
@@ -18,8 +19,8 @@ type modelOut struct {
 	h       imsg.Header
 	payload []byte
 	file    *os.File
-	f       *modelFile // what it is; nil if there is no file or a closed one
-	asis    bool       // process id 0 stays
+	f       *testutil.File // what it is; nil if there is no file or a closed one
+	asis    bool           // process id 0 stays
 }
 
 // contents returns n bytes that are like no others.
@@ -65,11 +66,11 @@ func (w *modelWorld) message(e *modelEnd, size, file int) *modelOut {
 }
 
 // file makes the file that an argument asks for.
-func (w *modelWorld) file(arg int) (*modelFile, *os.File) {
+func (w *modelWorld) file(arg int) (*testutil.File, *os.File) {
 	if arg == 0 {
 		return nil, nil
 	}
-	f, file := w.files.create()
+	f, file := w.createFile()
 	if arg == 2 {
 		file.Close()
 		f.Refs--

@@ -70,11 +70,11 @@ func (w *modelWorld) close() {
 		}
 	}
 	w.check()
-	w.files.check(true)
-	if n := len(w.files.live); n > 0 {
+	w.checkFiles(true)
+	if n := len(w.files.Live); n > 0 {
 		modelFail("%d files are open", n)
 	}
-	w.n.created, w.n.discarded = w.files.made, w.files.made-w.n.delivered-w.n.returned
+	w.n.created, w.n.discarded = w.files.Made, w.files.Made-w.n.delivered-w.n.returned
 }
 
 // abandon closes what a failed program has left.
@@ -101,5 +101,5 @@ func (w *modelWorld) abandon() {
 			syscall.Close(e.fd)
 		}
 	}
-	w.files.close()
+	w.files.Close()
 }

@@ -123,7 +123,7 @@ func (w *modelWorld) takeFile(m modelMsg, bare bool) {
 		}
 		return
 	}
-	f := w.files.find(fd)
+	f := w.findFile(fd)
 	if &f.File != m.r.File && !(m.r.Unsure && f.Unsure) {
 		modelFail("message %d: got file %d", m.r.Header.Type, f.ID)
 	}

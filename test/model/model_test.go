@@ -9,9 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"example.org/imsg/internal/testutil"
-
 	"example.org/imsg/imsgtest"
+	"example.org/imsg/internal/testutil"
 )
 
 var (

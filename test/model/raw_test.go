@@ -52,7 +52,7 @@ func (w *modelWorld) frame(e *modelEnd, size, kind, dialect int) bool {
 
 // rawFile makes a file that is open until it is sent.
 func (e *modelEnd) rawFile(w *modelWorld) *wireref.File {
-	f, file := w.files.create()
+	f, file := w.createFile()
 	e.raw[&f.File] = file
 	return &f.File
 }
@@ -171,7 +171,7 @@ func (w *modelWorld) rawRead(e *modelEnd, n int) bool {
 	}
 	var got []*wireref.File
 	for _, fd := range fds {
-		f := w.files.find(fd)
+		f := w.findFile(fd)
 		got = append(got, &f.File)
 		unix.Close(fd)
 		f.Refs--

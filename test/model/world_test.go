@@ -8,6 +8,7 @@ import (
 
 	"example.org/imsg"
 	"example.org/imsg/ibuf"
+	"example.org/imsg/internal/testutil"
 	"example.org/imsg/test/wireref"
 	"golang.org/x/sys/unix"
 )
@@ -16,7 +17,7 @@ import (
 // what the model says about them.
 type modelWorld struct {
 	ends  [2]*modelEnd
-	files modelFiles
+	files testutil.Files
 	seq   uint32 // of messages and other things with contents of their own
 
 	space, scratch []byte // to read into, and to write from
@@ -215,7 +216,7 @@ func (w *modelWorld) check() {
 		}
 		e.events, e.want = e.events[:0], e.want[:0]
 	}
-	w.files.check(false)
+	w.checkFiles(false)
 }
 
 // event notes what Trace should have been told.
