@@ -112,14 +112,14 @@ func (b *Buf) All() iter.Seq[Message] {
 // ErrNoFDPass, os.ErrClosed for a file that is. It corresponds to imsg_compose
 // and imsg_composev.
 func (b *Buf) Compose(h Header, f *os.File, data ...[]byte) error {
-	return b.out.compose(b.withPID(h), f, true, data)
+	return b.opError("compose", h.Type, b.out.compose(b.withPID(h), f, true, data))
 }
 
 // ComposeBuffer is Compose for what is unread of buf, which is not copied. buf
 // and a file that it has belong to the queue if the error is nil. It
 // corresponds to imsg_compose_ibuf.
 func (b *Buf) ComposeBuffer(h Header, buf *ibuf.Buffer) error {
-	return b.out.composeBuffer(b.withPID(h), buf)
+	return b.opError("compose", h.Type, b.out.composeBuffer(b.withPID(h), buf))
 }
 
 // Forward queues a copy of m, header and whole payload, however much of it was

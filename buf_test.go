@@ -410,7 +410,7 @@ func TestMaxPendingBytes(t *testing.T) {
 			if errors.Is(err, imsg.ErrQueueFull) {
 				full = true
 				var oe *imsg.OpError
-				if !errors.As(err, &oe) || oe.Op != "receive" || !strings.HasSuffix(err.Error(), "bytes of messages wait to be taken, limit 3000: queue full") {
+				if !errors.As(err, &oe) || oe.Op != "receive" || !strings.HasSuffix(err.Error(), "bytes of messages wait to be taken, limit 3000 (MaxPendingBytes): queue full") {
 					t.Errorf("error %v", err)
 				}
 				if b.Stats().Received.Bytes != before {

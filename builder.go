@@ -17,8 +17,8 @@ type Builder struct {
 
 // newBuilder makes a Builder with room for n bytes at once.
 func (s *settings) newBuilder(h Header, n int, commit func(Header, *ibuf.Buffer) error) (*Builder, error) {
-	if err := s.checkSize(h, n); err != nil {
-		return nil, err
+	if err := s.checkSize(n); err != nil {
+		return nil, s.opError("create", h.Type, err)
 	}
 	limit := s.maxMessage() - HeaderSize
 	if limit == 0 {
@@ -26,7 +26,7 @@ func (s *settings) newBuilder(h Header, n int, commit func(Header, *ibuf.Buffer)
 	}
 	buf, err := ibuf.NewDynamic(n, limit)
 	if err != nil {
-		return nil, opError("create", h.Type, err)
+		return nil, s.opError("create", h.Type, err)
 	}
 	return &Builder{buf, s.withPID(h), commit}, nil
 }
@@ -35,7 +35,9 @@ func (s *settings) newBuilder(h Header, n int, commit func(Header, *ibuf.Buffer)
 // to the channel's maximum. ErrTooLarge if n is above it. It corresponds to
 // imsg_create.
 func (b *Buf) Create(h Header, n int) (*Builder, error) {
-	return b.newBuilder(h, n, b.ComposeBuffer)
+	return b.newBuilder(h, n, func(h Header, buf *ibuf.Buffer) error {
+		return b.opError("commit", h.Type, b.out.composeBuffer(h, buf))
+	})
 }
 
 // Create is Buf.Create; Commit queues the message like Conn.Compose.

@@ -69,9 +69,13 @@ func (s *settings) guesses(n int, file bool) bool {
 }
 
 // checkSize checks the size of a payload that is to be sent.
-func (s *settings) checkSize(h Header, n int) error {
+func (s *settings) checkSize(n int) error {
 	if limit := s.maxMessage(); n > limit-HeaderSize {
-		return opError("compose", h.Type, fmt.Errorf("payload of %d bytes, limit %d: %w", n, limit-HeaderSize, ErrTooLarge))
+		cure := "see SetMaxSize, of both ends"
+		if limit == legacyLimit {
+			cure = "the legacy dialect has no more"
+		}
+		return fmt.Errorf("payload of %d bytes, limit %d (%s): %w", n, limit-HeaderSize, cure, ErrTooLarge)
 	}
 	return nil
 }

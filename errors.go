@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"example.org/imsg/ibuf"
 )
@@ -21,12 +22,12 @@ var (
 
 	// ErrNoFDPass says that a file was to be sent on a channel that was not
 	// asked for file passing. Nothing was queued.
-	ErrNoFDPass = errors.New("file passing is off")
+	ErrNoFDPass = errors.New("file passing is off (Config.AllowFDPass)")
 
 	// ErrDialectUnknown says that Config.RequireDialect is set and the peer's
 	// dialect is not known yet. Nothing was queued: receive what the peer
 	// sends, or call SetDialect.
-	ErrDialectUnknown = errors.New("dialect of the peer not known yet")
+	ErrDialectUnknown = errors.New("dialect of the peer not known yet (SetDialect, or receive a file first)")
 
 	// ErrFileNotSent says that the file of one message could not be sent: it
 	// was closed too early, it is of a kind that the kernel does not pass, or
@@ -39,20 +40,34 @@ var (
 	ErrTooLarge = ibuf.ErrTooLarge
 )
 
+// errLength is ibuf.ErrShort for a payload that may just as well be too long.
+var errLength error = lengthError{}
+
+type lengthError struct{}
+
+func (lengthError) Error() string        { return "wrong length" }
+func (lengthError) Is(target error) bool { return errors.Is(ibuf.ErrShort, target) }
+
 // An OpError tells which operation of a channel failed, and for a message to
-// be sent which type it had.
+// be sent which type it had. It is a net.Error.
 type OpError struct {
-	Op   string // "receive", "send", "compose", ...
-	Type uint32 // of the message to be sent; 0 otherwise
-	Err  error
+	Op       string // "receive", "send", "compose", ...
+	Type     uint32 // of the message to be sent; 0 otherwise
+	TypeName string // of Type in Config.TypeNames, or ""
+	Err      error
 }
 
-// Error returns "imsg: OP: ERR", with the type where one is known.
+// Error returns "imsg: OP: ERR", with the type where one is known. An
+// operation that ERR names itself ("dial unix /run/x.sock: ...") is said once.
 func (e *OpError) Error() string {
-	if e.Type != 0 {
-		return fmt.Sprintf("imsg: %s type %d: %v", e.Op, e.Type, e.Err)
+	text := e.Err.Error()
+	switch rest, same := strings.CutPrefix(text, e.Op); {
+	case e.Type != 0 || e.TypeName != "":
+		return "imsg: " + e.Op + " " + typeText(e.Type, e.TypeName) + ": " + text
+	case same && strings.HasPrefix(strings.TrimLeft(rest, "0123456789"), ":"), same && strings.HasPrefix(rest, " "):
+		return "imsg: " + text
 	}
-	return fmt.Sprintf("imsg: %s: %v", e.Op, e.Err)
+	return "imsg: " + e.Op + ": " + text
 }
 
 // Unwrap returns Err.
@@ -64,16 +79,36 @@ func (e *OpError) Timeout() bool {
 	return errors.As(e.Err, &t) && t.Timeout()
 }
 
+// Temporary reports whether the same call may succeed later: after a timeout,
+// with a full queue, or where the system call's error says so (EMFILE in
+// Accept).
+func (e *OpError) Temporary() bool {
+	var t interface{ Temporary() bool }
+	return e.Timeout() || errors.Is(e.Err, ErrQueueFull) || errors.As(e.Err, &t) && t.Temporary()
+}
+
 // opError wraps err; nil stays nil and an error that is wrapped already, as a
 // sticky one is, stays as it is.
 func opError(op string, typ uint32, err error) error {
+	return typeError(op, typ, "", err)
+}
+
+// opError is opError for a message that is to be sent.
+func (s *settings) opError(op string, typ uint32, err error) error {
+	if err == nil { // in line
+		return nil
+	}
+	return typeError(op, typ, s.cfg.TypeNames[typ], err)
+}
+
+func typeError(op string, typ uint32, name string, err error) error {
 	if err == nil {
 		return nil
 	}
 	if e := (*OpError)(nil); errors.As(err, &e) {
 		return err
 	}
-	return &OpError{op, typ, err}
+	return &OpError{op, typ, name, err}
 }
 
 // receiveError wraps what ends the receiving direction; io.EOF stays bare.
@@ -104,14 +139,37 @@ func isContextErr(err error) bool {
 type HeaderError struct {
 	Len   int // length in the header, which counts the header
 	Limit int // the channel's maximum, counted the same way
+
+	other Dialect // in which the header would be valid
+	n     int     // its length then; 0 if it would not
 }
 
-// Error returns for example "header length 7 below 16".
-func (e *HeaderError) Error() string {
-	if e.Len < HeaderSize {
-		return fmt.Sprintf("header length %d below %d", e.Len, HeaderSize)
+// newHeaderError makes the error for a header of which d reads the length n.
+func newHeaderError(hdr []byte, d Dialect, n, limit int) *HeaderError {
+	e := &HeaderError{Len: n, Limit: limit}
+	for _, other := range []Dialect{Current, Legacy} {
+		if d == Auto || d == other || other == Legacy && other.flags(hdr) > legacyMark {
+			continue
+		}
+		if n, _ := other.parseLength(hdr); n >= HeaderSize && n <= limit {
+			e.other, e.n = other, n
+		}
 	}
-	return fmt.Sprintf("header length %d above %d", e.Len, e.Limit)
+	return e
+}
+
+// Error returns for example "header length 7 below 16", and what may be wrong:
+// the dialect, if the header is valid in the other one, or the maximum size.
+func (e *HeaderError) Error() string {
+	text, cure := fmt.Sprintf("header length %d below %d", e.Len, HeaderSize), ""
+	if e.Len >= HeaderSize {
+		text = fmt.Sprintf("header length %d above %d", e.Len, e.Limit)
+		cure = " (see SetMaxSize, of both ends)"
+	}
+	if e.n != 0 {
+		cure = fmt.Sprintf(" (as %v it is a message of %d bytes: see Config.Dialect)", e.other, e.n)
+	}
+	return text + cure
 }
 
 // Is makes errors.Is(err, ErrTooLarge) and errors.Is(err, syscall.ERANGE) true.

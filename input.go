@@ -29,7 +29,7 @@ func (in *input) init(c *settings) {
 		limit := c.maxMessage()
 		n, file = in.size(hdr, limit)
 		if n < HeaderSize || n > limit {
-			return 0, false, &HeaderError{n, limit}
+			return 0, false, newHeaderError(hdr, c.spoken(), n, limit)
 		}
 		return n, file, nil
 	}}
@@ -122,5 +122,5 @@ func (in *input) trace(m Message) {
 }
 
 func (in *input) full(n int) error {
-	return fmt.Errorf("%d bytes of messages wait to be taken, limit %d: %w", n, in.c.cfg.MaxPendingBytes, ErrQueueFull)
+	return fmt.Errorf("%d bytes of messages wait to be taken, limit %d (MaxPendingBytes): %w", n, in.c.cfg.MaxPendingBytes, ErrQueueFull)
 }

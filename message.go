@@ -75,10 +75,10 @@ func (m Message) Get(p []byte) error {
 // corresponds to imsg_get_data.
 func (m Message) GetExact(p []byte) error {
 	if len(p) == 0 {
-		return opError("get", 0, ibuf.ErrInvalid)
+		return opError("get", 0, fmt.Errorf("0 bytes wanted: %w", ibuf.ErrInvalid))
 	}
 	if m.Len() != len(p) {
-		return opError("get", 0, lengthError(len(p), m.Len()))
+		return opError("get", 0, fmt.Errorf("payload of type %d has %d bytes, want exactly %d: %w", m.Type(), m.Len(), len(p), errLength))
 	}
 	return m.Get(p)
 }
@@ -101,7 +101,7 @@ func (m Message) GetCString(n int) (string, error) {
 func (m Message) GetView() (ibuf.View, error) {
 	v := m.view()
 	if v.Len() == 0 {
-		return ibuf.View{}, opError("get", 0, lengthError(1, 0))
+		return ibuf.View{}, opError("get", 0, fmt.Errorf("nothing is left of the payload: %w", ibuf.ErrShort))
 	}
 	m.f.Skip(v.Len())
 	return v.View(), nil
@@ -142,7 +142,7 @@ func (m Message) Close() error { return m.f.Close() }
 func Push(q *ibuf.Queue, m Message) error {
 	p := m.f.Bytes()
 	if len(p) < HeaderSize {
-		return opError("push", 0, ibuf.ErrInvalid)
+		return opError("push", 0, fmt.Errorf("the message is closed: %w", ibuf.ErrInvalid))
 	}
 	file := m.HasFile() || m.f.FileLost()
 	b := ibuf.New(len(p))
@@ -166,12 +166,8 @@ func Pop(q *ibuf.Queue) (m Message, ok bool, err error) {
 	p := b.Bytes()
 	if len(p) < HeaderSize {
 		b.Close()
-		return Message{}, false, opError("pop", 0, lengthError(HeaderSize, len(p)))
+		return Message{}, false, opError("pop", 0, fmt.Errorf("a buffer of %d bytes is no message, which has %d at least: %w", len(p), HeaderSize, ibuf.ErrShort))
 	}
 	_, marked := Current.parseLength(p)
 	return Message{stream.NewFrame(p, HeaderSize, b.TakeFile(), marked)}, true, nil
-}
-
-func lengthError(want, have int) error {
-	return fmt.Errorf("%d bytes wanted of %d: %w", want, have, ibuf.ErrShort)
 }

@@ -29,7 +29,7 @@ func (o *output) compose(h Header, f *os.File, owned bool, data [][]byte) error 
 		encode(o.q.Extend(n), h, o.lengthWord(n, false), data)
 		return nil
 	}
-	if err := o.check(h, f, n-HeaderSize); err != nil {
+	if err := o.check(f, n-HeaderSize); err != nil {
 		return err
 	}
 	p := o.q.Append(n, f, owned)
@@ -74,7 +74,7 @@ func (o *output) composeBuffer(h Header, b *ibuf.Buffer) error {
 		return o.err
 	}
 	n, f := b.Len(), b.TakeFile()
-	if err := o.check(h, f, n); err != nil {
+	if err := o.check(f, n); err != nil {
 		b.SetFile(f)
 		return err
 	}
@@ -92,23 +92,23 @@ func (o *output) lengthWord(n int, file bool) uint32 {
 	return o.c.spoken().lengthWord(n, file)
 }
 
-// check reports whether a message may be queued.
-func (o *output) check(h Header, f *os.File, n int) error {
+// check reports whether a message with n bytes of payload may be queued.
+func (o *output) check(f *os.File, n int) error {
 	cfg := &o.c.cfg
-	if err := o.c.checkSize(h, n); err != nil {
+	if err := o.c.checkSize(n); err != nil {
 		return err
 	}
 	if cfg.RequireDialect && o.c.guesses(HeaderSize+n, f != nil) {
-		return opError("compose", h.Type, ErrDialectUnknown)
+		return ErrDialectUnknown
 	}
 	files := 0
 	if f != nil {
 		files = 1
 		if !cfg.AllowFDPass {
-			return opError("compose", h.Type, ErrNoFDPass)
+			return ErrNoFDPass
 		}
 		if err := control(f, func(uintptr) {}); err != nil {
-			return opError("compose", h.Type, err)
+			return err
 		}
 	}
 	if o.q.Len() == 0 {
@@ -116,17 +116,13 @@ func (o *output) check(h Header, f *os.File, n int) error {
 	}
 	switch {
 	case o.q.Size()+HeaderSize+n > cfg.MaxQueueBytes:
-		return o.full(h, HeaderSize+n, o.q.Size(), cfg.MaxQueueBytes, "bytes")
+		return fmt.Errorf("%d bytes beside %d that wait to be sent, limit %d (MaxQueueBytes): %w", HeaderSize+n, o.q.Size(), cfg.MaxQueueBytes, ErrQueueFull)
 	case cfg.MaxQueueMessages > 0 && o.q.Len() >= cfg.MaxQueueMessages:
-		return o.full(h, 1, o.q.Len(), cfg.MaxQueueMessages, "messages")
+		return fmt.Errorf("%d messages wait to be sent, limit %d (MaxQueueMessages): %w", o.q.Len(), cfg.MaxQueueMessages, ErrQueueFull)
 	case o.q.Files()+files > cfg.MaxQueueFiles:
-		return o.full(h, 1, o.q.Files(), cfg.MaxQueueFiles, "files")
+		return fmt.Errorf("%d files wait to be sent, limit %d (MaxQueueFiles): %w", o.q.Files(), cfg.MaxQueueFiles, ErrQueueFull)
 	}
 	return nil
-}
-
-func (o *output) full(h Header, more, have, limit int, what string) error {
-	return opError("compose", h.Type, fmt.Errorf("%d more to %d %s, limit %d: %w", more, have, what, limit, ErrQueueFull))
 }
 
 func (o *output) trace(h Header, payload []byte, file bool) {
@@ -149,7 +145,7 @@ func (o *output) reject(err error) (reason error, end uint64, owned bool) {
 	p, end, n, owned, _ := o.q.First()
 	typ := binary.NativeEndian.Uint32(p)
 	o.q.Remove(end, n)
-	return opError("send", typ, fmt.Errorf("%w: %w", ErrFileNotSent, err)), end, owned
+	return o.c.opError("send", typ, fmt.Errorf("%w: %w", ErrFileNotSent, err)), end, owned
 }
 
 func (o *output) called(n int) {

@@ -103,13 +103,13 @@ func TestQueueLimits(t *testing.T) {
 		fits int // messages that are accepted
 		text string
 	}{
-		{"bytes", imsg.Config{MaxQueueBytes: 1000}, false, 184, 5, "200 more to 1000 bytes, limit 1000"},
-		{"bytes, one too many", imsg.Config{MaxQueueBytes: 999}, false, 184, 4, "200 more to 800 bytes, limit 999"},
-		{"one message always fits", imsg.Config{MaxQueueBytes: 10}, false, 5000, 1, "5016 more to 5016 bytes, limit 10"},
-		{"messages", imsg.Config{MaxQueueMessages: 7}, false, 3, 7, "1 more to 7 messages, limit 7"},
-		{"files", imsg.Config{AllowFDPass: true, MaxQueueFiles: 3}, true, 3, 3, "1 more to 3 files, limit 3"},
-		{"files by default", imsg.Config{AllowFDPass: true}, true, 3, 256, "1 more to 256 files, limit 256"},
-		{"bytes with files", imsg.Config{AllowFDPass: true, MaxQueueBytes: 100}, true, 4, 5, "20 more to 100 bytes, limit 100"},
+		{"bytes", imsg.Config{MaxQueueBytes: 1000}, false, 184, 5, "200 bytes beside 1000 that wait to be sent, limit 1000 (MaxQueueBytes)"},
+		{"bytes, one too many", imsg.Config{MaxQueueBytes: 999}, false, 184, 4, "200 bytes beside 800 that wait to be sent, limit 999 (MaxQueueBytes)"},
+		{"one message always fits", imsg.Config{MaxQueueBytes: 10}, false, 5000, 1, "5016 bytes beside 5016 that wait to be sent, limit 10 (MaxQueueBytes)"},
+		{"messages", imsg.Config{MaxQueueMessages: 7}, false, 3, 7, "7 messages wait to be sent, limit 7 (MaxQueueMessages)"},
+		{"files", imsg.Config{AllowFDPass: true, MaxQueueFiles: 3}, true, 3, 3, "3 files wait to be sent, limit 3 (MaxQueueFiles)"},
+		{"files by default", imsg.Config{AllowFDPass: true}, true, 3, 256, "256 files wait to be sent, limit 256 (MaxQueueFiles)"},
+		{"bytes with files", imsg.Config{AllowFDPass: true, MaxQueueBytes: 100}, true, 4, 5, "20 bytes beside 100 that wait to be sent, limit 100 (MaxQueueBytes)"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			eachQueue(t, tt.cfg, func(t *testing.T, q queuer, queue queueFunc, flush func() error, peer *imsg.Conn) {
@@ -131,7 +131,7 @@ func TestQueueLimits(t *testing.T) {
 					if !errors.Is(err, imsg.ErrQueueFull) || !errors.As(err, &oe) || oe.Type != 99 {
 						t.Fatalf("message %d: %#v, want ErrQueueFull", tt.fits+1, err)
 					}
-					if want := "imsg: compose type 99: " + tt.text + ": queue full"; err.Error() != want {
+					if want := "imsg: " + oe.Op + " type 99: " + tt.text + ": queue full"; err.Error() != want || oe.Op != "compose" && oe.Op != "commit" {
 						t.Errorf("text %q, want %q", err, want)
 					}
 					if f != nil {
@@ -176,12 +176,12 @@ func TestRefused(t *testing.T) {
 		want error
 		text string
 	}{
-		{"one byte too many", imsg.Config{}, 16368, false, 16369, syscall.ERANGE, "payload of 16369 bytes, limit 16368: too large"},
-		{"one byte, none allowed", imsg.Config{}, 0, false, 1, imsg.ErrTooLarge, "payload of 1 bytes, limit 0: too large"},
-		{"own limit", imsg.Config{}, 100, false, 101, imsg.ErrTooLarge, "payload of 101 bytes, limit 100: too large"},
-		{"legacy", imsg.Config{Dialect: imsg.Legacy}, 65519, false, 65520, imsg.ErrTooLarge, "payload of 65520 bytes, limit 65519: too large"},
-		{"too large with a file", imsg.Config{AllowFDPass: true}, 100, true, 101, imsg.ErrTooLarge, "payload of 101 bytes, limit 100: too large"},
-		{"no files", imsg.Config{}, 100, true, 3, imsg.ErrNoFDPass, "file passing is off"},
+		{"one byte too many", imsg.Config{}, 16368, false, 16369, syscall.ERANGE, "payload of 16369 bytes, limit 16368 (see SetMaxSize, of both ends): too large"},
+		{"one byte, none allowed", imsg.Config{}, 0, false, 1, imsg.ErrTooLarge, "payload of 1 bytes, limit 0 (see SetMaxSize, of both ends): too large"},
+		{"own limit", imsg.Config{}, 100, false, 101, imsg.ErrTooLarge, "payload of 101 bytes, limit 100 (see SetMaxSize, of both ends): too large"},
+		{"legacy", imsg.Config{Dialect: imsg.Legacy}, 65519, false, 65520, imsg.ErrTooLarge, "payload of 65520 bytes, limit 65519 (the legacy dialect has no more): too large"},
+		{"too large with a file", imsg.Config{AllowFDPass: true}, 100, true, 101, imsg.ErrTooLarge, "payload of 101 bytes, limit 100 (see SetMaxSize, of both ends): too large"},
+		{"no files", imsg.Config{}, 100, true, 3, imsg.ErrNoFDPass, "file passing is off (Config.AllowFDPass)"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			eachQueue(t, tt.cfg, func(t *testing.T, q queuer, queue queueFunc, flush func() error, peer *imsg.Conn) {
@@ -197,7 +197,7 @@ func TestRefused(t *testing.T) {
 				}
 				err := queue(imsg.Header{Type: 9}, f, testutil.Pattern(9, tt.size))
 				var oe *imsg.OpError
-				if !errors.Is(err, tt.want) || !errors.As(err, &oe) || oe.Type != 9 || err.Error() != "imsg: compose type 9: "+tt.text {
+				if !errors.Is(err, tt.want) || !errors.As(err, &oe) || oe.Type != 9 || err.Error() != "imsg: "+oe.Op+" type 9: "+tt.text {
 					t.Errorf("error %v", err)
 				}
 				if f != nil {
@@ -211,8 +211,8 @@ func TestRefused(t *testing.T) {
 						f = testutil.DevNull(t)
 						defer f.Close()
 					}
-					if e := c.Send(context.Background(), imsg.Header{Type: 9}, f, testutil.Pattern(9, tt.size)); fmt.Sprint(e) != err.Error() {
-						t.Errorf("Send: %v, want %v", e, err)
+					if e := c.Send(context.Background(), imsg.Header{Type: 9}, f, testutil.Pattern(9, tt.size)); fmt.Sprint(e) != "imsg: send type 9: "+tt.text {
+						t.Errorf("Send: %v, want %v", e, tt.text)
 					}
 				}
 				if q.QueueLen() != 0 {

@@ -82,7 +82,7 @@ func (w *sender) init(c *Conn, fd int) {
 // the rest of it stays queued and is sent by the next Send or Flush.
 func (c *Conn) Send(ctx context.Context, h Header, f *os.File, data ...[]byte) error {
 	if err := ctx.Err(); err != nil {
-		return opError("send", h.Type, err)
+		return c.opError("send", h.Type, err)
 	}
 	h = c.withPID(h)
 	n := sizeOf(data)
@@ -97,7 +97,7 @@ func (c *Conn) Send(ctx context.Context, h Header, f *os.File, data ...[]byte) e
 		err = w.compose(ctx, h, f, data)
 	}
 	if err != nil {
-		return err
+		return c.opError("send", h.Type, err)
 	}
 	end := w.out.q.End()
 	err = w.flush(ctx, end)
@@ -107,7 +107,7 @@ func (c *Conn) Send(ctx context.Context, h Header, f *os.File, data ...[]byte) e
 	if err == nil && len(w.rejected) > 0 {
 		err = w.rejection(end)
 	}
-	return opError("send", h.Type, err)
+	return c.opError("send", h.Type, err)
 }
 
 // smallSend is the size of the largest message that may need no queue: the
@@ -139,7 +139,7 @@ func (w *sender) direct(h Header, f *os.File, n int, data [][]byte) (taken bool,
 	case isWouldBlock(err) || isTemporary(err) || err == os.ErrClosed: // f is
 		return false, nil
 	case f != nil && isFileError(w.fd, err):
-		return true, opError("send", h.Type, fmt.Errorf("%w: %w", ErrFileNotSent, err))
+		return true, fmt.Errorf("%w: %w", ErrFileNotSent, err)
 	}
 	w.fail(opError("send", 0, err))
 	return true, w.err
@@ -156,7 +156,7 @@ func (w *sender) compose(ctx context.Context, h Header, f *os.File, data [][]byt
 			return err
 		}
 		if err := w.flush(ctx, w.out.q.Start()+1); err != nil {
-			return opError("send", h.Type, err)
+			return err
 		}
 	}
 }
@@ -183,7 +183,7 @@ func (c *Conn) Compose(h Header, f *os.File, data ...[]byte) error {
 		err = w.out.compose(h, f, true, data)
 	}
 	w.mu.Unlock() // without the cost of a defer
-	return err
+	return c.opError("compose", h.Type, err)
 }
 
 // queueBuffer is what Builder.Commit calls.
@@ -194,7 +194,7 @@ func (c *Conn) queueBuffer(h Header, b *ibuf.Buffer) error {
 	if w.err != nil {
 		return w.err
 	}
-	return w.out.composeBuffer(h, b)
+	return c.opError("commit", h.Type, w.out.composeBuffer(h, b))
 }
 
 // QueueLen returns the number of messages that are not completely written.

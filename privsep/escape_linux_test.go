@@ -81,7 +81,7 @@ var prisons = []prison{
 		{"setuid", "EPERM", ""}, {"setgid", "EPERM", ""}, {"setresuid", "EPERM", ""}, {"setgroups", "EPERM", ""},
 		{"capset", "EPERM", ""}, {"ambient capability", "EPERM", ""}, {"dumpable", "EPERM", ""}, {"ptracer", "EPERM", ""},
 		{"chroot", "EPERM", ""}, {"chroot and up", "EPERM", ""}, {"from a directory etc/passwd", "EPERM", ""},
-		{"by a directory etc/passwd", "EPERM", ""}, {"send a directory", "EISDIR", ""}, {"send a file", "file passing is off", ""},
+		{"by a directory etc/passwd", "EPERM", ""}, {"send a directory", "EISDIR", ""}, {"send a file", "file passing is off (Config.AllowFDPass)", ""},
 		{"pivot_root", escapeDeath, ""}, {"mount", escapeDeath, ""}, {"open_by_handle_at", escapeDeath, ""},
 		{"read /etc/passwd", "EPERM", ""}, {"list /", "EPERM", ""}, {"create /new", "EPERM", ""}, {"unlink /etc/passwd", "EPERM", ""},
 		{"rename /etc/passwd", "EPERM", ""}, {"link /etc/passwd", "EPERM", ""}, {"chmod /etc/passwd", "EPERM", ""}, {"temporary /tmp/x", "EPERM", ""},
