@@ -4,19 +4,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"example.org/imsg"
+	"example.org/imsg/peer"
+	"example.org/imsg/privsep/sandbox"
 )
 
-// RunChild is the whole life of a child, if this process is one of d's: then it
-// does not return. Main calls it; a program that calls Run, and TestMain in
+// RunChild runs this process as one of d's children and exits; in any other
+// process it returns at once. Main calls it; a program that calls Run, and TestMain in
 // tests, must call it before anything else.
 func (d *Daemon) RunChild() {
 	text, ok := os.LookupEnv(envRole)
@@ -31,11 +36,14 @@ func (d *Daemon) RunChild() {
 	}
 	os.Unsetenv(envRole)
 	ctl, err := openControl()
+	if err == nil {
+		err = closeInherited()
+	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %s is %q: %v\n", d.Name, envRole, text, err)
 		os.Exit(1)
 	}
-	os.Exit(newChild(d, ctl, role, n).live())
+	os.Exit(newChild(d, ctl, role, n).main())
 }
 
 // openControl checks that descriptor 3 is what a parent leaves there.
@@ -62,12 +70,13 @@ type child struct {
 	root   os.FileInfo // what must be at "/" after chroot
 	status Status
 	run    chan struct{} // closed when the parent says go
+	session
 	ctx    context.Context
 	cancel context.CancelFunc
 }
 
 func newChild(d *Daemon, ctl *imsg.Conn, role string, instance int) *child {
-	c := &child{d: d, ctl: ctl, name: peerName{role, instance}, run: make(chan struct{})}
+	c := &child{d: d, ctl: ctl, name: peerName{role, instance}, run: make(chan struct{}), session: newSession()}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	return c
@@ -86,8 +95,8 @@ type stepError struct {
 
 func (e *stepError) Error() string { return e.err.Error() }
 
-// through does one step after the other.
-func through(steps ...step) error {
+// runSteps does one step after the other.
+func runSteps(steps ...step) error {
 	for _, s := range steps {
 		if err := s.do(); err != nil {
 			if _, inner := err.(*stepError); inner {
@@ -99,10 +108,10 @@ func through(steps ...step) error {
 	return nil
 }
 
-// live goes through the steps, runs, and returns the exit status.
-func (c *child) live() int {
-	err := through(
-		step{"hello", c.greet},
+// main goes through the steps, runs, and returns the exit status.
+func (c *child) main() int {
+	err := runSteps(
+		step{"hello", c.readHello},
 		step{"peers", c.receive},
 		step{"setup", c.setup},
 		step{"sandbox", c.confine}, // with those of change in between
@@ -145,7 +154,295 @@ func (c *child) mayRun() bool {
 
 // send tells the parent. If it is gone there is nobody to tell.
 func (c *child) send(typ uint32, v any) error {
+	if err := c.advance(byChild, typ, false); err != nil {
+		return err
+	}
 	return c.ctl.Send(context.Background(), imsg.Header{Type: typ}, nil, marshal(v))
 }
 
 func (c *child) ready() error { return c.send(ctlReady, c.status) }
+
+// expect receives a message of one type.
+func (c *child) expect(typ uint32) (imsg.Message, error) {
+	m, err := c.ctl.Receive(c.ctx)
+	if err != nil {
+		return m, err
+	}
+	if err = c.received(byParent, m); err == nil && m.Type() != typ {
+		err = fmt.Errorf("%w: message type %d instead of type %d", ErrProtocol, m.Type(), typ)
+	}
+	if err != nil {
+		m.Close()
+		return imsg.Message{}, err
+	}
+	return m, nil
+}
+
+// readHello learns who this process is to be.
+func (c *child) readHello() error {
+	m, err := c.expect(ctlHello)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	if err := unmarshal(m, &c.hello); err != nil {
+		return err
+	}
+	build, err := fingerprint()
+	if err != nil {
+		return err
+	}
+	if c.hello.Protocol != protocol || c.hello.Build != build {
+		return fmt.Errorf("%w: %s, protocol %d, and %s, protocol %d", ErrBuild, c.hello.Build, c.hello.Protocol, build, protocol)
+	}
+	c.role = c.d.role(c.name.Role)
+	if c.role == nil || c.hello.Role != c.name.Role || c.hello.Instance != c.name.Instance {
+		return fmt.Errorf("%w: started as %s[%d], greeted as %s[%d]", ErrProtocol, c.name.Role, c.name.Instance, c.hello.Role, c.hello.Instance)
+	}
+	setTitle(c.name.Role)
+	c.proc = newProc(c.name, slog.New(newLogHandler(c.ctl, c.hello.Level)), c.hello.Peers)
+	c.proc.dirs, c.proc.work = c.hello.Dirs, c.hello.Workers
+	c.proc.report = c.report
+	c.proc.ending = c.ctx
+	c.proc.know(peerRole{Name: Parent, Instances: 1, Passes: passes(c.hello.Sandbox)})
+	if !c.hello.Root {
+		c.proc.root = c.hello.Chroot
+	}
+	slog.SetDefault(c.proc.log)
+	return nil
+}
+
+// receive takes the configuration, the files and the channels. From then on
+// the parent may say go or stop at any time.
+func (c *child) receive() error {
+	for len(c.proc.config) < c.hello.Config {
+		m, err := c.expect(ctlConfig)
+		if err != nil {
+			return err
+		}
+		c.proc.config = append(c.proc.config, m.Bytes()...)
+		m.Close()
+	}
+	for range c.hello.Files {
+		m, err := c.expect(ctlFile)
+		if err != nil {
+			return err
+		}
+		c.proc.files[string(m.Bytes())] = m.TakeFile()
+		m.Close()
+	}
+	for range c.hello.channels() {
+		m, err := c.expect(ctlPeer)
+		if err != nil {
+			return err
+		}
+		err = c.addPeer(m)
+		m.Close()
+		if err != nil {
+			return err
+		}
+	}
+	go c.listen()
+	return nil
+}
+
+// report closes the channel to a peer that has broken the rules, and asks the
+// parent for another one. (The channel to the parent is the parent's to replace.)
+func (c *child) report(name peerName, q *peer.Peer, err error) {
+	q.Close()
+	c.send(ctlReplace, replace{name, err.Error()[:min(len(err.Error()), maxText)]})
+}
+
+// addPeer takes the end of a channel.
+func (c *child) addPeer(m imsg.Message) error {
+	var name peerName
+	if err := unmarshal(m, &name); err != nil {
+		return err
+	}
+	r, ok := c.proc.known[name.Role]
+	if !ok || name.Instance < 0 || name.Instance >= r.Instances {
+		return fmt.Errorf("%w: a channel to %s[%d]", ErrProtocol, name.Role, name.Instance)
+	}
+	conn, err := newConn(m.TakeFD(), r.Passes)
+	if err != nil {
+		return err
+	}
+	c.proc.put(name, conn)
+	return nil
+}
+
+// listen waits for what the parent says, until it says stop or is gone. A child
+// does not outlive its parent for longer than the grace.
+func (c *child) listen() {
+	for m, err := range c.ctl.All(context.Background()) {
+		if err != nil {
+			break
+		}
+		if err = c.received(byParent, m); err == nil {
+			switch m.Type() {
+			case ctlGo:
+				close(c.run)
+			case ctlPeer:
+				err = c.addPeer(m)
+			case ctlStop:
+				c.cancel()
+			default: // late
+				err = fmt.Errorf("%w: message type %d", ErrProtocol, m.Type())
+			}
+		}
+		m.Close()
+		if err != nil {
+			c.proc.log.Error("control channel", "err", err)
+			break
+		}
+	}
+	c.cancel()
+	time.AfterFunc(c.hello.Grace, func() { os.Exit(1) })
+}
+
+// setup prepares what the role asks for, and what the standard library reads
+// when it is first needed: there may be no file to read it from later.
+func (c *child) setup() error {
+	_ = time.Now().Local().String() // the time zone
+	if c.role.Setup == nil {
+		return nil
+	}
+	return c.role.Setup(c.ctx, c.proc)
+}
+
+// change becomes what the role is to be. The sandbox has the paths already: they
+// are there only now.
+func (c *child) change() error {
+	return runSteps(
+		step{"chroot", c.chroot},
+		step{"groups", c.groups},
+		step{"ids", c.ids},
+		step{"dumpable", setUndumpable},
+		step{"proof", c.checkPrivileges},
+	)
+}
+
+func (c *child) chroot() error {
+	if !c.hello.Root || c.hello.Chroot == "" {
+		return nil
+	}
+	var err error
+	if c.root, err = os.Stat(c.hello.Chroot); err != nil {
+		return err
+	}
+	if err := syscall.Chroot(c.hello.Chroot); err != nil {
+		return os.NewSyscallError("chroot", err)
+	}
+	return os.Chdir("/")
+}
+
+func (c *child) groups() error {
+	if c.hello.GID < 0 {
+		return nil
+	}
+	return os.NewSyscallError("setgroups", syscall.Setgroups([]int{c.hello.GID}))
+}
+
+func (c *child) ids() error {
+	if c.hello.GID >= 0 {
+		if err := setGID(c.hello.GID); err != nil {
+			return fmt.Errorf("gid %d: %w", c.hello.GID, err)
+		}
+	}
+	if c.hello.UID >= 0 {
+		if err := setUID(c.hello.UID); err != nil {
+			return fmt.Errorf("uid %d: %w", c.hello.UID, err)
+		}
+	}
+	return nil
+}
+
+// confine gives up what can be given up without being root, and the rest in
+// between.
+func (c *child) confine() error {
+	policy, root := c.hello.Sandbox, c.hello.Chroot
+	if !c.hello.Root { // and no change of root
+		root = ""
+		policy.Paths = slices.Clone(policy.Paths)
+		for i := range policy.Paths {
+			policy.Paths[i].Name = c.proc.Path(policy.Paths[i].Name)
+		}
+	}
+	status, err := sandbox.EnterWith(policy, root, c.change)
+	c.status.Sandbox = status
+	return err
+}
+
+// checkPrivileges shows that the rights are gone and cannot be had back, and fills in the
+// status: nothing is believed because a system call said that it worked. What
+// the kernel says of every thread is for the parent to read, from outside.
+func (c *child) checkPrivileges() error {
+	h := &c.hello
+	c.status = Status{UID: os.Getuid(), GID: os.Getgid(), Dumpable: dumpable()}
+	c.status.Groups, _ = os.Getgroups()
+	if c.root != nil {
+		c.status.Chroot = h.Chroot
+		if here, err := os.Stat("/"); err != nil || !os.SameFile(c.root, here) {
+			return fmt.Errorf("/ is not %s: %v", h.Chroot, err)
+		}
+	}
+	if err := wanted(h.UID, h.GID).check(c.status); err != nil {
+		return err
+	}
+	if os.Geteuid() != os.Getuid() || os.Getegid() != os.Getgid() {
+		return fmt.Errorf("effective ids %d, %d", os.Geteuid(), os.Getegid())
+	}
+	if h.UID > 0 && setUID(0) == nil {
+		return errors.New("could become user 0 again")
+	}
+	if h.UID > 0 && h.GID > 0 && (setGID(0) == nil || syscall.Setgroups([]int{0}) == nil) {
+		return errors.New("could join group 0 again")
+	}
+	return nil
+}
+
+// credentials are what a child must have.
+type credentials struct {
+	uid, gid int
+	groups   []int
+}
+
+// wanted are the credentials of a child of this process, or of this one, with
+// ids that are changed unless they are -1.
+func wanted(uid, gid int) credentials {
+	w := credentials{uid: os.Getuid(), gid: gid, groups: []int{gid}}
+	if uid >= 0 {
+		w.uid = uid
+	}
+	if gid < 0 {
+		w.gid = os.Getgid()
+		w.groups, _ = os.Getgroups()
+	}
+	slices.Sort(w.groups)
+	return w
+}
+
+func (w credentials) check(s Status) error {
+	groups := slices.Sorted(slices.Values(s.Groups))
+	if s.UID != w.uid || s.GID != w.gid || !slices.Equal(groups, w.groups) {
+		return fmt.Errorf("uid %d, gid %d, groups %v instead of uid %d, gid %d, groups %v", s.UID, s.GID, groups, w.uid, w.gid, w.groups)
+	}
+	return nil
+}
+
+// A threadState is what the kernel says of a thread, as it says it.
+type threadState struct {
+	uid, gid, groups, effective, permitted, noNewPrivs, seccomp string
+}
+
+func (w credentials) checkThread(s threadState) error {
+	all := func(id int) string { return strings.TrimPrefix(strings.Repeat(fmt.Sprint(" ", id), 4), " ") }
+	groups := strings.Trim(fmt.Sprint(w.groups), "[]")
+	if s.uid != all(w.uid) || s.gid != all(w.gid) || s.groups != groups {
+		return fmt.Errorf("a thread has the user ids %s, group ids %s and groups %s instead of uid %d, gid %d, groups %s", s.uid, s.gid, s.groups, w.uid, w.gid, groups)
+	}
+	if none := "0000000000000000"; w.uid > 0 && (s.effective != none || s.permitted != none) {
+		return fmt.Errorf("a thread has the capabilities %s, %s", s.effective, s.permitted)
+	}
+	return nil
+}

@@ -1,10 +1,10 @@
 package privsep
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,23 +17,104 @@ import (
 // The messages between the parent and a child on descriptor 3. The programs'
 // own messages have channels of their own, which are passed over this one.
 const (
-	// The parent's. First hello, with the number of those that follow: the
-	// pieces of the configuration, the files by name, the ends of channels.
-	ctlHello uint32 = 1 + iota
-	ctlConfig
-	ctlFile
-	ctlPeer // also later, when a peer was started again
-	ctlGo   // everybody is ready: run
-	ctlStop // end, please
+	// The parent's.
+	ctlHello  uint32 = 1 + iota // who the child is, and how many of the next three follow
+	ctlConfig                   // a piece of the configuration
+	ctlFile                     // a file, by name
+	ctlPeer                     // the end of a channel; also later, in place of one that has ended
+	ctlGo                       // everybody is ready: run
+	ctlStop                     // end, please
 
-	// The child's. First ready or fail; then records of its log, and at the
-	// end done.
-	ctlReady
-	ctlFail
-	ctlLog
-	ctlDone
-	ctlBroken // a peer of the child's has broken the rules of its requests
+	// The child's.
+	ctlReady   // the rights are given up; with the status
+	ctlFail    // a step of the start failed
+	ctlLog     // a record of the log
+	ctlReplace // a peer broke the rules of its requests: make another channel to it
+	ctlDone    // Run has returned
 )
+
+// A state is how far a child has come.
+type state uint8
+
+const (
+	stateStarted state = 1 << iota // it does not know yet who it is
+	stateGreeted                   // it does; it takes what was given to it, and gives up its rights
+	stateReady                     // they are given up
+	stateRunning                   // everybody is ready, and Run was called
+	stateOver                      // Run has returned, or the start failed
+
+	anyState = stateStarted | stateGreeted | stateReady | stateRunning | stateOver
+)
+
+type end uint8
+
+const (
+	byParent end = iota
+	byChild
+)
+
+// transitions is the whole protocol: who sends a message, in which states,
+// whether a file comes with it, and which state follows, 0 for the same. Both ends go by
+// it, for what they receive and for what they send.
+var transitions = map[uint32]struct {
+	by   end
+	in   state
+	file bool
+	next state
+}{
+	ctlHello:   {byParent, stateStarted, false, stateGreeted},
+	ctlConfig:  {byParent, stateGreeted, false, 0},
+	ctlFile:    {byParent, stateGreeted, true, 0},
+	ctlPeer:    {byParent, anyState &^ stateStarted, true, 0},
+	ctlGo:      {byParent, stateReady, false, stateRunning},
+	ctlStop:    {byParent, anyState, false, 0},
+	ctlReady:   {byChild, stateGreeted, false, stateReady},
+	ctlFail:    {byChild, stateStarted | stateGreeted, false, stateOver},
+	ctlLog:     {byChild, anyState, false, 0},
+	ctlReplace: {byChild, stateRunning, false, 0},
+	ctlDone:    {byChild, stateRunning, false, stateOver},
+}
+
+// A session is the state of a child as one end of its control channel sees it.
+type session struct {
+	mu    sync.Mutex
+	state state
+}
+
+func newSession() session { return session{state: stateStarted} }
+
+// in reports whether the child is in one of these states.
+func (s *session) in(states state) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state&states != 0
+}
+
+// advance notes that a message was sent or received. The error is ErrProtocol if
+// it may not be, or what became of its file.
+func (s *session) advance(by end, typ uint32, file bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, ok := transitions[typ]
+	if !ok || t.by != by || t.in&s.state == 0 || file != t.file {
+		return fmt.Errorf("%w: message type %d, file %t, in state %#x", ErrProtocol, typ, file, s.state)
+	}
+	if t.next != 0 {
+		s.state = t.next
+	}
+	return nil
+}
+
+// received is advance for a message of the other end.
+func (s *session) received(by end, m imsg.Message) error {
+	if err := s.advance(by, m.Type(), m.HasFile() || m.FileErr() != nil); err != nil {
+		return err
+	}
+	if err := m.FileErr(); err != nil {
+		return fmt.Errorf("message type %d: %w", m.Type(), err)
+	}
+	return nil
+}
 
 const (
 	controlFD  = 3
@@ -85,8 +166,8 @@ type peerName struct {
 	Instance int
 }
 
-// broken says which peer has broken the rules, and how.
-type broken struct {
+// replace says to which peer a channel is needed, and why.
+type replace struct {
 	peerName
 	Text string
 }
@@ -108,37 +189,28 @@ func unmarshal(m imsg.Message, v any) error {
 	return nil
 }
 
-// expect receives a message of one type, with a file if it is to have one.
-func expect(ctx context.Context, c *imsg.Conn, typ uint32, file bool) (imsg.Message, error) {
-	m, err := c.Receive(ctx)
-	if err != nil {
-		return m, err
-	}
-	if err := m.FileErr(); err != nil {
-		m.Close()
-		return imsg.Message{}, fmt.Errorf("message type %d: %w", typ, err)
-	}
-	if m.Type() != typ || m.HasFile() != file {
-		err := fmt.Errorf("%w: message type %d, file %t, instead of type %d, file %t", ErrProtocol, m.Type(), m.HasFile(), typ, file)
-		m.Close()
-		return imsg.Message{}, err
-	}
-	return m, nil
-}
-
-// newChannel makes a channel: the near side of it, and the descriptor of the far
-// one, which is the caller's to give away or to close.
-func newChannel(files bool) (near *imsg.Conn, far int, err error) {
+// newChannel makes a channel: the near side of it, which may send and receive
+// files, and the descriptor of the far one, which is the caller's to give away or
+// to close.
+func newChannel(send, receive bool) (near *imsg.Conn, far int, err error) {
 	fd, far, err := unixmsg.Pair(true)
 	if err != nil {
 		return nil, -1, err
 	}
-	if near, err = newConn(fd, files); err != nil {
+	if !receive {
+		refuseFiles(fd)
+	}
+	if near, err = newConn(fd, send || receive); err != nil {
 		unix.Close(far)
 		return nil, -1, err
 	}
 	return near, far, nil
 }
+
+// refuseFiles keeps the kernel from passing files to the holder of a socket, where
+// it can: who receives one must close it, which may take as long as who sent it
+// likes (see SO_LINGER in socket(7)).
+func refuseFiles(fd int) { _ = unixmsg.SetPassRights(fd, false) }
 
 // newConn makes one side of a channel of a descriptor, which it takes in any case.
 func newConn(fd int, files bool) (*imsg.Conn, error) {

@@ -181,6 +181,15 @@ func (d *Daemon) grace() time.Duration {
 	return defaultGrace
 }
 
+// The stages of an end, counted from when the children are asked to: what is left
+// is killed, and at last not waited for any more.
+func (d *Daemon) killAfter() time.Duration   { return d.grace() / 4 * 3 }
+func (d *Daemon) giveUpAfter() time.Duration { return max(d.grace(), d.killAfter()+time.Second) }
+
+// lastWords is how long the channels of a dead child are read: another process
+// may hold them.
+func (d *Daemon) lastWords() time.Duration { return d.grace() / 8 }
+
 func (d *Daemon) logger() *slog.Logger {
 	if d.Logger != nil {
 		return d.Logger
@@ -206,6 +215,12 @@ func (d *Daemon) linked(a, b *Role) bool {
 }
 
 func (r *Role) passes() bool { return passes(r.Sandbox) }
+
+// sends says whether a process of the role may send descriptors.
+func (r *Role) sends() bool {
+	words := strings.Fields(r.Sandbox.Promises)
+	return len(words) == 0 || slices.Contains(words, "sendfd")
+}
 
 // passes says whether a process may send or receive descriptors.
 func passes(p sandbox.Policy) bool {

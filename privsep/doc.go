@@ -30,8 +30,8 @@
 // # Start
 //
 // The parent looks up users and directories, makes every channel, and starts
-// every process with one channel on descriptor 3, an environment made of
-// nothing, and no other descriptor but its output. Each child compares builds,
+// every process with one channel on descriptor 3, an empty environment, a pipe
+// for its output, which goes to the log, and no other descriptor. Each child compares builds,
 // takes its files and channels, runs [Role.Setup] with the parent's rights, then
 // gives them up: files, limits, root directory, groups, ids, looking into it by
 // others, and after proof of that the system calls. Only when all have done so,
@@ -41,8 +41,9 @@
 // # Requests
 //
 // The channels between the processes are those of package peer: [Proc.Peer]
-// asks, and [Proc.Handle] lists what a peer may ask for. Everything else ends
-// that peer. An error that a handler returns is its answer.
+// asks, and [Proc.Handle] lists what a peer may ask for. Everything else ends the
+// channel, and a child that breaks the parent's rules. An error that a handler
+// returns is its answer.
 //
 // # Ownership
 //

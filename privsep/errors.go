@@ -9,18 +9,20 @@ import (
 )
 
 var (
-	// ErrNotChild: the environment says that this process is a child, but no
-	// parent of the same program has started it.
+	// ErrNotChild is the error of a process whose environment says that it is a
+	// child, but that no parent of the same program has started.
 	ErrNotChild = errors.New("not started by its parent")
 
-	// ErrBuild: parent and child are not the same build of the program.
+	// ErrBuild is returned when parent and child are not the same build of the
+	// program.
 	ErrBuild = errors.New("parent and child are different builds")
 
-	// ErrProtocol: a message that parent and child do not say to each other,
-	// not now or not at all.
-	ErrProtocol = errors.New("not what parent and child say to each other")
+	// ErrProtocol is returned for a control message that is unknown, or not
+	// allowed in the present state.
+	ErrProtocol = errors.New("a message that is not allowed")
 
-	// ErrUnprivileged: the daemon wants to be started by root.
+	// ErrUnprivileged is returned when the daemon must be started by root, see
+	// Daemon.Privileged.
 	ErrUnprivileged = errors.New("must be started by root")
 )
 

@@ -38,6 +38,16 @@ func fakeMain(script string, _ int) int {
 	return 0
 }
 
+// expect receives a message of one type, with a file if it is to have one.
+func expect(ctx context.Context, c *imsg.Conn, typ uint32, file bool) (imsg.Message, error) {
+	m, err := c.Receive(ctx)
+	if err == nil && (m.Type() != typ || m.HasFile() != file) {
+		m.Close()
+		return imsg.Message{}, fmt.Errorf("%w: message type %d, file %t", ErrProtocol, m.Type(), m.HasFile())
+	}
+	return m, err
+}
+
 // greet takes what a child gets before it is ready.
 func (c *fakeChild) greet() {
 	m, err := expect(context.Background(), c.ctl, ctlHello, false)
@@ -70,7 +80,9 @@ func (c *fakeChild) sendFile(typ uint32, data []byte) {
 	if err != nil {
 		os.Exit(103)
 	}
-	_ = c.ctl.Send(context.Background(), imsg.Header{Type: typ}, null, data)
+	if err := c.ctl.Send(context.Background(), imsg.Header{Type: typ}, null, data); err != nil {
+		c.raw(fakeFrame(typ, true, data)) // the kernel passes none to the parent
+	}
 }
 
 // raw writes bytes past the Conn.
@@ -106,7 +118,7 @@ func (c *fakeChild) readyGo() {
 
 // accuse says that a peer has broken its rules.
 func (c *fakeChild) accuse(role string, instance int) {
-	c.send(ctlBroken, marshal(broken{peerName{role, instance}, "so it is\x1b[2J"}))
+	c.send(ctlReplace, marshal(replace{peerName{role, instance}, "so it is\x1b[2J"}))
 }
 
 // linger ends when the parent says so, or is gone.

@@ -61,16 +61,18 @@ var claimDaemon = &Daemon{Name: "claim", Grace: time.Second, Roles: []Role{
 		c.accuse("accused", 1)
 		c.hang()
 	}),
-	fakeRole("accuses one", func(c *fakeChild) {
-		c.readyGo()
-		c.accuse("accused", 0)
-		c.hang()
-	}),
 	fakeRole("accuses in vain", func(c *fakeChild) {
 		c.readyGo()
 		c.accuse("accused", 0)
-		c.send(ctlLog, []byte(`{"level":"INFO","msg":"after it"}`))
-		c.linger()
+		for m, err := range c.ctl.All(context.Background()) {
+			if err != nil || m.Type() == ctlStop {
+				return
+			}
+			if m.Type() == ctlPeer {
+				c.send(ctlLog, []byte(`{"level":"INFO","msg":"a channel again"}`))
+			}
+			m.Close()
+		}
 	}),
 	fakeRole("accused", func(c *fakeChild) { c.readyGo(); c.linger() }),
 	fakeRole("logs and ends", func(c *fakeChild) {
@@ -150,28 +152,31 @@ func TestClaimsCorrected(t *testing.T) {
 	}
 }
 
-// TestAccusations: what a child says of a peer is not worth more than itself.
+// TestAccusations: a child that accuses who is no peer of its has lied.
 func TestAccusations(t *testing.T) {
-	for _, r := range []struct{ accuser, named, text string }{
-		{"accuses one that is not", "accuses one that is not", ErrProtocol.Error()},
-		{"accuses one", "accused", "so it is [2J"},
-	} {
-		t.Run(r.accuser, func(t *testing.T) {
-			err := fails(t, claimDaemon, deathOnly(r.accuser, "accused"), func(d *Daemon) { d.Roles[0].Peers = []string{"accused"} })
-			deathCheck(t, err, r.named, "run", r.text)
-		})
-	}
+	err := fails(t, claimDaemon, deathOnly("accuses one that is not", "accused"), func(d *Daemon) { d.Roles[0].Peers = []string{"accused"} })
+	deathCheck(t, err, "accuses one that is not", "run", ErrProtocol.Error())
 }
 
-// TestAccusedInVain: one whose own end is nobody else's cannot end the daemon by
-// what it says of others.
+// TestAccusedInVain: what a child says of a peer replaces the channel between them, and
+// does nothing else to the peer, whatever their roles' policies are.
 func TestAccusedInVain(t *testing.T) {
-	r := up(t, claimDaemon, deathOnly("accuses in vain", "accused"), func(d *Daemon) {
-		d.Roles[0].Peers, d.Roles[0].OnExit = []string{"accused"}, Ignore
-	})
-	until(t, "record after it", func() bool { return strings.Contains(r.log.String(), "after it") })
-	if err := r.end(); err != nil {
-		t.Error(err)
+	for _, policy := range []ExitPolicy{EndAll, Restart, Ignore} {
+		r := up(t, claimDaemon, deathOnly("accuses in vain", "accused"), func(d *Daemon) {
+			d.Roles[0].Peers = []string{"accused"}
+			d.Roles[0].OnExit, d.Roles[1].OnExit = policy, policy
+		})
+		pid := r.status("accused", 0).PID
+		until(t, "channel made again", func() bool { return strings.Contains(r.log.String(), "a channel again") })
+		if now := r.status("accused", 0).PID; now != pid || strings.Contains(r.log.String(), "has ended") {
+			t.Errorf("the accused was process %d, and is %d\n%s", pid, now, r.log)
+		}
+		if text := r.log.String(); !strings.Contains(text, "so it is [2J") {
+			t.Errorf("the log does not say what of:\n%s", text)
+		}
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

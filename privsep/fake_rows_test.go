@@ -106,8 +106,8 @@ var fakeRows = []fakeRow{
 	}, "run", nil, "no more", false},
 	{"accuses itself", func(c *fakeChild) { c.readyGo(); c.accuse("accuses itself", 0); c.hang() }, "run", ErrProtocol, "", false},
 	{"accuses nobody", func(c *fakeChild) { c.readyGo(); c.accuse("\x1b[2J\n", 0); c.hang() }, "run", ErrProtocol, "", false},
-	{"accuses with a file", func(c *fakeChild) { c.readyGo(); c.sendFile(ctlBroken, []byte("{}")); c.hang() }, "run", ErrProtocol, "file true", false},
-	{"accuses in no JSON", func(c *fakeChild) { c.readyGo(); c.send(ctlBroken, []byte("{")); c.hang() }, "run", ErrProtocol, "", false},
+	{"accuses with a file", func(c *fakeChild) { c.readyGo(); c.sendFile(ctlReplace, []byte("{}")); c.hang() }, "run", ErrProtocol, "file true", false},
+	{"accuses in no JSON", func(c *fakeChild) { c.readyGo(); c.send(ctlReplace, []byte("{")); c.hang() }, "run", ErrProtocol, "", false},
 	{"accuses after done", func(c *fakeChild) {
 		c.readyGo()
 		c.send(ctlDone, marshal(failure{}))

@@ -18,13 +18,12 @@ import (
 
 // fakeProcess is a child as the parent sees it, which is this process itself.
 func fakeProcess() *process {
-	s := &supervisor{
-		d: &Daemon{Name: "fuzz", Grace: time.Second}, events: make(chan event), over: make(chan struct{}),
-		children: make(map[peerName]*process),
+	s := &shared{
+		d: &Daemon{Name: "fuzz", Grace: time.Second}, log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		events: make(chan event), over: make(chan struct{}),
 	}
 	close(s.over) // nobody listens to events
-	s.proc = newProc(peerName{Role: Parent}, slog.New(slog.NewTextHandler(io.Discard, nil)), nil)
-	p := &process{s: s, plan: &plan{role: &Role{Name: "child"}, uid: -1, gid: -1}, name: peerName{"child", 0}, left: make(chan struct{})}
+	p := &process{shared: s, session: session{state: stateGreeted}, plan: &plan{role: &Role{Name: "child"}, uid: -1, gid: -1}, name: peerName{"child", 0}, left: make(chan struct{})}
 	p.os, _ = os.FindProcess(os.Getpid())
 	return p
 }
@@ -32,7 +31,7 @@ func fakeProcess() *process {
 // fakeReceiver is a child that has been greeted.
 func fakeReceiver(ctl *imsg.Conn) *child {
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	return &child{ctl: ctl, proc: newProc(peerName{"child", 0}, log, []peerRole{{Name: Parent, Instances: 1}, {Name: "other", Instances: 2, Passes: true}})}
+	return &child{ctl: ctl, session: newSession(), proc: newProc(peerName{"child", 0}, log, []peerRole{{Name: Parent, Instances: 1}, {Name: "other", Instances: 2, Passes: true}})}
 }
 
 // fakeFrame is a message as bytes.
@@ -115,7 +114,7 @@ func fuzzChannel(t *testing.T, data []byte, files int) *imsg.Conn {
 	return ctl
 }
 
-// fuzzParent is process.talk in this goroutine.
+// fuzzParent is process.receive in this goroutine.
 func fuzzParent(t *testing.T, ctl *imsg.Conn) {
 	defer ctl.Close()
 	p := fakeProcess()
@@ -124,7 +123,7 @@ func fuzzParent(t *testing.T, ctl *imsg.Conn) {
 		if err != nil {
 			return
 		}
-		err = p.take(m)
+		err = p.handle(m)
 		m.Close()
 		if err != nil {
 			return
@@ -148,7 +147,7 @@ func fuzzChild(t *testing.T, ctl *imsg.Conn) {
 		case types[i] == ctlHello:
 			err = unmarshal(m, &c.hello)
 		case types[i] == ctlPeer:
-			err = c.meet(m)
+			err = c.addPeer(m)
 		}
 		m.Close()
 		if err != nil && !errors.Is(err, ErrProtocol) {

@@ -2,11 +2,13 @@ package privsep
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"example.org/imsg"
@@ -25,15 +27,15 @@ type Proc struct {
 	root   string // what Path puts before names
 	dirs   bool   // may be passed
 	known  map[string]peerRole
-	ending context.Context       // ends when the daemon does
-	report func(peerName, error) // tells the parent of a violation
-	work   int                   // peer.Config.Workers
+	ending context.Context                   // ends when the daemon does
+	report func(peerName, *peer.Peer, error) // of a violation
+	work   int                               // peer.Config.Workers
 
 	// What a child was given. Complete before its code runs.
 	config []byte
 	files  map[string]*os.File
 
-	super *supervisor // of the parent
+	parent *parentProc // of the parent only
 
 	mu      sync.Mutex
 	peers   map[peerName]*peer.Peer
@@ -155,7 +157,7 @@ func (p *Proc) Path(name string) string {
 }
 
 // put sets the channel to a peer, in place of the one before.
-func (p *Proc) put(name peerName, conn *imsg.Conn) {
+func (p *Proc) put(name peerName, conn *imsg.Conn) *peer.Peer {
 	q := peer.New(conn, &peer.Config{ErrorType: ErrorType, Directories: p.dirs, Workers: p.work})
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -166,6 +168,7 @@ func (p *Proc) put(name peerName, conn *imsg.Conn) {
 	p.peers[name] = q
 	close(p.changed)
 	p.changed = make(chan struct{})
+	return q
 }
 
 // all returns the channels, and what is closed when there are others.
@@ -184,4 +187,147 @@ func (p *Proc) close() {
 	for _, f := range p.files {
 		f.Close()
 	}
+}
+
+// parentProc is what only the parent's Proc has.
+type parentProc struct {
+	grants    *grants
+	listeners map[string][]*os.File
+	status    func() []Status
+	isRole    func(string) bool
+}
+
+// grants are what the children of each role are given.
+type grants struct {
+	mu    sync.Mutex
+	roles map[string]grant
+}
+
+type grant struct {
+	config []byte
+	files  []namedFile
+}
+
+type namedFile struct {
+	name string
+	file *os.File
+}
+
+func newGrants() *grants { return &grants{roles: make(map[string]grant)} }
+
+func (g *grants) close() {
+	for _, role := range g.roles {
+		for _, f := range role.files {
+			f.file.Close()
+		}
+	}
+}
+
+// AddFile lets every child of a role that is started from now on have a file under
+// a name, to be found with File there; in place of the one before of that name,
+// which is closed. It belongs to the daemon from here on. For the parent: in
+// Prepare, or later for those that are started again.
+func (p *Proc) AddFile(role, name string, f *os.File) {
+	g := p.grants(role)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	r := g.roles[role]
+	i := slices.IndexFunc(r.files, func(n namedFile) bool { return n.name == name })
+	if i >= 0 {
+		r.files[i].file.Close()
+		r.files = slices.Delete(r.files, i, i+1)
+	}
+	r.files = append(r.files, namedFile{name, f})
+	g.roles[role] = r
+}
+
+// Configure sets what Config returns in the children of a role that are started
+// from now on. The data is not copied; more than 1 MiB is an error. For the
+// parent, as AddFile.
+func (p *Proc) Configure(role string, data []byte) error {
+	g := p.grants(role)
+	if len(data) > maxConfig {
+		return fmt.Errorf("privsep: a configuration of %d bytes for %s is longer than %d", len(data), role, maxConfig)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	r := g.roles[role]
+	r.config = data
+	g.roles[role] = r
+	return nil
+}
+
+// grants returns those of the parent. It panics in a child, and for what is no role.
+func (p *Proc) grants(role string) *grants {
+	if p.parent == nil || !p.parent.isRole(role) {
+		panic(fmt.Sprintf("privsep: only the parent gives, and not to %s, which is no role", role))
+	}
+	return p.parent.grants
+}
+
+// Listeners returns what the service manager has opened for the daemon
+// (LISTEN_FDS), by name; nil in children. Those not given to a role with AddFile
+// belong to the daemon and stay open in the parent.
+func (p *Proc) Listeners() map[string][]*os.File {
+	if p.parent == nil {
+		return nil
+	}
+	return p.parent.listeners
+}
+
+// Status returns what is in force: first in the parent, and then in the children
+// that are ready, in the order of their declaration; nil in children.
+func (p *Proc) Status() []Status {
+	if p.parent == nil {
+		return nil
+	}
+	return p.parent.status()
+}
+
+// Serve answers the requests of all peers by the tables that Handle has made,
+// also of those that are started again, until ctx ends, which is no error. At
+// the daemon's end it answers the roles that are declared before its own, and
+// the parent answers all, until their channels have ended, so that nothing is
+// lost that they said last. What the others said last may be.
+//
+// A peer that asks for something else has broken the rules, and its channel is
+// closed. The parent kills a child that breaks the rules of its requests to the
+// parent; the child's role says what follows. Between two children the channel
+// alone is replaced, after a while that gets longer each time: the parent cannot
+// know who is right. A channel that ends otherwise has lost its process: the
+// supervisor deals with that.
+func (p *Proc) Serve(ctx context.Context) error {
+	// Those that end before this process are heard to their end.
+	late, stopLate := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLate()
+	var running sync.WaitGroup
+	serving := make(map[*peer.Peer]bool)
+	for over := false; !over; {
+		peers, changed := p.all()
+		for name, q := range peers {
+			if serving[q] {
+				continue
+			}
+			serving[q] = true
+			until := ctx
+			if p.known[name.Role].Before {
+				until = late
+			}
+			running.Go(func() {
+				if err := q.Serve(until); errors.Is(err, peer.ErrViolation) {
+					p.report(name, q, err)
+				}
+			})
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			over = true
+		}
+	}
+	if p.ending.Err() == nil {
+		stopLate()
+	}
+	running.Wait()
+	return nil
 }

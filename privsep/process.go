@@ -1,8 +1,14 @@
 package privsep
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
 	"os"
 	"slices"
 	"sync"
@@ -13,43 +19,68 @@ import (
 
 	"example.org/imsg"
 	"example.org/imsg/internal/unixmsg"
+	"example.org/imsg/peer"
+	"example.org/imsg/privsep/sandbox"
 )
 
-// A process is a child as the parent sees it. Its two goroutines, talk and wait,
-// tell the supervisor when it is ready and when it is gone.
+// shared is what the supervisor and all its processes use.
+type shared struct {
+	d        *Daemon
+	build    string
+	log      *slog.Logger
+	launcher *launcher
+	grants   *grants
+
+	events  chan event
+	over    chan struct{} // closed when nobody listens to events any more
+	running sync.WaitGroup
+}
+
+// post tells the supervisor what happened, if it still wants to know.
+func (s *shared) post(e event) {
+	select {
+	case s.events <- e:
+	case <-s.over:
+	}
+}
+
+// A process is a child as the parent sees it. Its goroutines, receive, output and
+// wait, tell the supervisor when it is ready and when it is gone.
 type process struct {
-	s      *supervisor
-	plan   *plan
-	name   peerName
-	ctl    *imsg.Conn
-	far    int    // the child's end of it, until it was started; then -1
-	empty  string // its directory, if it has an EmptyDir
-	root   string // that it changes to
-	rootIs os.FileInfo
-	os     *os.Process
-	since  time.Time
+	*shared
+	plan  *plan
+	name  peerName
+	ctl   *imsg.Conn
+	peer  *peer.Peer // the parent's own channel to it
+	far   int        // the child's end of ctl, until it was started; then -1
+	empty string     // its directory, if it has an EmptyDir
+	root  string     // that it changes to
+	info  os.FileInfo
+	os    *os.Process
+	since time.Time
+	session
 
 	// The supervisor's.
 	up     bool  // ready
 	broken error // why it was killed
 
-	// talk's, until the process is gone.
-	greeted bool // said that it is ready
 	leaving sync.Once
 	left    chan struct{} // closed when it is to end by itself
-	done    bool
-	status  Status
-	err     error
+
+	mu       sync.Mutex
+	verified bool // it was ready
+	status   Status
+	err      error
 }
 
 // newProcess makes a child's control channel and queues what it must be told
 // first. Nothing runs yet.
-func (s *supervisor) newProcess(plan *plan, instance int) (*process, error) {
-	ctl, far, err := newChannel(true)
+func (s *shared) newProcess(plan *plan, instance int) (*process, error) {
+	ctl, far, err := newChannel(true, false)
 	if err != nil {
 		return nil, err
 	}
-	p := &process{s: s, plan: plan, name: peerName{plan.role.Name, instance}, ctl: ctl, far: far, left: make(chan struct{})}
+	p := &process{shared: s, plan: plan, name: peerName{plan.role.Name, instance}, ctl: ctl, far: far, session: newSession(), left: make(chan struct{})}
 	if err := p.introduce(); err != nil {
 		p.discard()
 		return nil, err
@@ -64,7 +95,7 @@ func (p *process) introduce() error {
 	if chroot == EmptyDir {
 		chroot = ""
 		if plan.root {
-			dir, err := os.MkdirTemp("", p.s.d.Name+"-")
+			dir, err := os.MkdirTemp("", p.d.Name+"-")
 			if err != nil {
 				return err
 			}
@@ -76,35 +107,35 @@ func (p *process) introduce() error {
 	}
 	if plan.root && chroot != "" {
 		var err error
-		if p.rootIs, err = os.Stat(chroot); err != nil {
+		if p.info, err = os.Stat(chroot); err != nil {
 			return err
 		}
 		p.root = chroot
 	}
-	level := lowest(p.s.proc.log)
-	p.s.mu.Lock() // Give closes files
-	defer p.s.mu.Unlock()
-	gift := p.s.gifts[p.name.Role]
+	level := lowest(p.log)
+	p.grants.mu.Lock() // AddFile closes files
+	defer p.grants.mu.Unlock()
+	grant := p.grants.roles[p.name.Role]
 	h := hello{
-		Protocol: protocol, Build: p.s.build, Role: p.name.Role, Instance: p.name.Instance,
+		Protocol: protocol, Build: p.build, Role: p.name.Role, Instance: p.name.Instance,
 		Root: plan.root, UID: plan.uid, GID: plan.gid, Chroot: chroot, Sandbox: plan.role.Sandbox,
-		Peers: plan.peers, Files: len(gift.files), Config: len(gift.config),
-		Dirs: p.s.d.Directories, Workers: plan.role.Workers, Level: level, Grace: p.s.d.grace(),
+		Peers: plan.peers, Files: len(grant.files), Config: len(grant.config),
+		Dirs: p.d.Directories, Workers: plan.role.Workers, Level: level, Grace: p.d.grace(),
 	}
-	if err := p.tell(ctlHello, -1, marshal(h)); err != nil {
+	if err := p.send(ctlHello, -1, marshal(h)); err != nil {
 		return err
 	}
-	for data := gift.config; len(data) > 0; {
+	for data := grant.config; len(data) > 0; {
 		n := min(len(data), maxPayload)
-		if err := p.tell(ctlConfig, -1, data[:n]); err != nil {
+		if err := p.send(ctlConfig, -1, data[:n]); err != nil {
 			return err
 		}
 		data = data[n:]
 	}
-	for _, f := range gift.files {
+	for _, f := range grant.files {
 		fd, err := duplicate(f.file)
 		if err == nil {
-			err = p.tell(ctlFile, fd, []byte(f.name))
+			err = p.send(ctlFile, fd, []byte(f.name))
 		}
 		if err != nil {
 			return fmt.Errorf("file %s: %w", f.name, err)
@@ -126,10 +157,10 @@ func duplicate(f *os.File) (int, error) {
 	return fd, err
 }
 
-// tell queues a message, with a descriptor if fd is not negative, which it takes
+// send queues a message, with a descriptor if fd is not negative, which it takes
 // in any case; and sends it, if the child runs, without waiting for it. A child
-// that is not there is told nothing.
-func (p *process) tell(typ uint32, fd int, data []byte) error {
+// that is not there is sent nothing.
+func (p *process) send(typ uint32, fd int, data []byte) error {
 	var f *os.File
 	if fd >= 0 {
 		f = os.NewFile(uintptr(fd), "")
@@ -137,52 +168,72 @@ func (p *process) tell(typ uint32, fd int, data []byte) error {
 	if p.ctl == nil {
 		return f.Close()
 	}
-	err := p.ctl.Compose(imsg.Header{Type: typ}, f, data)
+	err := p.advance(byParent, typ, f != nil)
+	if err == nil {
+		err = p.ctl.Compose(imsg.Header{Type: typ}, f, data)
+	}
 	if err != nil && f != nil {
 		f.Close()
 	}
 	if err == nil && p.os != nil {
-		p.s.running.Go(func() { p.ctl.Flush(context.Background()) })
+		p.flush()
 	}
 	return err
 }
+
+func (p *process) flush() { p.running.Go(func() { p.ctl.Flush(context.Background()) }) }
 
 // alwaysInherited is what only the Go runtime reads, for debugging and tests.
 var alwaysInherited = []string{"GOTRACEBACK", "GORACE", "GOCOVERDIR"}
 
 // launch starts the process: the same program, with nothing of the parent's but
-// its output and one channel, in a session of its own, so that ^C in a terminal
-// is for the parent alone.
+// one channel and a pipe for its output, in a session of its own, so that ^C in
+// a terminal is for the parent alone.
 func (p *process) launch() error {
 	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: os.DevNull, Err: err}
 	}
 	defer unix.Close(null)
-	env := []string{fmt.Sprintf("%s=%s/%s/%d", envRole, p.s.d.Name, p.name.Role, p.name.Instance)}
-	for _, name := range slices.Concat(alwaysInherited, p.s.d.Env) {
+	out, in, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	far := in.Fd()
+	if err := unix.SetNonblock(int(far), false); err != nil { // programs expect that of their output
+		out.Close()
+		return os.NewSyscallError("fcntl", err)
+	}
+	env := []string{fmt.Sprintf("%s=%s/%s/%d", envRole, p.d.Name, p.name.Role, p.name.Instance)}
+	for _, name := range slices.Concat(alwaysInherited, p.d.Env) {
 		if v, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+v)
 		}
 	}
-	title := p.s.d.Name + ": " + p.name.Role
+	title := p.d.Name + ": " + p.name.Role
 	if p.plan.role.instances() > 1 {
 		title = fmt.Sprintf("%s %d", title, p.name.Instance)
 	}
 	p.since = time.Now()
-	pid, err := syscall.ForkExec(self, []string{title}, &syscall.ProcAttr{
-		Dir: "/", Env: env, Files: []uintptr{uintptr(null), 1, 2, uintptr(p.far)},
+	pid, err := p.launcher.start([]string{title}, &syscall.ProcAttr{
+		Dir: "/", Env: env, Files: []uintptr{uintptr(null), far, far, uintptr(p.far)},
 		Sys: &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
+		out.Close()
 		return &os.PathError{Op: "exec", Path: self, Err: err}
 	}
 	unix.Close(p.far)
 	p.far = -1
 	p.os, _ = os.FindProcess(pid)
-	talked := make(chan struct{})
-	p.s.running.Go(func() { p.talk(); close(talked) })
-	p.s.running.Go(func() { p.wait(talked) })
+	var heard sync.WaitGroup // what it says, until the end of that
+	p.running.Go(p.killLate)
+	p.flush()
+	heard.Go(p.receive)
+	heard.Go(func() { p.output(out) })
+	p.running.Go(heard.Wait)
+	p.running.Go(func() { p.wait(&heard, out) })
 	return nil
 }
 
@@ -200,4 +251,235 @@ func (p *process) removeEmpty() {
 		os.Remove(p.empty)
 		p.empty = ""
 	}
+}
+
+// receive takes the child's messages until its end of the channel is closed, and
+// kills it when one is not what the protocol allows.
+func (p *process) receive() {
+	defer p.startGrace()
+	for m, err := range p.ctl.All(context.Background()) {
+		if err == nil {
+			if err = p.handle(m); err != nil {
+				p.os.Kill() // first: closing a file may take as long as the child likes
+			}
+			m.Close()
+		} else if isEnd(err) {
+			return // or wait has lost patience
+		} else {
+			err = fmt.Errorf("%w: %w", ErrProtocol, err)
+			p.os.Kill()
+		}
+		if err != nil {
+			p.fail(err)
+			return
+		}
+	}
+}
+
+// isEnd says whether a channel has ended as it does when a process dies.
+func isEnd(err error) bool {
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
+}
+
+// startGrace starts the child's grace period: it is killed if it has not exited
+// when that ends.
+func (p *process) startGrace() { p.leaving.Do(func() { close(p.left) }) }
+
+// fail keeps the first error.
+func (p *process) fail(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err == nil {
+		p.err = err
+	}
+}
+
+// handle deals with a message of the child.
+func (p *process) handle(m imsg.Message) error {
+	if err := p.received(byChild, m); err != nil {
+		return err
+	}
+	switch m.Type() {
+	case ctlReady:
+		var st Status
+		if err := unmarshal(m, &st); err != nil {
+			return err
+		}
+		switch err := p.verify(&st); {
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ESRCH):
+			p.startGrace() // it is dead: wait will tell
+		case err != nil:
+			return p.failed(false, fmt.Errorf("it says it is ready: %w", err))
+		default:
+			p.mu.Lock()
+			p.status, p.verified = st, true
+			p.mu.Unlock()
+			p.post(event{kind: isReady, process: p})
+		}
+	case ctlFail, ctlDone:
+		var f failure
+		if err := unmarshal(m, &f); err != nil {
+			return err
+		}
+		if f.Text != "" || m.Type() == ctlFail {
+			e := p.failed(m.Type() == ctlDone, f.err())
+			if m.Type() == ctlFail && slices.Contains(stepNames, f.Step) {
+				e.Step = f.Step
+			}
+			p.fail(e)
+		}
+		p.startGrace()
+	case ctlLog:
+		return relay(p.log, p.name, p.os.Pid, m.Bytes())
+	case ctlReplace:
+		return p.replace(m)
+	}
+	return nil
+}
+
+// replace asks the supervisor for another channel between the child and a peer.
+func (p *process) replace(m imsg.Message) error {
+	var r replace
+	if err := unmarshal(m, &r); err != nil {
+		return err
+	}
+	if r.Role == Parent {
+		p.log.Error("the parent broke the rules", "says", p.name.Role, "err", printable(r.Text))
+		return nil
+	}
+	if !slices.ContainsFunc(p.plan.peers, func(q peerRole) bool {
+		return q.Name == r.Role && r.Instance >= 0 && r.Instance < q.Instances
+	}) {
+		return fmt.Errorf("%w: %s[%d] is no peer", ErrProtocol, printable(r.Role), r.Instance)
+	}
+	p.post(event{kind: closedChannel, process: p, name: r.peerName, err: errors.New(printable(r.Text))})
+	return nil
+}
+
+// stepNames are those of a child's start.
+var stepNames = []string{"hello", "peers", "setup", "chroot", "groups", "ids", "dumpable", "proof", "sandbox", "ready"}
+
+// maxLine is the longest line of a child's output that is one record.
+const maxLine = 4096
+
+// output logs what the child writes to its standard output and error, such as a
+// traceback, line by line.
+func (p *process) output(out *os.File) {
+	defer out.Close()
+	log := p.log.With("role", p.name.Role, "instance", p.name.Instance, "pid", p.os.Pid)
+	r := bufio.NewReaderSize(out, maxLine)
+	for {
+		line, err := r.ReadSlice('\n')
+		if text := printable(string(line)); text != "" {
+			log.Info(text)
+		}
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+			return
+		}
+	}
+}
+
+// killLate ends a child that had the grace to do it itself.
+func (p *process) killLate() {
+	select {
+	case <-p.left:
+	case <-p.over:
+		return
+	}
+	timer := time.NewTimer(p.d.grace())
+	defer timer.Stop()
+	select {
+	case <-p.over:
+	case <-timer.C:
+		p.os.Kill() // which does nothing to one that was waited for
+	}
+}
+
+// wait reaps the process: its death is known by this, and not by its channel,
+// which another process may hold, or which we may be unable to read. What it
+// said before it died still counts.
+func (p *process) wait(heard *sync.WaitGroup, out *os.File) {
+	state, err := p.os.Wait()
+	deadline := time.Now().Add(p.d.lastWords())
+	p.ctl.SetReadDeadline(deadline)
+	out.SetReadDeadline(deadline)
+	done := make(chan struct{})
+	p.running.Go(func() { heard.Wait(); p.ctl.Close(); close(done) })
+	timer := time.NewTimer(2 * p.d.lastWords()) // a read may be stuck in the kernel
+	select {
+	case <-done:
+	case <-timer.C:
+	}
+	timer.Stop()
+	p.post(event{kind: isGone, process: p, err: p.outcome(state, err)})
+}
+
+// outcome is the child's error, when it has been waited for.
+func (p *process) outcome(state *os.ProcessState, err error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case err != nil:
+		p.err = err
+	case p.err == nil && (!state.Success() || !p.verified):
+		p.err = errors.New(state.String())
+	}
+	if _, ok := p.err.(*ChildError); p.err != nil && !ok {
+		p.err = p.failed(p.verified, p.err)
+	}
+	return p.err
+}
+
+// failed says that the child did, before it was ready or after.
+func (p *process) failed(ready bool, err error) *ChildError {
+	step := "start"
+	if ready {
+		step = "run"
+	}
+	return &ChildError{p.name.Role, p.name.Instance, step, err}
+}
+
+// verify looks at the child from outside, and believes the kernel: it corrects
+// st. What only the child can know is its word.
+func (p *process) verify(st *Status) error {
+	want := wanted(p.plan.uid, p.plan.gid)
+	if err := want.check(*st); err != nil {
+		return err
+	}
+	st.Sandbox = printableStatus(st.Sandbox)
+	if err := st.Sandbox.Satisfies(p.plan.role.Sandbox.Require); err != nil {
+		return err
+	}
+	st.Role, st.Instance, st.PID, st.Groups = p.name.Role, p.name.Instance, p.os.Pid, want.groups
+	st.Chroot, st.Missing = "", p.plan.miss
+	states, err := readThreads(p.os.Pid)
+	if err != nil {
+		return err
+	}
+	st.Threads = 0
+	force := st.Sandbox.InForce()
+	for s, n := range states {
+		if err := want.checkThread(s); err != nil {
+			return err
+		}
+		if force&sandbox.NoNewPrivs != 0 && s.noNewPrivs != "1" || force&sandbox.Seccomp != 0 && s.seccomp != "2" {
+			return fmt.Errorf("a thread has no_new_privs %s and seccomp %s, but the status is %v", s.noNewPrivs, s.seccomp, st.Sandbox)
+		}
+		st.Threads += n
+	}
+	if p.root == "" {
+		return nil
+	}
+	if st.Chroot = p.root; p.empty != "" {
+		st.Chroot = EmptyDir
+	}
+	if states == nil { // there is no /proc, or it is not for us
+		return nil
+	}
+	is, err := rootOf(p.os.Pid)
+	if err == nil && !os.SameFile(p.info, is) {
+		err = fmt.Errorf("its root is not %s", p.root)
+	}
+	return err
 }

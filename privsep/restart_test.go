@@ -42,7 +42,7 @@ func init() {
 		q := w.p.Peers(args[0])[n]
 		for {
 			v, err := try[any](w.ctx, q, nil, args[2], args[3:]...)
-			if err == nil || q.Err() == nil && !ended(q) {
+			if remote := (*peer.RemoteError)(nil); err == nil || errors.As(err, &remote) {
 				return v, err
 			}
 			if q, err = w.p.WaitPeer(w.ctx, args[0], n, q); err != nil {
@@ -262,28 +262,30 @@ func TestRestartAtEnd(t *testing.T) {
 	}
 }
 
-// TestBackoff: a child that does not last is started again ever later, up to a
-// limit, and the first time counts again for one that has lasted.
+// TestBackoff: a child that fails is started again ever later, up to a limit; the
+// first time counts again for one that has lasted, or that ended well.
 func TestBackoff(t *testing.T) {
-	s := &supervisor{events: make(chan event), over: make(chan struct{}), delays: make(map[peerName]time.Duration)}
-	close(s.over) // nobody listens to the timers
-	name := peerName{"mortal", 0}
 	for _, first := range []time.Duration{0, time.Second, maxBackoff} {
-		plan := &plan{role: &Role{Backoff: first}}
 		want := first
 		if first == 0 {
 			want = defaultBackoff
 		}
-		s.later(plan, name, maxBackoff+1)
-		for range 20 {
-			if s.delays[name] != want {
-				t.Errorf("the first was %v: %v instead of %v", first, s.delays[name], want)
+		var b backoff
+		for _, again := range []struct {
+			lasted time.Duration
+			failed bool
+		}{{maxBackoff + 1, true}, {0, false}} {
+			start := want
+			for range 20 {
+				if b = b.next(first, 0, true); time.Duration(b) != start {
+					t.Errorf("the first was %v: %v instead of %v", first, time.Duration(b), start)
+				}
+				start = min(2*start, maxBackoff)
 			}
-			want = min(2*want, maxBackoff)
-			s.later(plan, name, time.Second)
+			if b = b.next(first, again.lasted, again.failed); time.Duration(b) != want {
+				t.Errorf("the first was %v: %v after %+v", first, time.Duration(b), again)
+			}
+			b = 0
 		}
-	}
-	if s.waiting != 3*21 {
-		t.Errorf("%d wait", s.waiting)
 	}
 }

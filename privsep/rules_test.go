@@ -110,30 +110,24 @@ func TestState(t *testing.T) {
 	}
 }
 
-// TestSiblingRules: a child that breaks its sibling's rules is killed and named,
-// whatever its policy, and its sibling goes on if that allows it.
+// TestSiblingRules: a child that breaks its sibling's rules loses the channel to
+// it, and gets another one; nobody dies of it.
 func TestSiblingRules(t *testing.T) {
 	for _, bad := range [][]string{{"10"}, {"10", "file"}} {
-		for _, policy := range []ExitPolicy{EndAll, Ignore} {
-			log := make(lines, 100)
-			r := up(t, pairDaemon, func(d *Daemon) { d.Roles[0].OnExit, d.Logger = policy, log.logger() })
-			tell(t, r.Peer("a"), "request", append([]string{"b"}, bad...)...)
-			want := "peer: request type " + bad[0] + ": not in the table"
-			if policy == Ignore {
-				if line := log.wait(t, "a child has ended"); !strings.Contains(line, want) || !strings.Contains(line, `"role":"a"`) {
-					t.Errorf("%v: %s", bad, line)
-				}
-				ask[peerName](t, r.Peer("b"), "hello")
-				if err := r.end(); err != nil {
-					t.Errorf("%v: %v", bad, err)
-				}
-				continue
-			}
-			err := r.wait()
-			var child *ChildError
-			if !errors.As(err, &child) || child.Role != "a" || child.Step != "run" || !strings.Contains(err.Error(), "b[0] says: "+want) {
-				t.Errorf("%v: error %v", bad, err)
-			}
+		log := make(lines, 100)
+		r := up(t, pairDaemon, patient, func(d *Daemon) { d.Logger = log.logger() })
+		tell(t, r.Peer("a"), "request", append([]string{"b"}, bad...)...)
+		if line := log.wait(t, "closed the channel"); !strings.Contains(line, "peer: request type "+bad[0]+": not in the table") || !strings.Contains(line, `"role":"b"`) || !strings.Contains(line, `"peer":"a"`) {
+			t.Errorf("%v: %s", bad, line)
+		}
+		if got := ask[peerName](t, r.Peer("a"), "next", "b", "0", "hello"); got.Role != "b" {
+			t.Errorf("%v: b says it is %v", bad, got)
+		}
+		if got := ask[peerName](t, r.Peer("b"), "next", "a", "0", "hello"); got.Role != "a" {
+			t.Errorf("%v: a says it is %v", bad, got)
+		}
+		if err := r.end(); err != nil {
+			t.Errorf("%v: %v", bad, err)
 		}
 	}
 }

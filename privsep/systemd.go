@@ -40,6 +40,14 @@ func takeListeners() map[string][]*os.File {
 	return files
 }
 
+func closeListeners(listeners map[string][]*os.File) {
+	for _, list := range listeners {
+		for _, f := range list {
+			f.Close()
+		}
+	}
+}
+
 // A notifier tells the service manager how the daemon does: sd_notify(3).
 type notifier struct{ conn *net.UnixConn }
 
@@ -57,8 +65,8 @@ func newNotifier() (notifier, error) {
 	return notifier{conn}, nil
 }
 
-// say is lost if nobody listens: a daemon does not end for that, nor wait.
-func (n notifier) say(state string) {
+// send is lost if nobody listens: a daemon does not end for that, nor wait.
+func (n notifier) send(state string) {
 	if n.conn != nil {
 		n.conn.SetWriteDeadline(time.Now().Add(time.Second))
 		n.conn.Write([]byte(state))
@@ -67,7 +75,7 @@ func (n notifier) say(state string) {
 
 // reloading is followed by ready. The service manager compares the time with its
 // own.
-func (n notifier) reloading() { n.say(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d", monotonic())) }
+func (n notifier) reloading() { n.send(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d", monotonic())) }
 
 func (n notifier) close() {
 	if n.conn != nil {

@@ -76,7 +76,7 @@ func TestThreads(t *testing.T) {
 		{"caged", 1, 1, true},
 		{"group", 65534, 1, true},
 	} {
-		want := map[string]string{"NoNewPrivs": "0", "Seccomp": own["Seccomp"]}
+		want := map[string]string{"NoNewPrivs": "1", "Seccomp": own["Seccomp"]}
 		for _, key := range []string{"Uid", "Gid", "Groups", "CapEff", "CapPrm"} {
 			want[key] = own[key]
 		}
@@ -89,7 +89,7 @@ func TestThreads(t *testing.T) {
 			want["Groups"] = fmt.Sprint(c.gid)
 		}
 		if c.sandbox {
-			want["NoNewPrivs"], want["Seccomp"] = "1", "2"
+			want["Seccomp"] = "2"
 		}
 		for i := range r.Peers(c.role) {
 			s := r.status(c.role, i)

@@ -5,7 +5,7 @@
 //	     /      \
 //	worker ---- logger    user nobody, in an empty directory, no right to open
 //	                      anything: the worker can receive files, the logger
-//	                      can only write to the standard output
+//	                      can only write to the file that it was given
 //
 // The worker counts the lines of files that it gets from the parent, and has
 // the logger print the result. When it is done, the daemon ends.
@@ -42,10 +42,18 @@ var daemon = privsep.Daemon{
 		{Name: "worker", Run: work, Peers: []string{"logger"}, Sandbox: sandbox.Policy{Promises: "stdio recvfd"}},
 		{Name: "logger", Run: write, Sandbox: sandbox.Policy{Promises: "stdio"}},
 	},
-	Parent: parent,
+	Prepare: prepare,
+	Parent:  parent,
 }
 
 func main() { daemon.Main() } // the children begin here too
+
+// prepare gives the logger the standard output: what children write to their own
+// goes to the parent's log.
+func prepare(ctx context.Context, p *privsep.Proc) error {
+	p.AddFile("logger", "out", os.Stdout)
+	return nil
+}
 
 // allowed is the policy: the names that the worker may ask for. It never sees a path.
 var allowed = map[string]string{
@@ -106,7 +114,7 @@ func count(ctx context.Context, parent *peer.Peer, name string) (string, error) 
 // write is the logger.
 func write(ctx context.Context, p *privsep.Proc) error {
 	p.Handle("worker", peer.Rule{Type: msgLine, Handle: func(_ context.Context, r *peer.Incoming) error {
-		_, err := os.Stdout.Write(r.Bytes())
+		_, err := p.File("out").Write(r.Bytes())
 		return err
 	}})
 	return p.Serve(ctx)

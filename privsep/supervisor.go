@@ -1,0 +1,485 @@
+package privsep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"example.org/imsg/internal/unixmsg"
+	"example.org/imsg/peer"
+	"example.org/imsg/privsep/sandbox"
+)
+
+// The supervisor is the parent's loop: what concerns all children is decided
+// here, in one goroutine, which waits for nothing but events. Others tell it what
+// happened.
+type supervisor struct {
+	shared
+	proc   *Proc
+	plans  []*plan
+	notify notifier
+
+	mu       sync.Mutex            // for children and own
+	children map[peerName]*process // the present ones; changed by the loop only
+	own      sandbox.Status
+
+	starting int  // children that are not ready, before the barrier
+	passed   bool // the barrier: all were ready once
+	waiting  int  // restarts that will come
+	restarts map[peerName]backoff
+	channels map[[2]peerName]backoff // between children, replaced after violations
+	parent   bool                    // Daemon.Parent runs
+	reload   bool                    // Daemon.Reload runs
+	cancel   context.CancelFunc
+	ending   bool
+	killed   bool // what had not ended
+	timer    *time.Timer
+	err      error // the first
+}
+
+type eventKind uint8
+
+const (
+	isReady       eventKind = iota // a child is
+	isGone                         // a child is, and was reaped
+	violated                       // a child has broken the rules of its requests to the parent
+	closedChannel                  // a child has closed its channel to a peer
+	restart                        // it is time to start a child again
+	reconnect                      // it is time to make that channel again
+	returned                       // Daemon.Parent has
+	reloaded                       // Daemon.Reload has returned
+)
+
+type event struct {
+	kind    eventKind
+	process *process
+	peer    *peer.Peer // of violated
+	plan    *plan
+	name    peerName
+	err     error
+}
+
+// run is the parent.
+func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
+	s := &supervisor{
+		shared:   shared{d: d, grants: newGrants(), events: make(chan event), over: make(chan struct{})},
+		children: make(map[peerName]*process), restarts: make(map[peerName]backoff), channels: make(map[[2]peerName]backoff),
+		timer: time.NewTimer(time.Hour),
+	}
+	s.timer.Stop()
+	if err := d.check(); err != nil {
+		return err
+	}
+	var err error
+	if s.build, err = fingerprint(); err != nil {
+		return fmt.Errorf("privsep: the own program: %w", err)
+	}
+	listeners := takeListeners()
+	defer closeListeners(listeners)
+	defer s.grants.close()
+	if s.notify, err = newNotifier(); err != nil {
+		return fmt.Errorf("privsep: %w", err)
+	}
+	defer s.notify.close()
+	if err := keepFiles(); err != nil {
+		return err
+	}
+	inner, cancel := context.WithCancel(ctx)
+	s.cancel = cancel
+	defer cancel()
+	s.log = d.logger()
+	s.proc = newProc(peerName{Role: Parent}, s.log, nil)
+	s.proc.parent = &parentProc{grants: s.grants, listeners: listeners, status: s.statuses, isRole: func(name string) bool { return d.role(name) != nil }}
+	s.proc.ending = inner
+	s.proc.report = func(name peerName, q *peer.Peer, err error) {
+		s.post(event{kind: violated, name: name, peer: q, err: err})
+	}
+	if d.Prepare != nil {
+		if err := d.Prepare(inner, s.proc); err != nil {
+			return fmt.Errorf("privsep: prepare: %w", err)
+		}
+	}
+	if s.plans, err = d.plans(); err != nil {
+		return err
+	}
+	s.log = d.logger()
+	s.proc.log, s.proc.dirs = s.log, d.Directories
+	for _, plan := range s.plans {
+		s.proc.know(peerRole{plan.role.Name, plan.role.instances(), plan.role.passes(), true})
+	}
+	s.launcher = newLauncher()
+	defer s.launcher.close()
+	if err := s.start(); err != nil {
+		s.shutdown(err)
+	}
+	joined := s.loop(ctx, inner, hup)
+	cancel()
+	close(s.over)
+	cleaned := make(chan struct{})
+	go func() {
+		s.proc.close()
+		if joined {
+			s.running.Wait()
+		}
+		close(cleaned)
+	}()
+	select {
+	case <-cleaned:
+	case <-time.After(d.grace()): // closing a file may take as long as who passed it likes
+	}
+	return s.err
+}
+
+// loop runs until nothing is left of the daemon, or the grace is over, which is
+// false.
+func (s *supervisor) loop(ctx, inner context.Context, hup <-chan os.Signal) bool {
+	stop := ctx.Done()
+	for len(s.children) > 0 || s.parent || s.reload || s.waiting > 0 && !s.ending {
+		reload := hup
+		if !s.passed || s.reload || s.ending {
+			reload = nil // later
+		}
+		select {
+		case e := <-s.events:
+			s.handle(inner, e)
+		case <-stop:
+			stop = nil
+			s.shutdown(nil)
+		case <-reload:
+			s.startReload(inner)
+		case <-s.timer.C:
+			if s.killed {
+				for _, p := range s.children { // what holds them?
+					s.fail(p.failed(p.up, p.broken))
+				}
+				s.fail(fmt.Errorf("privsep: the parent's own code has not ended within %v", s.d.grace()))
+				return false
+			}
+			s.kill()
+		}
+	}
+	return true
+}
+
+func (s *supervisor) handle(ctx context.Context, e event) {
+	switch p := e.process; e.kind {
+	case isReady:
+		s.ready(ctx, p)
+	case isGone:
+		s.gone(p, e.err)
+	case violated:
+		// Only the process whose channel it was, not one in its place.
+		if p := s.children[e.name]; p != nil && p.peer == e.peer && !s.ending {
+			s.log.Error("a child broke the rules", "role", e.name.Role, "instance", e.name.Instance, "err", e.err)
+			p.broken = e.err
+			p.os.Kill()
+		}
+	case closedChannel:
+		s.log.Warn("a child says that a peer broke the rules, and has closed the channel",
+			"role", p.name.Role, "instance", p.name.Instance, "peer", e.name.Role, "peerinstance", e.name.Instance, "err", e.err)
+		s.scheduleReconnect(p, e.name)
+	case restart:
+		s.waiting--
+		if !s.ending {
+			if err := s.restart(e.plan, e.name.Instance); err != nil {
+				s.log.Error("a child could not be started again", "role", e.name.Role, "instance", e.name.Instance, "err", err)
+				s.scheduleRestart(e.plan, e.name, 0, true)
+			}
+		}
+	case reconnect:
+		if q := s.children[e.name]; q != nil && s.children[p.name] == p && !s.ending {
+			if err := connect(p, q); err != nil {
+				s.log.Error("a channel could not be made again", "role", p.name.Role, "peer", q.name.Role, "err", err)
+			}
+		}
+	case returned:
+		s.parent = false
+		s.shutdown(e.err)
+	case reloaded:
+		s.reload = false
+		s.notify.send("READY=1")
+		if e.err != nil {
+			s.log.Error("reload", "err", e.err)
+		}
+	}
+}
+
+// start makes all channels, and then all processes.
+func (s *supervisor) start() error {
+	var all []*process
+	for _, plan := range s.plans {
+		for i := range plan.role.instances() {
+			p, err := s.newProcess(plan, i)
+			if err != nil {
+				discard(all)
+				return &ChildError{plan.role.Name, i, "start", err}
+			}
+			all = append(all, p)
+		}
+	}
+	for i, p := range all {
+		err := s.connect(p)
+		for _, q := range all[:i] {
+			if err == nil && s.d.linked(p.plan.role, q.plan.role) {
+				err = connect(p, q)
+			}
+		}
+		if err != nil {
+			discard(all)
+			return p.failed(false, err)
+		}
+	}
+	s.starting = len(all)
+	for i, p := range all {
+		if err := p.launch(); err != nil {
+			discard(all[i:])
+			return p.failed(false, err)
+		}
+		s.add(p)
+	}
+	return nil
+}
+
+// restart starts a child in the place of one that is gone.
+func (s *supervisor) restart(plan *plan, instance int) error {
+	p, err := s.newProcess(plan, instance)
+	if err != nil {
+		return err
+	}
+	if err = s.connect(p); err == nil {
+		err = s.connectPeers(p)
+	}
+	if err == nil {
+		err = p.launch()
+	}
+	if err != nil {
+		p.discard()
+		return err
+	}
+	s.add(p)
+	return nil
+}
+
+// connectPeers makes channels between a new child and its peers. From a peer that
+// is not there it gets one that has ended.
+func (s *supervisor) connectPeers(p *process) error {
+	for _, plan := range s.plans {
+		if !s.d.linked(p.plan.role, plan.role) {
+			continue
+		}
+		for i := range plan.role.instances() {
+			q := s.children[peerName{plan.role.Name, i}]
+			if q == nil {
+				q = &process{name: peerName{plan.role.Name, i}, plan: plan}
+			}
+			if err := connect(p, q); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// connect makes the channel between the parent and a child.
+func (s *supervisor) connect(p *process) error {
+	conn, far, err := newChannel(p.plan.role.passes(), p.plan.role.sends())
+	if err != nil {
+		return err
+	}
+	p.peer = s.proc.put(p.name, conn)
+	return p.send(ctlPeer, far, marshal(peerName{Role: Parent}))
+}
+
+// connect makes the channel between two children. The parent keeps neither end.
+func connect(p, q *process) error {
+	a, b, err := unixmsg.Pair(true)
+	if err != nil {
+		return err
+	}
+	if !p.plan.role.passes() || !q.plan.role.passes() {
+		refuseFiles(a)
+		refuseFiles(b)
+	}
+	if err := p.send(ctlPeer, a, marshal(q.name)); err != nil {
+		unix.Close(b)
+		return err
+	}
+	if err := q.send(ctlPeer, b, marshal(p.name)); q.os == nil {
+		return err
+	}
+	return nil // q runs, or has just died, which is not p's affair
+}
+
+// discard gives up processes that were not started.
+func discard(list []*process) {
+	for _, p := range list {
+		p.discard()
+	}
+}
+
+func (s *supervisor) add(p *process) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.children[p.name] = p
+}
+
+// ready lets a child run; at first when all are ready.
+func (s *supervisor) ready(ctx context.Context, p *process) {
+	p.removeEmpty()
+	s.mu.Lock()
+	p.up = true
+	s.mu.Unlock()
+	if s.passed {
+		p.send(ctlGo, -1, nil)
+		s.log.Info("a child was started again", "status", p.status.String())
+		return
+	}
+	if s.starting--; s.starting > 0 || s.ending {
+		return
+	}
+	s.passed = true
+	status, err := sandbox.Enter(s.d.ParentSandbox)
+	if err != nil {
+		s.shutdown(&ChildError{Role: Parent, Step: "sandbox", Err: err})
+		return
+	}
+	s.mu.Lock()
+	s.own = status
+	s.mu.Unlock()
+	for _, q := range s.children {
+		q.send(ctlGo, -1, nil)
+	}
+	s.notify.send("READY=1")
+	if s.d.Parent != nil {
+		s.parent = true
+		go func() {
+			err := s.d.Parent(ctx, s.proc)
+			if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+				err = nil
+			}
+			s.post(event{kind: returned, err: err})
+		}()
+	}
+}
+
+// gone deals with the death of a child.
+func (s *supervisor) gone(p *process, err error) {
+	s.mu.Lock()
+	delete(s.children, p.name)
+	s.mu.Unlock()
+	p.removeEmpty()
+	if p.broken != nil {
+		err = p.failed(p.up, p.broken)
+	}
+	switch {
+	case s.ending:
+		if p.broken != nil {
+			s.fail(err)
+		} else if err != nil {
+			s.log.Warn("a child failed at the end", "err", err)
+		}
+	case !s.passed && err == nil:
+		s.shutdown(p.failed(p.up, errors.New("it has ended before all were ready")))
+	case !s.passed || p.plan.role.OnExit == EndAll:
+		s.shutdown(err)
+	default:
+		s.log.Warn("a child has ended", "role", p.name.Role, "instance", p.name.Instance, "pid", p.os.Pid, "err", err)
+		if p.plan.role.OnExit == Restart {
+			s.scheduleRestart(p.plan, p.name, time.Since(p.since), err != nil)
+		}
+	}
+}
+
+// A backoff is how long to wait before something is tried again.
+type backoff time.Duration
+
+// next doubles the time up to a minute, and begins again with first after a
+// success, or when it has lasted longer than a minute.
+func (b backoff) next(first, lasted time.Duration, failed bool) backoff {
+	if b == 0 || !failed || lasted > maxBackoff {
+		if first <= 0 {
+			first = defaultBackoff
+		}
+		return backoff(first)
+	}
+	return min(2*b, backoff(maxBackoff))
+}
+
+// scheduleRestart starts a child again after a while, which gets longer when it
+// fails and has not lasted.
+func (s *supervisor) scheduleRestart(plan *plan, name peerName, lasted time.Duration, failed bool) {
+	delay := s.restarts[name].next(plan.role.Backoff, lasted, failed)
+	s.restarts[name] = delay
+	s.waiting++
+	time.AfterFunc(time.Duration(delay), func() { s.post(event{kind: restart, plan: plan, name: name}) })
+}
+
+// scheduleReconnect makes a channel again that one of its ends has closed: all
+// that a child can do to another one by what it says of it.
+func (s *supervisor) scheduleReconnect(p *process, name peerName) {
+	pair := [2]peerName{p.name, name}
+	delay := s.channels[pair].next(0, time.Since(p.since), true)
+	s.channels[pair] = delay
+	time.AfterFunc(time.Duration(delay), func() { s.post(event{kind: reconnect, process: p, name: name}) })
+}
+
+// shutdown asks everybody to end, because of err if it is not nil. Those that have
+// not when the timer fires are killed.
+func (s *supervisor) shutdown(err error) {
+	s.fail(err)
+	if s.ending {
+		return
+	}
+	s.ending = true
+	s.notify.send("STOPPING=1")
+	s.cancel()
+	for _, p := range s.children {
+		p.send(ctlStop, -1, nil)
+	}
+	s.timer.Reset(s.d.killAfter())
+}
+
+// fail keeps the first error: the others follow from it.
+func (s *supervisor) fail(err error) {
+	if s.err == nil {
+		s.err = err
+	}
+}
+
+// kill ends the children that are left.
+func (s *supervisor) kill() {
+	s.killed = true
+	for _, p := range s.children {
+		p.broken = fmt.Errorf("it has not ended within %v and was killed", s.d.killAfter())
+		p.os.Kill()
+	}
+	s.timer.Reset(s.d.giveUpAfter() - s.d.killAfter()) // for the kernel, and the parent's own code
+}
+
+func (s *supervisor) startReload(ctx context.Context) {
+	s.reload = true
+	s.notify.reloading()
+	go func() { s.post(event{kind: reloaded, err: s.d.Reload(ctx, s.proc)}) }()
+}
+
+// statuses are those of the parent and of the children that are ready.
+func (s *supervisor) statuses() []Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	own := Status{Role: Parent, PID: os.Getpid(), UID: os.Getuid(), GID: os.Getgid(), Dumpable: dumpable(), Sandbox: s.own}
+	own.Groups, _ = os.Getgroups()
+	list := []Status{own}
+	for _, plan := range s.plans {
+		for i := range plan.role.instances() {
+			if p := s.children[peerName{plan.role.Name, i}]; p != nil && p.up {
+				list = append(list, p.status)
+			}
+		}
+	}
+	return list
+}

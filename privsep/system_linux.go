@@ -1,0 +1,147 @@
+package privsep
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// self is the file that this process runs, even if another one has its name now.
+const self = "/proc/self/exe"
+
+// setTitle names the process for ps(1) and the like, which would say "exe".
+func setTitle(name string) {
+	_ = os.WriteFile("/proc/self/comm", []byte(name[:min(len(name), 15)]), 0)
+}
+
+// keepFiles makes every descriptor above 2 close-on-exec: what the parent has
+// inherited is not for the children. (To close them here would take the Go
+// runtime's own.)
+func keepFiles() error {
+	if unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) == nil {
+		return nil
+	}
+	return eachFile(syscall.CloseOnExec) // before Linux 5.11, or forbidden
+}
+
+// isFirstThread says whether this thread is the one that the process began with.
+func isFirstThread() bool { return unix.Gettid() == unix.Getpid() }
+
+// setGID and setUID change the real, effective and saved id of every thread,
+// which package syscall sees to on Linux.
+func setGID(gid int) error { return syscall.Setresgid(gid, gid, gid) }
+func setUID(uid int) error { return syscall.Setresuid(uid, uid, uid) }
+
+// monotonic is the time by which a service manager orders reloads, in microseconds.
+func monotonic() int64 {
+	var now unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
+	return now.Nano() / 1000
+}
+
+// restrictThread takes from this thread what no child needs, and so from those
+// that it starts, whether or not they have a sandbox. It returns what could not
+// be done.
+func restrictThread() (missing []string) {
+	failed := func(what string, err error) {
+		if err != nil {
+			missing = append(missing, fmt.Sprintf("%s: %v", what, err))
+		}
+	}
+	// No program that a child executes gives it more rights than it has.
+	failed("no_new_privs", unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+	// Root keeps what its children need to give up their rights. What an ordinary
+	// user was given for this program is the parent's alone.
+	failed("capabilities", dropCapabilities(os.Geteuid() != 0))
+	// The keys of who started the daemon are in its session keyring.
+	if _, err := unix.KeyctlJoinSessionKeyring(""); !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EPERM) {
+		failed("session keyring", err) // those mean that there is no access to keys at all
+	}
+	return missing
+}
+
+// dropCapabilities empties the inheritable and the ambient capabilities of this
+// thread, and the permitted and effective ones if all is set.
+func dropCapabilities(all bool) error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return os.NewSyscallError("capget", err)
+	}
+	for i := range data {
+		data[i].Inheritable = 0 // and with it the ambient ones
+		if all {
+			data[i].Permitted, data[i].Effective = 0, 0
+		}
+	}
+	return os.NewSyscallError("capset", unix.Capset(&header, &data[0]))
+}
+
+// readThreads reads from the kernel what the threads of a process are: the
+// different states, and how many threads have each. It returns nil where there
+// is no /proc, or where it is not for ordinary users to look at.
+func readThreads(pid int) (map[threadState]int, error) {
+	dir := fmt.Sprintf("/proc/%d/task", pid)
+	list, err := os.ReadDir(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if _, err := os.Stat("/proc/self"); errors.Is(err, fs.ErrNotExist) || os.Geteuid() != 0 {
+			return nil, nil
+		}
+	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	states := make(map[threadState]int)
+	for _, e := range list {
+		status, err := os.ReadFile(dir + "/" + e.Name() + "/status")
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+			continue // ended meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		states[parseStatus(string(status))]++
+	}
+	if len(states) == 0 {
+		return nil, fmt.Errorf("no threads: %w", fs.ErrNotExist)
+	}
+	return states, nil
+}
+
+func parseStatus(text string) (s threadState) {
+	fields := map[string]*string{
+		"Uid": &s.uid, "Gid": &s.gid, "Groups": &s.groups, "CapEff": &s.effective, "CapPrm": &s.permitted,
+		"NoNewPrivs": &s.noNewPrivs, "Seccomp": &s.seccomp,
+	}
+	for line := range strings.Lines(text) {
+		key, value, _ := strings.Cut(line, ":")
+		if field := fields[key]; field != nil {
+			*field = strings.Join(strings.Fields(value), " ")
+		}
+	}
+	return s
+}
+
+// rootOf identifies the root directory of a process, which only root may know.
+func rootOf(pid int) (os.FileInfo, error) { return os.Stat(fmt.Sprintf("/proc/%d/root", pid)) }
+
+// setUndumpable keeps processes of the same user from looking into this one:
+// without it two roles of one user are one. (Changing ids does it too, but an
+// ordinary user changes none.)
+func setUndumpable() error {
+	return os.NewSyscallError("prctl", unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0))
+}
+
+func dumpable() bool {
+	n, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
+	return err != nil || n != 0
+}

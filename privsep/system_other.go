@@ -1,0 +1,36 @@
+//go:build !linux
+
+package privsep
+
+import (
+	"errors"
+	"os"
+	"syscall"
+)
+
+// self is the program's file, found when it was started.
+var self, _ = os.Executable()
+
+func setTitle(string) {}
+
+// keepFiles makes every descriptor above 2 close-on-exec: what the parent has
+// inherited is not for the children. Not run.
+func keepFiles() error { return eachFile(syscall.CloseOnExec) }
+
+// monotonic is for systemd, which is not on these systems.
+func monotonic() int64 { return 0 }
+
+// isFirstThread and restrictThread: what is inherited from a thread is Linux's.
+func isFirstThread() bool      { return false }
+func restrictThread() []string { return nil }
+
+// readThreads: threads can be looked at on Linux only. Not run.
+func readThreads(int) (map[threadState]int, error) { return nil, nil }
+
+// setUndumpable: these systems protect processes that have changed ids from
+// each other by themselves.
+func setUndumpable() error { return nil }
+
+func dumpable() bool { return false }
+
+func rootOf(int) (os.FileInfo, error) { return nil, errors.ErrUnsupported }
