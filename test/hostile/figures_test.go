@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"example.org/imsg/internal/testutil"
 )
 
 // Figures are what many conversations have come to.
@@ -26,7 +28,7 @@ type figures struct {
 }
 
 func newFigures() *figures {
-	f := &figures{ends: map[string]int{}, answerEnds: map[string]int{}, fds: openCount()}
+	f := &figures{ends: map[string]int{}, answerEnds: map[string]int{}, fds: testutil.OpenCount()}
 	f.samples = []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/memory/classes/heap/objects:bytes"}}
 	f.memory()
 	return f
@@ -46,7 +48,7 @@ func (f *figures) memory() uint64 {
 // that are open: one for each place in the row, and one for a message that is
 // not complete.
 func (f *figures) held(v *bufTarget, a *attacker) {
-	n := openCount() - f.fds - a.open - v.openFiles
+	n := testutil.OpenCount() - f.fds - a.open - v.openFiles
 	if v.fd >= 0 {
 		n--
 	}
@@ -76,7 +78,7 @@ func (f *figures) add(a *attacker, s *seen) error {
 		text := s.serr.Error()
 		f.answerEnds[text[strings.LastIndex(text, ": ")+2:]]++
 	}
-	if n := openCount(); n != f.fds {
+	if n := testutil.OpenCount(); n != f.fds {
 		return fmt.Errorf("%d descriptors are open, %d were", n, f.fds)
 	}
 	// The attacker's and the test's own copies included.

@@ -11,7 +11,6 @@ import (
 	"example.org/imsg"
 	"example.org/imsg/internal/testutil"
 	"example.org/imsg/internal/unixmsg"
-	"golang.org/x/sys/unix"
 )
 
 var (
@@ -215,17 +214,4 @@ func (a *attacker) judge(s *seen, p pace) error {
 		}
 	}
 	return v.compare(a.ships, s)
-}
-
-// openUpTo is more descriptors than a conversation needs.
-const openUpTo = 256
-
-// openCount counts this process's descriptors.
-func openCount() (n int) {
-	for fd := range openUpTo {
-		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil {
-			n++
-		}
-	}
-	return n
 }
