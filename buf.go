@@ -12,7 +12,8 @@ import (
 // A Buf is one side of a channel for programs with an event loop of their own:
 // they wait until the socket can be read or written and then call ReadSocket
 // or WriteSocket. Its descriptor may be blocking or not; Buf does not close it
-// and changes no option of it. A Buf must not be used by several goroutines at
+// and changes no option of it. If it was non-blocking when the Buf was made, no
+// call waits (but Flush), even if a holder of a duplicate makes it blocking. A Buf must not be used by several goroutines at
 // a time. It corresponds to struct imsgbuf.
 type Buf struct {
 	settings
@@ -30,6 +31,9 @@ type Buf struct {
 func NewBuf(fd int, cfg *Config) *Buf {
 	b := &Buf{fd: fd, waits: unixmsg.Blocking(fd)}
 	b.settings.init(fd, cfg)
+	if !b.waits {
+		b.flags = unixmsg.DontWait
+	}
 	b.spin.busy = b.cfg.BusyPoll
 	b.in.init(&b.settings)
 	b.out.c = &b.settings
@@ -195,7 +199,7 @@ func (b *Buf) write() error {
 		return b.out.err
 	}
 	bufs, file := b.out.q.Pending(maxGather)
-	n, err := transmit(b.fd, bufs, file, b.cfg.AllowFDPass)
+	n, err := transmit(b.fd, bufs, file, b.flags)
 	switch {
 	case err == nil:
 		b.out.wrote(n)

@@ -17,6 +17,7 @@ type settings struct {
 	peer    int           // its pid, in traces
 	dialect atomic.Uint32 // Auto: not decided yet
 	limit   atomic.Int64  // maximum size of a message, header included; see maxMessage
+	flags   unixmsg.Flags // of every transfer
 
 	// plainQueue is cfg.MaxQueueBytes, if nothing but the number of bytes is
 	// to be looked at when a message is queued, and 0 otherwise.

@@ -30,7 +30,7 @@ type Conn struct {
 // NewConn makes one side of a channel of the descriptor fd, a stream socket of
 // the unix domain, which it owns from here on if the error is nil: Close
 // closes it. It is made non-blocking and close-on-exec, no other option is
-// touched. cfg may be nil.
+// touched; a holder of a duplicate may make it blocking again. cfg may be nil.
 func NewConn(fd int, cfg *Config) (*Conn, error) {
 	syscall.CloseOnExec(fd)
 	if err := syscall.SetNonblock(fd, true); err != nil {
@@ -43,6 +43,7 @@ func NewConn(fd int, cfg *Config) (*Conn, error) {
 	}
 	c.raw = raw
 	c.settings.init(fd, cfg)
+	c.flags = unixmsg.DontWait
 	c.r.init(c)
 	c.w.init(c, fd)
 	return c, nil

@@ -115,7 +115,7 @@ func TestGoldenCompose(t *testing.T) {
 				t.Fatal(err)
 			}
 			for {
-				n, fd, lost, err := unixmsg.Recv(r.FD, buf)
+				n, fd, lost, err := unixmsg.Recv(r.FD, buf, 0)
 				if err == syscall.EAGAIN {
 					break
 				}

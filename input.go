@@ -71,7 +71,7 @@ func (in *input) receive(fd int, space []byte) error {
 		}
 		parts = in.many
 	}
-	n, err := receive(fd, space, parts, in.c.cfg.AllowFDPass)
+	n, err := receive(fd, space, parts, in.c.cfg.AllowFDPass, in.c.flags)
 	if n > 0 {
 		in.got = parts[:n]
 		if err != nil {

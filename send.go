@@ -131,7 +131,7 @@ func (w *sender) direct(h Header, f *os.File, n int, data [][]byte) (taken bool,
 	p := small[:n]
 	encode(p, h, w.out.lengthWord(n, f != nil), data)
 	defer func() { clear(p); smallBufs.Put(small) }()
-	k, err := transmit(w.fd, [][]byte{p}, f, files)
+	k, err := transmit(w.fd, [][]byte{p}, f, w.out.c.flags)
 	switch {
 	case err == nil:
 		w.out.passed(p, f, k)
@@ -338,7 +338,7 @@ func (w *sender) write(fd uintptr) bool {
 	bufs, file := w.out.q.Pending(maxGather)
 	w.writing = true
 	w.mu.Unlock()
-	n, err := transmit(int(fd), bufs, file, w.out.c.cfg.AllowFDPass)
+	n, err := transmit(int(fd), bufs, file, w.out.c.flags)
 	w.mu.Lock()
 	w.writing = false
 	w.written.Broadcast()

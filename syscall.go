@@ -13,13 +13,12 @@ import (
 const maxGather = 64
 
 // receive makes one system call and returns how many of the parts have come.
-// Without file passing it is a plain read: the kernel then closes files that
-// come unasked.
-func receive(fd int, p []byte, parts []unixmsg.Part, files bool) (int, error) {
+// Without file passing the kernel closes files that come unasked.
+func receive(fd int, p []byte, parts []unixmsg.Part, files bool, flags unixmsg.Flags) (int, error) {
 	if files {
-		return unixmsg.RecvMany(fd, p, parts)
+		return unixmsg.RecvMany(fd, p, parts, flags)
 	}
-	n, err := unixmsg.Read(fd, p)
+	n, err := unixmsg.Read(fd, p, flags)
 	if err != nil {
 		return 0, err
 	}
@@ -28,16 +27,11 @@ func receive(fd int, p []byte, parts []unixmsg.Part, files bool) (int, error) {
 }
 
 // transmit makes one system call. The file is held open during the call.
-func transmit(fd int, bufs [][]byte, file *os.File, files bool) (n int, err error) {
-	switch {
-	case len(bufs) == 0:
-		return 0, nil
-	case !files:
-		return unixmsg.Write(fd, bufs)
-	case file == nil:
-		return unixmsg.Send(fd, bufs, -1)
+func transmit(fd int, bufs [][]byte, file *os.File, flags unixmsg.Flags) (n int, err error) {
+	if file == nil {
+		return unixmsg.Send(fd, bufs, -1, flags)
 	}
-	cerr := control(file, func(f uintptr) { n, err = unixmsg.Send(fd, bufs, int(f)) })
+	cerr := control(file, func(f uintptr) { n, err = unixmsg.Send(fd, bufs, int(f), flags) })
 	if cerr != nil {
 		return 0, cerr
 	}

@@ -88,6 +88,7 @@ type Side struct {
 
 	Dialect    func() imsg.Dialect
 	SetDialect func(imsg.Dialect)
+	FD         int // borrowed
 }
 
 func BufSide(t testing.TB, b *imsg.Buf, fd int) *Side {
@@ -121,6 +122,7 @@ func BufSide(t testing.TB, b *imsg.Buf, fd int) *Side {
 
 		Dialect:    b.Dialect,
 		SetDialect: b.SetDialect,
+		FD:         fd,
 	}
 }
 
@@ -150,12 +152,15 @@ func BothSides(t *testing.T, cfg imsg.Config, fn func(t *testing.T, peer *imsgte
 	t.Run("conn", func(t *testing.T) {
 		NoLeak(t)
 		peer, b := imsgtest.Sockets(t)
-		c, err := imsg.NewConn(b.Take(), &cfg)
+		fd := b.Take()
+		c, err := imsg.NewConn(fd, &cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { c.Close() })
-		fn(t, peer, connSide(t, c))
+		s := connSide(t, c)
+		s.FD = fd
+		fn(t, peer, s)
 	})
 }
 

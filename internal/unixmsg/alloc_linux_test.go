@@ -29,17 +29,17 @@ func TestAllocs(t *testing.T) {
 	large, parts := make([]byte, 4<<10), make([]Part, MaxParts)
 	write := func(bufs [][]byte) func() {
 		return func() {
-			_, err := Write(a, bufs)
+			_, err := Send(a, bufs, -1, 0)
 			check(err)
-			_, err = Read(b, p)
+			_, err = Read(b, p, 0)
 			check(err)
 		}
 	}
 	send := func(from, to int, bufs [][]byte, file int) func() {
 		return func() {
-			_, err := Send(from, bufs, file)
+			_, err := Send(from, bufs, file, 0)
 			check(err)
-			_, got, lost, err := Recv(to, p)
+			_, got, lost, err := Recv(to, p, 0)
 			check(err)
 			if lost || (got >= 0) != (file >= 0) {
 				t.Fatalf("sent file %d, got %d, lost %v", file, got, lost)
@@ -64,22 +64,22 @@ func TestAllocs(t *testing.T) {
 		{"Recv from a named peer", send(server, client, one, -1)},
 		{"Recv a file from a named peer", send(server, client, three, a)},
 		{"Read would block", func() {
-			if _, err := Read(b, p); err != syscall.EAGAIN {
+			if _, err := Read(b, p, 0); err != syscall.EAGAIN {
 				t.Fatal(err)
 			}
 		}},
 		{"Recv would block", func() {
-			if _, _, _, err := Recv(b, p); err != syscall.EAGAIN {
+			if _, _, _, err := Recv(b, p, 0); err != syscall.EAGAIN {
 				t.Fatal(err)
 			}
 		}},
 		{"RecvMany", func() {
 			for range 3 {
-				if _, err := Send(a, one, a); err != nil {
+				if _, err := Send(a, one, a, 0); err != nil {
 					t.Fatal(err)
 				}
 			}
-			n, err := RecvMany(b, large, parts)
+			n, err := RecvMany(b, large, parts, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -94,10 +94,10 @@ func TestAllocs(t *testing.T) {
 		}},
 		{"Recv into the stack", func() {
 			var q [16]byte
-			if _, err := Send(a, one, -1); err != nil {
+			if _, err := Send(a, one, -1, 0); err != nil {
 				t.Fatal(err)
 			}
-			if _, _, _, err := Recv(b, q[:]); err != nil {
+			if _, _, _, err := Recv(b, q[:], 0); err != nil {
 				t.Fatal(err)
 			}
 		}},
@@ -109,13 +109,13 @@ func TestAllocs(t *testing.T) {
 
 	full := [][]byte{make([]byte, 1<<16), make([]byte, 1<<16)}
 	for {
-		if _, err := Write(a, full); err != nil {
+		if _, err := Send(a, full, -1, 0); err != nil {
 			break
 		}
 	}
 	if n := testing.AllocsPerRun(200, func() {
-		_, err := Write(a, full)
-		_, err2 := Send(a, full, a)
+		_, err := Send(a, full, -1, 0)
+		_, err2 := Send(a, full, a, 0)
 		if err != syscall.EAGAIN || err2 != syscall.EAGAIN {
 			t.Fatal(err, err2)
 		}

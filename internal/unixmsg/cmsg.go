@@ -12,20 +12,14 @@ import (
 // sizeofFD is the size of a descriptor in a control message.
 const sizeofFD = 4
 
-// control is memory for one control message with one descriptor. It is made of
-// words for the sake of alignment and large enough everywhere: netbsd/arm64
-// needs all of it, others 16 or 24 bytes.
-type control [4]uint64
+// rights is memory for one control message with one descriptor, to be sent. It
+// is made of words for the sake of alignment and large enough everywhere:
+// netbsd/arm64 needs all of it, others 16 or 24 bytes.
+type rights [4]uint64
 
-// bytes returns the part of c to show to the kernel. On most 64-bit systems
-// that part has room for two descriptors, because it is rounded up.
-func (c *control) bytes() []byte {
-	return unsafe.Slice((*byte)(unsafe.Pointer(c)), unix.CmsgSpace(sizeofFD))
-}
-
-// set makes c the control message that carries file and returns it.
-func (c *control) set(file int) []byte {
-	b := c.bytes()
+// set makes r the control message that carries file and returns it.
+func (r *rights) set(file int) []byte {
+	b := unsafe.Slice((*byte)(unsafe.Pointer(r)), unix.CmsgSpace(sizeofFD))
 	h := (*unix.Cmsghdr)(unsafe.Pointer(&b[0]))
 	h.Level = unix.SOL_SOCKET
 	h.Type = unix.SCM_RIGHTS
@@ -34,8 +28,24 @@ func (c *control) set(file int) []byte {
 	return b
 }
 
-// keepFirst returns the first descriptor in the control messages b, or -1, and
-// closes all others. b must be exactly what the kernel wrote.
+// control is memory for the control messages of one receive. Linux writes, in
+// this order and each only if its option is set: SCM_CREDENTIALS (SO_PASSCRED,
+// 32 bytes), SCM_SECURITY (SO_PASSSEC, a label of any length), the file (24),
+// SCM_PIDFD (SO_PASSPIDFD, 24) and SCM_INQ (SO_INQ, 24). What does not fit is
+// dropped, the file too, so there is room for all of them with a label of 120
+// bytes; those of SELinux and AppArmor are shorter.
+//
+// More room has a price: without those messages a hostile peer can make the
+// kernel install 60 descriptors in one call, which are closed at once.
+type control [32]uint64
+
+func (c *control) bytes() []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(c)), unsafe.Sizeof(*c))
+}
+
+// keepFirst returns the first passed descriptor in the control messages b, or
+// -1, and closes all others, also those that the kernel has added by itself. b
+// must be exactly what the kernel wrote.
 //
 // The length in a header is only trusted up to the end of b: macOS leaves it
 // at what the sender wrote when the message was cut.
@@ -48,12 +58,12 @@ func keepFirst(b []byte) int {
 			break
 		}
 		end := int(min(uint64(h.Len), uint64(len(b))))
-		if h.Level == unix.SOL_SOCKET && h.Type == unix.SCM_RIGHTS {
+		if h.Level == unix.SOL_SOCKET && (h.Type == unix.SCM_RIGHTS || h.Type == scmPidFD) {
 			for data := b[start:end]; len(data) >= sizeofFD; data = data[sizeofFD:] {
 				fd := int(int32(binary.NativeEndian.Uint32(data)))
-				if file < 0 {
+				if file < 0 && h.Type == unix.SCM_RIGHTS {
 					file = fd
-				} else {
+				} else if fd >= 0 { // some kernels say there why they have none
 					unix.Close(fd)
 				}
 			}

@@ -21,23 +21,24 @@
 //
 // # Limits
 //
-// A transfer may be short: Read, Recv, RecvMany, Write and Send return what one
-// system call did. On Linux they do not allocate, with at most 16 buffers for
-// Write and Send. At most 1024 buffers are looked at in one call.
+// A transfer may be short: Read, Recv, RecvMany and Send return what one system
+// call did. On Linux they do not allocate, with at most 16 buffers for Send. At
+// most 1024 buffers are looked at in one call.
 //
 // # Concurrency
 //
 // There is no state: every function may be called from many goroutines, and the
 // kernel orders what they do. Two readers of one stream still tear its messages.
-// A call on a blocking descriptor holds an operating system thread.
+// A call that waits, on a blocking descriptor and without DontWait, holds an
+// operating system thread.
 //
 // # Platforms
 //
 //	close-on-exec on receipt   MSG_CMSG_CLOEXEC: linux, the BSDs; fork lock: darwin, illumos, solaris
-//	many buffers in one Write  writev: linux, darwin, illumos, openbsd; sendmsg (sockets only): the others
-//	many buffers in one Send   all but illumos and solaris
+//	many buffers in one Send   all, but illumos and solaris with a file one
 //	many parts in RecvMany     recvmmsg: linux; elsewhere, or where a filter forbids it, one
 //	file truncated or refused  reported (lost): all but illumos and solaris, which just have no file
+//	messages of the kernel's   dropped, where it adds any (SO_PASSCRED and others: linux)
 //	credentials of the peer    all; without the process id on freebsd and dragonfly
 //	refusing files             linux 6.16
 //

@@ -63,8 +63,8 @@ func SetHook(h Hook) {
 	hook.Store(&h)
 }
 
-// through makes a call as the hook wants it; do makes it, with at most so many bytes.
-func through(c Call, do func(most int, files Files) Result) Result {
+// intercept makes a call as the hook wants it; do makes it, with at most so many bytes.
+func intercept(c Call, do func(most int, files Files) Result) Result {
 	h := hook.Load()
 	if h == nil {
 		return do(c.Size, KeepFiles)
@@ -82,18 +82,9 @@ func through(c Call, do func(most int, files Files) Result) Result {
 	return r
 }
 
-// moving is through for a call that moves bytes and returns their number.
-func moving(c Call, do func(most int) (int, error)) (int, error) {
-	r := through(c, func(most int, _ Files) (r Result) {
-		n, err := do(most)
-		return Result{N: max(n, 0), Err: err} // some say -1
-	})
-	return r.N, r.Err
-}
-
-// plain is through for a call that moves no bytes.
-func plain[T any](name string, fd int, do func() (T, error)) (v T, err error) {
-	r := through(Call{Name: name, FD: fd}, func(int, Files) (r Result) {
+// interceptCall is intercept for a call that moves no bytes.
+func interceptCall[T any](name string, fd int, do func() (T, error)) (v T, err error) {
+	r := intercept(Call{Name: name, FD: fd}, func(int, Files) (r Result) {
 		v, r.Err = do()
 		return r
 	})

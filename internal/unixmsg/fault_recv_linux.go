@@ -13,8 +13,8 @@ import (
 // The calls that descriptors arrive with. Those that a Fault leaves no room for
 // are closed, as the kernel would have done.
 
-func sysRecv(fd int, p, control []byte, flags int) (n, size, msgFlags int, errno unix.Errno) {
-	r := through(Call{Name: "recvmsg", FD: fd, Size: len(p)}, func(most int, files Files) (r Result) {
+func sysRecv(fd int, p, control []byte, flags Flags) (n, size, msgFlags int, errno unix.Errno) {
+	r := intercept(Call{Name: "recvmsg", FD: fd, Size: len(p)}, func(most int, files Files) (r Result) {
 		if n, size, msgFlags, errno = recvmsg(fd, p[:most], control, flags); errno != 0 {
 			return Result{Err: errno}
 		}
@@ -33,16 +33,16 @@ func sysRecv(fd int, p, control []byte, flags int) (n, size, msgFlags int, errno
 }
 
 // sysRecvMany receives piece by piece if there is a limit, which the pieces share.
-func sysRecvMany(fd int, msgs []mmsghdr) (n int, errno unix.Errno) {
+func sysRecvMany(fd int, msgs []mmsghdr, flags Flags) (n int, errno unix.Errno) {
 	size := 0
 	for i := range msgs {
 		size += int(msgs[i].hdr.Iov.Len)
 	}
-	r := through(Call{Name: "recvmmsg", FD: fd, Size: size}, func(most int, files Files) (r Result) {
+	r := intercept(Call{Name: "recvmmsg", FD: fd, Size: size}, func(most int, files Files) (r Result) {
 		if most == size {
-			n, errno = recvmmsg(fd, msgs)
+			n, errno = recvmmsg(fd, msgs, flags)
 		} else {
-			n, errno = recvPieces(fd, msgs, most)
+			n, errno = recvPieces(fd, msgs, most, flags)
 		}
 		if errno != 0 {
 			return Result{Err: errno}
@@ -67,12 +67,12 @@ func sysRecvMany(fd int, msgs []mmsghdr) (n int, errno unix.Errno) {
 	return n, 0
 }
 
-func recvPieces(fd int, msgs []mmsghdr, most int) (n int, errno unix.Errno) {
+func recvPieces(fd int, msgs []mmsghdr, most int, flags Flags) (n int, errno unix.Errno) {
 	for i := range msgs {
 		iov := msgs[i].hdr.Iov
 		room := iov.Len
 		iov.SetLen(min(most, int(room)))
-		_, errno = recvmmsg(fd, msgs[i:i+1])
+		_, errno = recvmmsg(fd, msgs[i:i+1], flags)
 		iov.Len = room
 		if errno != 0 {
 			break
@@ -100,7 +100,8 @@ func (f Files) room() int {
 }
 
 // fit closes what there is no room for of the descriptors in b, which is one
-// control message or nothing, and returns how long that is without them.
+// control message or nothing (no test of faults sets an option that makes the
+// kernel add more), and returns how long that is without them.
 func fit(b []byte, room *int, r *Result) int {
 	if len(b) == 0 {
 		return 0

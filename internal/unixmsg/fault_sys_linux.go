@@ -8,53 +8,44 @@ import "golang.org/x/sys/unix"
 
 // accept takes the place of the one in accept_cloexec.go.
 func accept(fd int) (int, error) {
-	return plain("accept", fd, func() (int, error) {
+	return interceptCall("accept", fd, func() (int, error) {
 		n, _, err := unix.Accept4(fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
 		return n, err
 	})
 }
 
 func sysFcntl(fd, cmd, arg int) (int, error) {
-	return plain("fcntl", fd, func() (int, error) { return unix.FcntlInt(uintptr(fd), cmd, arg) })
+	return interceptCall("fcntl", fd, func() (int, error) { return unix.FcntlInt(uintptr(fd), cmd, arg) })
 }
 
 func sysPassRights(fd, value int) error {
-	_, err := plain("setsockopt", fd, func() (struct{}, error) {
+	_, err := interceptCall("setsockopt", fd, func() (struct{}, error) {
 		return struct{}{}, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSRIGHTS, value)
 	})
 	return err
 }
 
 func sysPeerCred(fd int) (*unix.Ucred, error) {
-	return plain("getsockopt", fd, func() (*unix.Ucred, error) {
+	return interceptCall("getsockopt", fd, func() (*unix.Ucred, error) {
 		return unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	})
 }
 
 func sysPoll(fds []unix.PollFd, millis int) (int, error) {
-	return plain("poll", int(fds[0].Fd), func() (int, error) { return unix.Poll(fds, millis) })
+	return interceptCall("poll", int(fds[0].Fd), func() (int, error) { return unix.Poll(fds, millis) })
 }
 
 func sysSocketpair(domain, typ, proto int) ([2]int, error) {
-	return plain("socketpair", -1, func() ([2]int, error) { return unix.Socketpair(domain, typ, proto) })
+	return interceptCall("socketpair", -1, func() ([2]int, error) { return unix.Socketpair(domain, typ, proto) })
 }
 
-func sysRead(fd int, p []byte) (int, error) {
-	return moving(Call{Name: "read", FD: fd, Size: len(p)}, func(most int) (int, error) { return unix.Read(fd, p[:most]) })
-}
-
-func sysWrite(fd int, p []byte) (int, error) {
-	return moving(Call{Name: "write", FD: fd, Size: len(p)}, func(most int) (int, error) { return unix.Write(fd, p[:most]) })
-}
-
-func sysWritev(fd int, bufs [][]byte) (int, error) {
-	c := Call{Name: writevCall, FD: fd, Size: total(bufs)}
-	return moving(c, func(most int) (int, error) { return writev(fd, first(bufs, most)) })
-}
-
-func sysSend(fd int, bufs [][]byte, control []byte) (int, error) {
+func sysSend(fd int, bufs [][]byte, control []byte, flags Flags) (int, error) {
 	c := Call{Name: "sendmsg", FD: fd, Size: total(bufs), File: len(control) > 0}
-	return moving(c, func(most int) (int, error) { return sendmsg(fd, first(bufs, most), control) })
+	r := intercept(c, func(most int, _ Files) Result {
+		n, err := sendmsg(fd, first(bufs, most), control, flags)
+		return Result{N: n, Err: err}
+	})
+	return r.N, r.Err
 }
 
 func total(bufs [][]byte) (n int) {

@@ -27,11 +27,11 @@ func TestPassFile(t *testing.T) {
 				if err := unix.SetNonblock(w, nonblock); err != nil {
 					t.Fatal(err)
 				}
-				if n, err := Send(a, [][]byte{nil, []byte("take "), []byte("this")}, w); err != nil || n == 0 {
+				if n, err := Send(a, [][]byte{nil, []byte("take "), []byte("this")}, w, 0); err != nil || n == 0 {
 					t.Fatalf("send: %d, %v", n, err)
 				}
 				p := make([]byte, 32)
-				n, file, lost, err := Recv(b, p)
+				n, file, lost, err := Recv(b, p, 0)
 				if err != nil || lost || file < 0 || file == w || n == 0 || string(p[:n]) != "take this"[:n] {
 					t.Fatalf("recv %q, file %d, lost %v, %v", p[:n], file, lost, err)
 				}
@@ -44,10 +44,10 @@ func TestPassFile(t *testing.T) {
 						t.Errorf("descriptor %d: non-blocking %v, was %v before it was passed", fd, got, nonblock)
 					}
 				}
-				if _, err := Write(file, [][]byte{[]byte("!")}); err != nil {
+				if _, err := unix.Write(file, []byte("!")); err != nil {
 					t.Fatal(err)
 				}
-				if n, err := Read(r, p); err != nil || string(p[:n]) != "!" {
+				if n, err := unix.Read(r, p); err != nil || string(p[:n]) != "!" {
 					t.Errorf("through the file: %q, %v", p[:n], err)
 				}
 			})
@@ -62,14 +62,14 @@ func TestFileIsHeldInFlight(t *testing.T) {
 	a, b := pair(t, true)
 	r, w := pipe(t)
 	closeLater(t, r)
-	if _, err := Send(a, [][]byte{{1}}, w); err != nil {
+	if _, err := Send(a, [][]byte{{1}}, w, 0); err != nil {
 		t.Fatal(err)
 	}
 	mustClose(t, w)
 	if allClosed(t, r) {
 		t.Fatal("the file in flight is closed")
 	}
-	_, file, lost, err := Recv(b, make([]byte, 1))
+	_, file, lost, err := Recv(b, make([]byte, 1), 0)
 	if file < 0 || lost || err != nil {
 		t.Fatalf("file %d, lost %v, %v", file, lost, err)
 	}
@@ -85,12 +85,12 @@ func TestReadDropsFile(t *testing.T) {
 	a, b := pair(t, true)
 	r, w := pipe(t)
 	closeLater(t, r)
-	if _, err := Send(a, [][]byte{[]byte("ab")}, w); err != nil {
+	if _, err := Send(a, [][]byte{[]byte("ab")}, w, 0); err != nil {
 		t.Fatal(err)
 	}
 	mustClose(t, w)
 	p := make([]byte, 2)
-	if n, err := Read(b, p); n != 2 || err != nil {
+	if n, err := Read(b, p, 0); n != 2 || err != nil {
 		t.Fatalf("read %d, %v", n, err)
 	}
 	if !allClosed(t, r) {
@@ -123,7 +123,7 @@ func TestSeveralFiles(t *testing.T) {
 			}
 			before := len(openFDs())
 			p := make([]byte, 8)
-			n, file, lost, err := Recv(b, p)
+			n, file, lost, err := Recv(b, p, 0)
 			if err != nil || string(p[:n]) != "many" {
 				t.Fatalf("recv %q, %v", p[:n], err)
 			}

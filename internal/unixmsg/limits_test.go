@@ -39,14 +39,14 @@ func childFullTable() error {
 		return err
 	}
 	send := func() error {
-		_, err := Send(a, [][]byte{[]byte("hello")}, p[1])
+		_, err := Send(a, [][]byte{[]byte("hello")}, p[1], 0)
 		return err
 	}
 	// Two with a file, then one without.
 	if err := errors.Join(send(), send()); err != nil {
 		return err
 	}
-	if _, err := Write(a, [][]byte{[]byte("plain")}); err != nil {
+	if _, err := Send(a, [][]byte{[]byte("plain")}, -1, 0); err != nil {
 		return err
 	}
 	before := len(openFDs())
@@ -69,7 +69,7 @@ func childFullTable() error {
 	}
 
 	buf := make([]byte, 5) // exactly one message
-	n, file, lost, err := Recv(b, buf)
+	n, file, lost, err := Recv(b, buf, 0)
 	if err != nil || string(buf[:n]) != "hello" || file != -1 {
 		return fmt.Errorf("full table: %q, file %d, lost %v, %v", buf[:n], file, lost, err)
 	}
@@ -81,17 +81,17 @@ func childFullTable() error {
 		return fmt.Errorf("%d descriptors before, %d after a lost file", before, after)
 	}
 
-	n, file, lost, err = Recv(b, buf)
+	n, file, lost, err = Recv(b, buf, 0)
 	if err != nil || string(buf[:n]) != "hello" || file < 0 || lost {
 		return fmt.Errorf("table free again: %q, file %d, lost %v, %v", buf[:n], file, lost, err)
 	}
 	unix.Close(file)
-	n, file, lost, err = Recv(b, buf)
+	n, file, lost, err = Recv(b, buf, 0)
 	if err != nil || string(buf[:n]) != "plain" || file != -1 || lost {
 		return fmt.Errorf("without a file: %q, file %d, lost %v, %v", buf[:n], file, lost, err)
 	}
 	unix.Close(p[1])
-	if n, err := Read(p[0], buf); n != 0 || err != nil {
+	if n, err := unix.Read(p[0], buf); n != 0 || err != nil {
 		return fmt.Errorf("the lost file is still open somewhere: %d, %v", n, err)
 	}
 	return nil
@@ -126,7 +126,7 @@ func childTooManyRefs() error {
 	}
 	sent := 0
 	for ; sent < 4*limit; sent++ {
-		if _, err = Send(a, [][]byte{{byte(sent)}}, a); err != nil {
+		if _, err = Send(a, [][]byte{{byte(sent)}}, a, 0); err != nil {
 			break
 		}
 	}
@@ -137,18 +137,18 @@ func childTooManyRefs() error {
 	if !errors.Is(err, syscall.ETOOMANYREFS) || sent == 0 {
 		return fmt.Errorf("after %d files: %v, want ETOOMANYREFS", sent, err)
 	}
-	if _, err := Write(a, [][]byte{{byte(sent)}}); err != nil {
+	if _, err := Send(a, [][]byte{{byte(sent)}}, -1, 0); err != nil {
 		return fmt.Errorf("bytes without a file after ETOOMANYREFS: %v", err)
 	}
 	buf := make([]byte, 1)
 	for i := range sent {
-		n, file, lost, err := Recv(b, buf)
+		n, file, lost, err := Recv(b, buf, 0)
 		if n != 1 || buf[0] != byte(i) || file < 0 || lost || err != nil {
 			return fmt.Errorf("message %d of %d: %d bytes, %#x, file %d, lost %v, %v", i, sent, n, buf[0], file, lost, err)
 		}
 		unix.Close(file)
 	}
-	if _, err := Send(a, [][]byte{{1}}, a); err != nil {
+	if _, err := Send(a, [][]byte{{1}}, a, 0); err != nil {
 		return fmt.Errorf("send after the receiver has read: %w", err)
 	}
 	return nil

@@ -142,7 +142,7 @@ func mustClose(t testing.TB, fd int) {
 // allClosed reports whether no write end of the pipe r is left in the world.
 func allClosed(t testing.TB, r int) bool {
 	t.Helper()
-	n, err := Read(r, make([]byte, 1))
+	n, err := unix.Read(r, make([]byte, 1))
 	switch {
 	case n == 0 && err == nil:
 		return true

@@ -13,7 +13,7 @@ import (
 // during a system call.
 
 // recvmsg returns the number of bytes put in p and in control, and msg_flags.
-func recvmsg(fd int, p, control []byte, flags int) (n, size, msgFlags int, errno unix.Errno) {
+func recvmsg(fd int, p, control []byte, flags Flags) (n, size, msgFlags int, errno unix.Errno) {
 	var iov unix.Iovec
 	iov.Base = unsafe.SliceData(p)
 	iov.SetLen(len(p))
@@ -30,7 +30,7 @@ func recvmsg(fd int, p, control []byte, flags int) (n, size, msgFlags int, errno
 }
 
 // sendmsg sends bufs, which must not be empty, and control, which may be.
-func sendmsg(fd int, bufs [][]byte, control []byte) (int, error) {
+func sendmsg(fd int, bufs [][]byte, control []byte, flags Flags) (int, error) {
 	vecs := appendIovecs(make([]unix.Iovec, 0, stackIovecs), bufs)
 	var msg unix.Msghdr
 	msg.Iov = &vecs[0]
@@ -39,20 +39,7 @@ func sendmsg(fd int, bufs [][]byte, control []byte) (int, error) {
 		msg.Control = &control[0]
 		msg.SetControllen(len(control))
 	}
-	n, _, errno := unix.Syscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&msg)), unix.MSG_NOSIGNAL)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(n), nil
-}
-
-// writevCall is the call that writev makes.
-const writevCall = "writev"
-
-// writev writes bufs, which must not be empty.
-func writev(fd int, bufs [][]byte) (int, error) {
-	vecs := appendIovecs(make([]unix.Iovec, 0, stackIovecs), bufs)
-	n, _, errno := unix.Syscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&vecs[0])), uintptr(len(vecs)))
+	n, _, errno := unix.Syscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&msg)), unix.MSG_NOSIGNAL|uintptr(flags))
 	if errno != 0 {
 		return 0, errno
 	}

@@ -56,21 +56,21 @@ func TestPassRights(t *testing.T) {
 		t.Fatal(err)
 	}
 	msg := [][]byte{[]byte("x")}
-	if n, err := Send(a, msg, a); n != 0 || !isSyscall(err, syscall.EPERM) {
+	if n, err := Send(a, msg, a, 0); n != 0 || !isSyscall(err, syscall.EPERM) {
 		t.Errorf("send of a file to a peer that refuses files: %d, %v; want EPERM", n, err)
 	}
-	if n, err := Send(a, msg, -1); n != 1 || err != nil {
+	if n, err := Send(a, msg, -1, 0); n != 1 || err != nil {
 		t.Errorf("send without a file: %d, %v", n, err)
 	}
 	if err := SetPassRights(b, true); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := Send(a, msg, a); n != 1 || err != nil {
+	if n, err := Send(a, msg, a, 0); n != 1 || err != nil {
 		t.Errorf("send of a file after it was allowed again: %d, %v", n, err)
 	}
 	p := make([]byte, 1)
 	for i, wantFile := range []bool{false, true} {
-		n, file, lost, err := Recv(b, p)
+		n, file, lost, err := Recv(b, p, 0)
 		if n != 1 || (file >= 0) != wantFile || lost || err != nil {
 			t.Errorf("message %d: %d bytes, file %d, lost %v, %v", i, n, file, lost, err)
 		}
@@ -90,12 +90,12 @@ func TestNamedPeer(t *testing.T) {
 	client, server := namedPair(t)
 	r, w := pipe(t)
 	closeLater(t, r)
-	if _, err := Send(server, [][]byte{[]byte("named")}, w); err != nil {
+	if _, err := Send(server, [][]byte{[]byte("named")}, w, 0); err != nil {
 		t.Fatal(err)
 	}
 	mustClose(t, w)
 	p := make([]byte, 8)
-	n, file, lost, err := Recv(client, p)
+	n, file, lost, err := Recv(client, p, 0)
 	if err != nil || string(p[:n]) != "named" || file < 0 || lost {
 		t.Fatalf("recv %q, file %d, lost %v, %v", p[:n], file, lost, err)
 	}

@@ -27,7 +27,7 @@ func TestPollReady(t *testing.T) {
 	if err := Poll(a, true, -1); err != nil {
 		t.Errorf("writable: %v", err)
 	}
-	if _, err := Write(a, [][]byte{[]byte("x")}); err != nil {
+	if _, err := Send(a, [][]byte{[]byte("x")}, -1, 0); err != nil {
 		t.Fatal(err)
 	}
 	for _, ms := range []int{0, 60_000, -1} {
@@ -39,7 +39,7 @@ func TestPollReady(t *testing.T) {
 	full := make([]byte, 1<<16)
 	var err error
 	for err == nil {
-		_, err = Write(a, [][]byte{full})
+		_, err = Send(a, [][]byte{full}, -1, 0)
 	}
 	wantTimeout("full, no wait", Poll(a, true, 0))
 
@@ -62,14 +62,14 @@ func TestPollWakes(t *testing.T) {
 	a, b := pair(t, false)
 	got := make(chan error, 1)
 	go func() { got <- Poll(b, false, -1) }()
-	if _, err := Write(a, [][]byte{[]byte("x")}); err != nil {
+	if _, err := Send(a, [][]byte{[]byte("x")}, -1, 0); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-got; err != nil {
 		t.Error(err)
 	}
 	p := make([]byte, 1)
-	if _, err := Read(b, p); err != nil {
+	if _, err := Read(b, p, 0); err != nil {
 		t.Fatal(err)
 	}
 
@@ -77,12 +77,12 @@ func TestPollWakes(t *testing.T) {
 	// detector must agree.
 	var shared int
 	go func() {
-		_, _, _, err := Recv(b, p)
+		_, _, _, err := Recv(b, p, 0)
 		shared++
 		got <- err
 	}()
 	shared = 1
-	if _, err := Send(a, [][]byte{[]byte("y")}, -1); err != nil {
+	if _, err := Send(a, [][]byte{[]byte("y")}, -1, 0); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-got; err != nil || shared != 2 || p[0] != 'y' {

@@ -4,24 +4,31 @@ package unixmsg
 
 import "golang.org/x/sys/unix"
 
-// Read reads up to len(p) bytes with one read(2) and returns their number. Zero
-// bytes and a nil error mean the end of the stream; therefore an empty p is
+// Flags say how a transfer is made.
+type Flags int
+
+// DontWait makes a call fail with EAGAIN instead of waiting, also if fd is
+// blocking: whoever holds a duplicate of fd can change its mode at any time.
+const DontWait Flags = unix.MSG_DONTWAIT
+
+// Read receives up to len(p) bytes with one recvmsg(2) and returns their number.
+// Zero bytes and a nil error mean the end of the stream; therefore an empty p is
 // refused with EINVAL. A file that travels with the bytes is closed by the
 // kernel: use Recv where files are allowed.
 //
-// fd may be any readable descriptor. The error is syscall.EAGAIN if fd is
-// non-blocking and nothing is there, else an *os.SyscallError.
-func Read(fd int, p []byte) (int, error) {
+// fd must be a socket. The error is syscall.EAGAIN if nothing is there and fd is
+// non-blocking or flags say DontWait, else an *os.SyscallError.
+func Read(fd int, p []byte, flags Flags) (int, error) {
 	if len(p) == 0 {
-		return 0, fail("read", unix.EINVAL)
+		return 0, fail("recvmsg", unix.EINVAL)
 	}
 	for {
-		n, err := sysRead(fd, p)
+		n, err := recvPlain(fd, p, flags)
 		if err == unix.EINTR {
 			continue
 		}
 		if err != nil {
-			return 0, fail("read", err)
+			return 0, fail("recvmsg", err)
 		}
 		raceReceived(p[:n])
 		return n, nil

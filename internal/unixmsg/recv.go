@@ -18,18 +18,18 @@ import "golang.org/x/sys/unix"
 // a loss. lost may be true together with an error. On illumos and solaris Go does
 // not see the flag that tells: such a file is just missing.
 //
-// The options that make the kernel add control messages of its own
-// (SO_PASSCRED, SO_PASSPIDFD, SO_PASSSEC, LOCAL_CREDS) must be off: those
-// messages would take the room of the file.
+// Control messages that the kernel adds by itself, because somebody has set
+// SO_PASSCRED, SO_PASSPIDFD or the like, are dropped, and their descriptors
+// closed. There is room for them and the file (see control).
 //
-// fd must be a socket. The error is syscall.EAGAIN if fd is non-blocking and
-// nothing is there, else an *os.SyscallError.
-func Recv(fd int, p []byte) (n, file int, lost bool, err error) {
+// fd must be a socket. The error is syscall.EAGAIN if nothing is there and fd is
+// non-blocking or flags say DontWait, else an *os.SyscallError.
+func Recv(fd int, p []byte, flags Flags) (n, file int, lost bool, err error) {
 	if len(p) == 0 {
 		return 0, -1, false, fail("recvmsg", unix.EINVAL)
 	}
 	for {
-		n, file, lost, err = recv(fd, p)
+		n, file, lost, err = recv(fd, p, flags)
 		if err == unix.EINTR {
 			continue
 		}

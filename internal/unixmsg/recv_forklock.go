@@ -15,13 +15,10 @@ import (
 // So the receive itself never waits, and if fd is blocking the waiting is done
 // by poll, without the lock. Another reader may take the bytes first: then wait
 // again. Compiled, not run.
-func recv(fd int, p []byte) (n, file int, lost bool, err error) {
+func recv(fd int, p []byte, flags Flags) (n, file int, lost bool, err error) {
 	for {
 		n, file, lost, err = recvLocked(fd, p)
-		if err != unix.EAGAIN {
-			return n, file, lost, err
-		}
-		if !Blocking(fd) {
+		if err != unix.EAGAIN || flags&DontWait != 0 || !Blocking(fd) {
 			return n, file, lost, err
 		}
 		if err := Poll(fd, false, -1); err != nil {
@@ -40,7 +37,7 @@ func recvLocked(fd int, p []byte) (n, file int, lost bool, err error) {
 
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
-	n, size, flags, refused, err := recvmsg(fd, p, b, unix.MSG_DONTWAIT)
+	n, size, flags, refused, err := recvmsg(fd, p, b, DontWait)
 	if err != nil {
 		return 0, -1, refused, err
 	}

@@ -24,11 +24,11 @@ type mmsghdr struct {
 // with Recv. An error together with a part, ECONNRESET, is how the stream ends,
 // behind what is still to be received. Where recvmmsg(2) is missing or forbidden
 // this is Recv.
-func RecvMany(fd int, p []byte, parts []Part) (int, error) {
+func RecvMany(fd int, p []byte, parts []Part, flags Flags) (int, error) {
 	k := min(len(parts), MaxParts)
 	room := len(p) / 2 / max(k-1, 1)
 	if k == 1 || room < minPart {
-		return recvOne(fd, p, parts)
+		return recvOne(fd, p, parts, flags)
 	}
 	// About the pointers, see recvmsg. Stored through another pointer they would
 	// go to the heap.
@@ -46,21 +46,21 @@ func RecvMany(fd int, p []byte, parts []Part) (int, error) {
 		msgs[i].hdr.Control = (*byte)(unsafe.Pointer(&controls[i]))
 		msgs[i].hdr.SetControllen(len(controls[i].bytes()))
 	}
-	n, errno := sysRecvMany(fd, msgs[:k])
+	n, errno := sysRecvMany(fd, msgs[:k], flags)
 	switch errno {
 	case 0:
 	case unix.EAGAIN:
 		return 0, fail("recvmmsg", errno)
 	case unix.ECONNRESET:
 		// recvmmsg tells first, and once, what recvmsg tells behind the last byte.
-		if n, err := recvOne(fd, p, parts); err != nil {
+		if n, err := recvOne(fd, p, parts, flags); err != nil {
 			return n, err
 		}
 		return 1, fail("recvmmsg", errno)
 	default:
 		// Interrupted, or the call is missing or forbidden; or, for what has
 		// failed before, it fails once more. recvmsg tells what is the case now.
-		return recvOne(fd, p, parts)
+		return recvOne(fd, p, parts, flags)
 	}
 	used, w := 0, 0 // parts, and their bytes at the beginning of p
 	eof := false
@@ -91,12 +91,12 @@ func RecvMany(fd int, p []byte, parts []Part) (int, error) {
 		parts[0] = Part{File: -1}
 		return 1, nil
 	}
-	return recvOne(fd, p, parts)
+	return recvOne(fd, p, parts, flags)
 }
 
-func recvmmsg(fd int, msgs []mmsghdr) (int, unix.Errno) {
+func recvmmsg(fd int, msgs []mmsghdr, flags Flags) (int, unix.Errno) {
 	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&msgs[0])), uintptr(len(msgs)),
-		unix.MSG_CMSG_CLOEXEC|unix.MSG_WAITFORONE, 0, 0)
+		unix.MSG_CMSG_CLOEXEC|unix.MSG_WAITFORONE|uintptr(flags), 0, 0)
 	if errno != 0 {
 		return 0, errno
 	}

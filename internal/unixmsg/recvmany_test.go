@@ -43,7 +43,7 @@ func TestRecvMany(t *testing.T) {
 						ends = append(ends, len(sent)+n)
 					}
 					p := bytes.Repeat([]byte{byte(i + 1)}, n)
-					if k, err := Send(a, [][]byte{p}, file); k != n || err != nil {
+					if k, err := Send(a, [][]byte{p}, file, 0); k != n || err != nil {
 						t.Fatal(k, err)
 					}
 					sent = append(sent, p...)
@@ -52,7 +52,7 @@ func TestRecvMany(t *testing.T) {
 				p, parts := make([]byte, size), make([]Part, MaxParts)
 				files := 0
 				for {
-					n, err := RecvMany(b, p, parts)
+					n, err := RecvMany(b, p, parts, 0)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -72,12 +72,12 @@ func TestRecvMany(t *testing.T) {
 						if at := len(got) + w; files >= len(ends) || at > ends[files] && !part.Full {
 							t.Fatalf("file %d came with bytes up to %d, ends %v", files, at, ends)
 						}
-						if _, err := Write(int(part.File), [][]byte{{byte(files)}}); err != nil {
+						if _, err := unix.Write(int(part.File), []byte{byte(files)}); err != nil {
 							t.Error(err)
 						}
 						mustClose(t, int(part.File))
 						var q [2]byte
-						if k, err := Read(pipes[files], q[:]); k != 1 || q[0] != byte(files) || err != nil {
+						if k, err := unix.Read(pipes[files], q[:]); k != 1 || q[0] != byte(files) || err != nil {
 							t.Errorf("file %d is another one: %d %v", files, q[0], err)
 						}
 						files++
@@ -109,11 +109,11 @@ func TestRecvManyWaitsForOne(t *testing.T) {
 	a, b := pair(t, false)
 	done := make(chan error, 1)
 	go func() {
-		_, err := Send(a, [][]byte{[]byte("hello")}, -1)
+		_, err := Send(a, [][]byte{[]byte("hello")}, -1, 0)
 		done <- err
 	}()
 	p, parts := make([]byte, 4<<10), make([]Part, MaxParts)
-	n, err := RecvMany(b, p, parts)
+	n, err := RecvMany(b, p, parts, 0)
 	if n != 1 || err != nil || string(p[:parts[0].N]) != "hello" || parts[0].File != -1 || parts[0].Full {
 		t.Errorf("%d parts, %+v, %v", n, parts[0], err)
 	}

@@ -16,9 +16,9 @@ import (
 //
 // This is the syscall package's Recvmsg because the one of x/sys/unix v0.49
 // does not tell solaris and illumos where the control buffer is.
-func recvmsg(fd int, p, control []byte, flags int) (n, size, msgFlags int, refused bool, err error) {
+func recvmsg(fd int, p, control []byte, flags Flags) (n, size, msgFlags int, refused bool, err error) {
 	for {
-		n, size, msgFlags, _, err = syscall.Recvmsg(fd, p, control, flags)
+		n, size, msgFlags, _, err = syscall.Recvmsg(fd, p, control, int(flags))
 		switch {
 		case n >= 0:
 			// Also if the peer's address, which nobody wants, made no sense.
@@ -32,4 +32,11 @@ func recvmsg(fd int, p, control []byte, flags int) (n, size, msgFlags int, refus
 			return 0, 0, 0, refused, err
 		}
 	}
+}
+
+// recvPlain is one recvmsg(2) without room for control messages. Compiled, not
+// run.
+func recvPlain(fd int, p []byte, flags Flags) (int, error) {
+	n, _, _, _, err := recvmsg(fd, p, nil, flags)
+	return n, err
 }

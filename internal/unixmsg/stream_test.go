@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,17 +14,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// writers are Write, and Send without a file.
-var writers = map[string]func(fd int, bufs [][]byte) (int, error){
-	"Write": Write,
-	"Send":  func(fd int, bufs [][]byte) (int, error) { return Send(fd, bufs, -1) },
-}
+// write is Send without a file.
+func write(fd int, bufs [][]byte) (int, error) { return Send(fd, bufs, -1, 0) }
 
 // readers are Read, and Recv where no file may come.
 var readers = map[string]func(fd int, p []byte) (int, error){
-	"Read": Read,
+	"Read": func(fd int, p []byte) (int, error) { return Read(fd, p, 0) },
 	"Recv": func(fd int, p []byte) (int, error) {
-		n, file, lost, err := Recv(fd, p)
+		n, file, lost, err := Recv(fd, p, 0)
 		if file != -1 || lost {
 			return 0, fmt.Errorf("file %d, lost %v", file, lost)
 		}
@@ -52,62 +48,40 @@ func TestRoundTrip(t *testing.T) {
 		{"1500", many},
 		{"1024 empty ones first", append(make([][]byte, 1024), []byte("x"))},
 	}
-	for wname, write := range writers {
-		for rname, read := range readers {
-			for _, tt := range tests {
-				t.Run(wname+"/"+rname+"/"+tt.name, func(t *testing.T) {
-					a, b := pair(t, true)
-					want := bytes.Join(tt.bufs, nil)
-					var got []byte
-					p := make([]byte, 1<<16)
-					rest := tt.bufs
-					for len(got) < len(want) {
-						n, err := write(a, rest)
-						if err != nil || n == 0 {
-							t.Fatalf("write after %d bytes: %d, %v", len(got), n, err)
-						}
-						rest = [][]byte{want[len(got)+n:]}
-						n, err = read(b, p)
-						if err != nil {
-							t.Fatal(err)
-						}
-						got = append(got, p[:n]...)
+	for rname, read := range readers {
+		for _, tt := range tests {
+			t.Run(rname+"/"+tt.name, func(t *testing.T) {
+				a, b := pair(t, true)
+				want := bytes.Join(tt.bufs, nil)
+				var got []byte
+				p := make([]byte, 1<<16)
+				rest := tt.bufs
+				for len(got) < len(want) {
+					n, err := write(a, rest)
+					if err != nil || n == 0 {
+						t.Fatalf("write after %d bytes: %d, %v", len(got), n, err)
 					}
-					if !bytes.Equal(got, want) {
-						t.Errorf("got %d bytes %.40q, want %d bytes %.40q", len(got), got, len(want), want)
+					rest = [][]byte{want[len(got)+n:]}
+					n, err = read(b, p)
+					if err != nil {
+						t.Fatal(err)
 					}
-				})
-			}
+					got = append(got, p[:n]...)
+				}
+				if !bytes.Equal(got, want) {
+					t.Errorf("got %d bytes %.40q, want %d bytes %.40q", len(got), got, len(want), want)
+				}
+			})
 		}
-	}
-}
-
-func TestWritePipe(t *testing.T) {
-	noLeak(t)
-	r, w := pipe(t)
-	closeLater(t, r)
-	closeLater(t, w)
-	n, err := Write(w, [][]byte{nil, []byte("ab"), []byte("cd")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := make([]byte, 8)
-	m, err := Read(r, p)
-	if err != nil || m != n || !strings.HasPrefix("abcd", string(p[:m])) {
-		t.Fatalf("read %q, %v after a write of %d", p[:m], err, n)
-	}
-	if runtime.GOOS == "linux" && n != 4 {
-		t.Errorf("wrote %d bytes, want 4 in one call", n)
 	}
 }
 
 func TestNothingToDo(t *testing.T) {
 	a, b := pair(t, true)
-	for name, write := range writers {
-		for _, bufs := range [][][]byte{nil, {}, {nil}, {{}, {}}} {
-			if n, err := write(a, bufs); n != 0 || err != nil {
-				t.Errorf("%s of %d empty buffers: %d, %v", name, len(bufs), n, err)
-			}
+	const name = "Send"
+	for _, bufs := range [][][]byte{nil, {}, {nil}, {{}, {}}} {
+		if n, err := write(a, bufs); n != 0 || err != nil {
+			t.Errorf("%s of %d empty buffers: %d, %v", name, len(bufs), n, err)
 		}
 	}
 	for name, read := range readers {
@@ -115,7 +89,7 @@ func TestNothingToDo(t *testing.T) {
 			t.Errorf("%s into nothing: %d, %v; want EINVAL", name, n, err)
 		}
 	}
-	if n, err := Send(a, [][]byte{{}}, a); n != 0 || !isSyscall(err, syscall.EINVAL) {
+	if n, err := Send(a, [][]byte{{}}, a, 0); n != 0 || !isSyscall(err, syscall.EINVAL) {
 		t.Errorf("send of a file without bytes: %d, %v; want EINVAL", n, err)
 	}
 }
@@ -128,14 +102,13 @@ func TestWouldBlock(t *testing.T) {
 		}
 	}
 	full := make([]byte, 1<<16)
-	for name, write := range writers {
-		var err error
-		for err == nil {
-			_, err = write(a, [][]byte{full, full})
-		}
-		if err != syscall.EAGAIN {
-			t.Errorf("%s to a full socket: %v, want the bare EAGAIN", name, err)
-		}
+	const name = "Send"
+	var err error
+	for err == nil {
+		_, err = write(a, [][]byte{full, full})
+	}
+	if err != syscall.EAGAIN {
+		t.Errorf("%s to a full socket: %v, want the bare EAGAIN", name, err)
 	}
 }
 
@@ -143,7 +116,7 @@ func TestPeerGone(t *testing.T) {
 	noLeak(t)
 	for name, read := range readers {
 		a, b := pair(t, true)
-		if _, err := Write(a, [][]byte{[]byte("last")}); err != nil {
+		if _, err := Send(a, [][]byte{[]byte("last")}, -1, 0); err != nil {
 			t.Fatal(err)
 		}
 		mustClose(t, a)
@@ -157,13 +130,12 @@ func TestPeerGone(t *testing.T) {
 			}
 		}
 	}
-	for name, write := range writers {
-		for _, bufs := range [][][]byte{{[]byte("x")}, {[]byte("x"), []byte("y")}} {
-			a, b := pair(t, true)
-			mustClose(t, b)
-			if n, err := write(a, bufs); n != 0 || !isSyscall(err, syscall.EPIPE) {
-				t.Errorf("%s of %d buffers to nobody: %d, %v; want EPIPE", name, len(bufs), n, err)
-			}
+	const name = "Send"
+	for _, bufs := range [][][]byte{{[]byte("x")}, {[]byte("x"), []byte("y")}} {
+		a, b := pair(t, true)
+		mustClose(t, b)
+		if n, err := write(a, bufs); n != 0 || !isSyscall(err, syscall.EPIPE) {
+			t.Errorf("%s of %d buffers to nobody: %d, %v; want EPIPE", name, len(bufs), n, err)
 		}
 	}
 }
@@ -175,11 +147,9 @@ func TestBadDescriptor(t *testing.T) {
 		name string
 		call func() (int, error)
 	}{
-		{"read", func() (int, error) { return Read(fd, make([]byte, 1)) }},
-		{"recvmsg", func() (int, error) { n, _, _, err := Recv(fd, make([]byte, 1)); return n, err }},
-		{"write", func() (int, error) { return Write(fd, [][]byte{{1}}) }},
-		{writevCall, func() (int, error) { return Write(fd, [][]byte{{1}, {2}}) }},
-		{"sendmsg", func() (int, error) { return Send(fd, [][]byte{{1}}, -1) }},
+		{"recvmsg", func() (int, error) { return Read(fd, make([]byte, 1), 0) }},
+		{"recvmsg", func() (int, error) { n, _, _, err := Recv(fd, make([]byte, 1), 0); return n, err }},
+		{"sendmsg", func() (int, error) { return Send(fd, [][]byte{{1}}, -1, 0) }},
 		{"fcntl", func() (int, error) { return Dup(fd) }},
 	} {
 		_, err := tt.call()
@@ -209,11 +179,11 @@ func TestPairAndDup(t *testing.T) {
 				t.Errorf("descriptor %d: non-blocking %v, want %v", fd, got, nonblock)
 			}
 		}
-		if _, err := Write(c, [][]byte{[]byte("via dup")}); err != nil {
+		if _, err := Send(c, [][]byte{[]byte("via dup")}, -1, 0); err != nil {
 			t.Fatal(err)
 		}
 		p := make([]byte, 16)
-		if n, err := Read(b, p); err != nil || string(p[:n]) != "via dup" {
+		if n, err := Read(b, p, 0); err != nil || string(p[:n]) != "via dup" {
 			t.Errorf("read %q, %v", p[:n], err)
 		}
 	}

@@ -14,14 +14,10 @@ func sysFcntl(fd, cmd, arg int) (int, error) { return unix.FcntlInt(uintptr(fd),
 
 func sysPoll(fds []unix.PollFd, millis int) (int, error) { return unix.Poll(fds, millis) }
 
-func sysRead(fd int, p []byte) (int, error) { return unix.Read(fd, p) }
-
-func sysSend(fd int, bufs [][]byte, control []byte) (int, error) { return sendmsg(fd, bufs, control) }
+func sysSend(fd int, bufs [][]byte, control []byte, flags Flags) (int, error) {
+	return sendmsg(fd, bufs, control, flags)
+}
 
 func sysSocketpair(domain, typ, proto int) ([2]int, error) {
 	return unix.Socketpair(domain, typ, proto)
 }
-
-func sysWrite(fd int, p []byte) (int, error) { return unix.Write(fd, p) }
-
-func sysWritev(fd int, bufs [][]byte) (int, error) { return writev(fd, bufs) }

@@ -1,0 +1,142 @@
+package unixmsg
+
+import (
+	"fmt"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// options make the kernel add control messages to what a peer sends.
+var options = map[string][]int{
+	"SO_PASSCRED":    {unix.SO_PASSCRED},
+	"SO_PASSSEC":     {unix.SO_PASSSEC},
+	"SO_PASSPIDFD":   {unix.SO_PASSPIDFD},
+	"SO_TIMESTAMP":   {unix.SO_TIMESTAMP},
+	"SO_TIMESTAMPNS": {unix.SO_TIMESTAMPNS},
+	"SO_INQ":         {unix.SO_INQ},
+	"all":            {unix.SO_PASSCRED, unix.SO_PASSSEC, unix.SO_PASSPIDFD, unix.SO_TIMESTAMP, unix.SO_TIMESTAMPNS, unix.SO_INQ},
+}
+
+// setOptions sets those that the kernel has.
+func setOptions(t *testing.T, fd int, options []int) {
+	t.Helper()
+	set := 0
+	for _, o := range options {
+		switch err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, o, 1); err {
+		case nil:
+			set++
+		case unix.ENOPROTOOPT, unix.EOPNOTSUPP:
+		default:
+			t.Fatal(err)
+		}
+	}
+	if set == 0 {
+		t.Skip("the kernel does not have this option")
+	}
+}
+
+// TestOptions receives plain bytes and files from a socket on which somebody
+// sets options, before the first message or between two.
+func TestOptions(t *testing.T) {
+	receives := map[string]func(fd int, p []byte) ([]Part, error){
+		"Recv": func(fd int, p []byte) ([]Part, error) {
+			parts := make([]Part, 1)
+			_, err := recvOne(fd, p, parts, 0)
+			return parts, err
+		},
+		"RecvMany": func(fd int, p []byte) ([]Part, error) {
+			parts := make([]Part, MaxParts)
+			n, err := RecvMany(fd, p, parts, 0)
+			return parts[:n], err
+		},
+	}
+	for name, opts := range options {
+		for rname, receive := range receives {
+			for at := range 4 {
+				t.Run(fmt.Sprintf("%s/%s/before message %d", name, rname, at), func(t *testing.T) {
+					noLeak(t)
+					a, b := pair(t, true)
+					r, w := pipe(t)
+					closeLater(t, r)
+					const n = 8
+					files := 0
+					for i := range n {
+						if i == at {
+							setOptions(t, b, opts)
+						}
+						file := -1
+						if i%3 != 0 {
+							file = w
+							files++
+						}
+						if _, err := Send(a, [][]byte{[]byte("hello")}, file, 0); err != nil {
+							t.Fatal(err)
+						}
+						if rname == "Recv" || i < at {
+							files -= receiveAll(t, b, receive)
+						}
+					}
+					files -= receiveAll(t, b, receive)
+					if files != 0 {
+						t.Errorf("%d files are missing", files)
+					}
+					mustClose(t, w)
+					if !allClosed(t, r) {
+						t.Error("a file is still open")
+					}
+				})
+			}
+		}
+	}
+}
+
+// receiveAll receives what is there, and returns the number of files.
+func receiveAll(t *testing.T, fd int, receive func(int, []byte) ([]Part, error)) (files int) {
+	t.Helper()
+	p := make([]byte, 4<<10)
+	for {
+		parts, err := receive(fd, p)
+		if err == unix.EAGAIN {
+			return files
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, part := range parts {
+			if part.Lost {
+				t.Error("a file was lost")
+			}
+			if part.File >= 0 {
+				files++
+				mustClose(t, int(part.File))
+			}
+		}
+	}
+}
+
+// TestOptionsRead reads without room for files: nothing stays open.
+func TestOptionsRead(t *testing.T) {
+	for name, opts := range options {
+		t.Run(name, func(t *testing.T) {
+			noLeak(t)
+			a, b := pair(t, true)
+			setOptions(t, b, opts)
+			r, w := pipe(t)
+			closeLater(t, r)
+			for _, file := range []int{-1, w} {
+				if _, err := Send(a, [][]byte{[]byte("hello")}, file, 0); err != nil {
+					t.Fatal(err)
+				}
+				p := make([]byte, 64)
+				if n, err := Read(b, p, 0); string(p[:n]) != "hello" || err != nil {
+					t.Errorf("%q, %v", p[:n], err)
+				}
+			}
+			mustClose(t, w)
+			if !allClosed(t, r) {
+				t.Error("the file is still open")
+			}
+		})
+	}
+}

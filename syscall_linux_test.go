@@ -1,0 +1,184 @@
+package imsg_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"example.org/imsg/internal/testutil"
+
+	"example.org/imsg"
+	"example.org/imsg/imsgtest"
+	"golang.org/x/sys/unix"
+)
+
+// kernelOptions make the kernel add control messages to what a peer sends.
+var kernelOptions = map[string]int{
+	"SO_PASSCRED":    unix.SO_PASSCRED,
+	"SO_PASSSEC":     unix.SO_PASSSEC,
+	"SO_PASSPIDFD":   unix.SO_PASSPIDFD,
+	"SO_TIMESTAMP":   unix.SO_TIMESTAMP,
+	"SO_TIMESTAMPNS": unix.SO_TIMESTAMPNS,
+	"SO_INQ":         unix.SO_INQ,
+}
+
+// TestKernelOptions sets an option, or all, before a channel is made of the
+// socket or while it is in use: files arrive, and nothing stays open.
+func TestKernelOptions(t *testing.T) {
+	const all = "all"
+	tests := []string{all}
+	for name := range kernelOptions {
+		tests = append(tests, name)
+	}
+	for _, name := range tests {
+		set := func(t *testing.T, fd int) {
+			for n, o := range kernelOptions {
+				if n != name && name != all {
+					continue
+				}
+				err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, o, 1)
+				if err == unix.ENOPROTOOPT && name != all {
+					t.Skip("the kernel does not have this option")
+				} else if err != nil && err != unix.ENOPROTOOPT {
+					t.Fatal(err)
+				}
+			}
+		}
+		for _, files := range []bool{true, false} {
+			for _, at := range []int{0, 5} {
+				t.Run(fmt.Sprintf("%s/files %v/at %d", name, files, at), func(t *testing.T) {
+					testutil.BothSides(t, imsg.Config{AllowFDPass: files}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
+						const n = 20
+						var probes []*testutil.Probe
+						send := func(i int) {
+							var fds []int
+							if i%4 != 0 {
+								probes = append(probes, testutil.NewProbe(t))
+								fds = append(fds, probes[len(probes)-1].Fd())
+							}
+							peer.Write(testutil.Frame(imsg.Current, uint32(i+1), 5, len(fds) > 0), fds...)
+							if len(fds) > 0 {
+								probes[len(probes)-1].W.Close()
+							}
+						}
+						receive := func(i int) {
+							m := testutil.MustNext(t, s, uint32(i+1), 5)
+							if want := i%4 != 0; m.HasFile() != (want && files) || (m.FileErr() == nil) != (files || !want) {
+								t.Errorf("message %d: file %v, %v", i+1, m.HasFile(), m.FileErr())
+							}
+							m.Close()
+						}
+						for i := range at {
+							send(i)
+							receive(i)
+						}
+						set(t, s.FD)
+						for i := at; i < n; i++ {
+							send(i)
+						}
+						for i := at; i < n; i++ {
+							receive(i)
+						}
+						for _, p := range probes {
+							if !p.Closed() {
+								t.Error("a file is still open")
+							}
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+// TestModeChanged lets a holder of a duplicate make a Conn's socket blocking:
+// contexts, deadlines and Close still end what waits.
+func TestModeChanged(t *testing.T) {
+	for _, files := range []bool{true, false} {
+		for what, wait := range map[string]func(c *imsg.Conn, ctx context.Context) error{
+			"Receive": func(c *imsg.Conn, ctx context.Context) error {
+				_, err := c.Receive(ctx)
+				return err
+			},
+			"Send": func(c *imsg.Conn, ctx context.Context) error {
+				return c.Send(ctx, imsg.Header{Type: 1}, nil, make([]byte, 4000))
+			},
+		} {
+			for end, want := range map[string]error{
+				"context": context.Canceled, "deadline": os.ErrDeadlineExceeded, "Close": net.ErrClosed,
+			} {
+				t.Run(fmt.Sprintf("files %v/%s/%s", files, what, end), func(t *testing.T) {
+					testutil.NoLeak(t)
+					a, b, err := imsg.Pair(&imsg.Config{AllowFDPass: files})
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer b.Close()
+					defer a.Close()
+					if what == "Send" {
+						testutil.FillConn(t, a)
+					}
+					f, err := a.File()
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer f.Close()
+					if err := unix.SetNonblock(int(f.Fd()), false); err != nil {
+						t.Fatal(err)
+					}
+					ctx, cancel := context.WithCancel(context.Background())
+					defer cancel()
+					done := make(chan error, 1)
+					go func() { done <- wait(a, ctx) }()
+					testutil.WaitBlocked(t, 1, "(*Conn)."+what)
+					switch end {
+					case "context":
+						cancel()
+					case "deadline":
+						a.SetDeadline(time.Unix(1, 0))
+					case "Close":
+						a.Close()
+					}
+					testutil.Within(t, what+" ended by "+end, func() {
+						if err := <-done; !errors.Is(err, want) {
+							t.Errorf("%v, want %v", err, want)
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+// TestBufModeChanged makes the descriptor of a Buf that never waits blocking.
+func TestBufModeChanged(t *testing.T) {
+	for _, files := range []bool{true, false} {
+		testutil.NoLeak(t)
+		_, s := imsgtest.Sockets(t)
+		b := imsg.NewBuf(s.FD, &imsg.Config{AllowFDPass: files})
+		t.Cleanup(b.Clear)
+		if err := unix.SetNonblock(s.FD, false); err != nil {
+			t.Fatal(err)
+		}
+		testutil.Within(t, "ReadSocket and WriteSocket", func() {
+			if err := b.ReadSocket(); err != nil {
+				t.Error(err)
+			}
+			for before := -1; before != b.QueueLen(); {
+				before = b.QueueLen()
+				err := errors.Join(b.Compose(imsg.Header{Type: 1}, nil, make([]byte, 10000)), b.WriteSocket())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if b.QueueLen() > 3 {
+					break
+				}
+			}
+		})
+	}
+}
