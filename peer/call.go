@@ -2,12 +2,12 @@ package peer
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"iter"
 	"os"
-	"slices"
 
 	"example.org/imsg"
+	"example.org/imsg/internal/flow"
 )
 
 // A Request is what Call and Stream send.
@@ -16,37 +16,23 @@ type Request struct {
 	File  *os.File // borrowed, as by Conn.Send; nil: none
 	Data  []byte   // copied
 	Items []uint32 // types of messages that are part of the answer and do not end it
-	Ends  []uint32 // types of messages that end the answer; at least one
+	Ends  []uint32 // types of messages that end the answer; none if Last says it
+
+	// Last, if not nil, tells whether a message of one of the types in Items
+	// ends the answer, for servers that say it with an empty message or a
+	// count. It is called once for each, in their order, by the goroutine that
+	// reads, also when nobody waits for the answer any more: it must not
+	// wait, use the peer, keep or close the message, or take anything out of
+	// it but by Bytes. If it panics, the peer ends with a *PanicError.
+	Last func(imsg.Message) bool
 }
-
-// A call is one request under way. It stays in the table, even if nobody waits
-// any more, until the message comes that ends its answer: only so later calls
-// find theirs. p.mu guards it.
-type call struct {
-	id        uint32
-	typ       uint32
-	item, end []uint32
-	slot, own bool // its place: a slot, or without one as a handler's call
-
-	msgs []imsg.Message
-	err  error // behind msgs
-	over bool  // not in the table any more
-	left bool  // nobody waits: what comes is closed
-	wake chan struct{}
-
-	waiting bool      // somebody waits for the next message
-	r       *Incoming // on behalf of this handler, if any
-}
-
-// maxItems is how many messages a call holds before reading pauses; see
-// hardFactor.
-const maxItems = 64
 
 // Call sends a request and returns the message that ends its answer, which the
 // caller must close; Request.Items, which may come before, are closed. The error
 // is a *RemoteError if the other end could not do it, io.ErrUnexpectedEOF if it
-// is gone, net.ErrClosed after Close or a violation, or ctx.Err(). After ctx.Err() either nothing was sent, or the answer is closed
-// when it comes: the channel stays usable.
+// is gone, net.ErrClosed after Close or a violation, or ctx.Err(), also if an
+// answer has come by then. After ctx.Err() either nothing was sent, or the
+// answer is closed when it comes: the channel stays usable.
 func (p *Peer) Call(ctx context.Context, req Request) (imsg.Message, error) {
 	r := p.handling(ctx)
 	c, err := p.begin(ctx, r, &req)
@@ -82,32 +68,56 @@ func (p *Peer) CallFile(ctx context.Context, req Request) (*os.File, error) {
 	return f, nil
 }
 
-var errNoEnd = errors.New("no type ends its answer")
+// Stream sends a request and returns the messages of its answer: any number of
+// Request.Items, and the one that ends it as the last. Each is the loop's, which
+// must close it. An error, which is Call's, is the last value too. The request
+// is sent when the loop begins, and each loop sends it again.
+//
+// Leaving the loop early discards the rest of the answer as it comes. Nothing
+// is read while the loop holds back 64 messages, unless somebody else waits for
+// the same peer: the loop's body, for one, may make a call. Then 256 may be held
+// back, and if none of them is taken for a second, the loop ends with an error.
+// The loop's body must not wait for what a handler of the same peer does.
+func (p *Peer) Stream(ctx context.Context, req Request) iter.Seq2[imsg.Message, error] {
+	return func(yield func(imsg.Message, error) bool) {
+		r := p.handling(ctx)
+		c, err := p.begin(ctx, r, &req)
+		if err != nil {
+			yield(imsg.Message{}, opError("call", req.Type, err))
+			return
+		}
+		defer p.leave(c)
+		for {
+			m, last, err := p.next(ctx, r, c)
+			if !yield(m, opError("call", req.Type, err)) || last || err != nil {
+				return
+			}
+		}
+	}
+}
 
-// begin sends a request for the handler r, or for somebody else if r is nil.
+// begin sends a request for the handler of r, or for somebody else if r is nil.
 func (p *Peer) begin(ctx context.Context, r *Incoming, req *Request) (*call, error) {
-	if len(req.Ends) == 0 {
+	if len(req.Ends) == 0 && req.Last == nil {
 		return nil, errNoEnd
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	p.mu.Lock()
-	p.startLocked()
-	c := p.newCall(req)
-	if r != nil && r.blocked == 0 && p.own < p.hard && p.cfg.Match != ByPID {
-		c.own = true // it must not wait for calls that wait for this handler
-		p.own++
+	p.start()
+	c, err := p.calls.add(req, r)
+	if err != nil {
+		return nil, err
 	}
-	p.block(r)
-	p.mu.Unlock()
+	p.gate.wait(r, flow.Call)
+	if r != nil {
+		p.requests.begin() // in place of the handler of r
+	}
 	sent, err := p.request(ctx, c, req)
-	p.mu.Lock()
-	p.unblock(r)
+	p.gate.done(r, flow.Call)
 	if !sent {
-		p.forget(c)
+		p.calls.withdraw(c)
 	}
-	p.mu.Unlock()
 	if err != nil {
 		p.leave(c)
 		return nil, err
@@ -117,118 +127,68 @@ func (p *Peer) begin(ctx context.Context, r *Incoming, req *Request) (*call, err
 
 // request waits for a slot and sends.
 func (p *Peer) request(ctx context.Context, c *call, req *Request) (sent bool, err error) {
-	if !c.own {
+	if c.nested == nil {
 		select {
-		case p.slots <- struct{}{}:
+		case p.calls.slots <- struct{}{}:
 			c.slot = true
 		case <-ctx.Done():
-			return false, ctx.Err()
+			return false, p.calls.waited(ctx.Err())
 		}
 	}
-	return p.send(ctx, c, imsg.Header{Type: req.Type, PID: p.pid}, req.File, [][]byte{req.Data})
+	h := imsg.Header{Type: req.Type, PID: p.cfg.PID}
+	return p.send(ctx, h, req.File, [][]byte{req.Data}, func(h *imsg.Header) (err error) {
+		h.ID, err = p.calls.enter(c)
+		return err
+	})
 }
 
-// newCall makes a call, of memory that was used before if there is any. p.mu
-// is held.
-func (p *Peer) newCall(req *Request) *call {
-	c := &call{}
-	if n := len(p.free); n > 0 {
-		c, p.free = p.free[n-1], p.free[:n-1]
-	} else {
-		c.wake = make(chan struct{}, 1)
-	}
-	c.typ = req.Type
-	c.item = append(c.item[:0], req.Items...)
-	c.end = append(c.end[:0], req.Ends...)
-	return c
-}
-
-// enter puts c into the table and returns the id for its request. It must be
-// called in the order in which requests are sent.
-func (p *Peer) enter(c *call) (uint32, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err := p.cause(); err != nil {
-		return 0, err
-	}
-	if p.cfg.Match != ByID {
-		p.order = append(p.order, c)
-		return p.cfg.ID, nil
-	}
+// next waits for the next message of the answer to c, and tells whether it is
+// the last.
+func (p *Peer) next(ctx context.Context, r *Incoming, c *call) (imsg.Message, bool, error) {
 	for {
-		p.nextID++
-		if p.nextID != 0 && p.calls[p.nextID] == nil {
-			break
+		if err := ctx.Err(); err != nil {
+			return imsg.Message{}, false, err
 		}
+		m, last, ok, err := p.calls.next(c, r)
+		if ok {
+			return m, last, err
+		}
+		if r != nil {
+			p.requests.begin()
+		}
+		select {
+		case <-c.wake:
+		case <-ctx.Done():
+		}
+		p.calls.stopWaiting(c)
 	}
-	c.id = p.nextID
-	p.calls[c.id] = c
-	return c.id, nil
 }
 
-// withdraw is forget for somebody who has not p.mu.
-func (p *Peer) withdraw(c *call) {
+// leave ends a call, and tells the other end if it is to know.
+func (p *Peer) leave(c *call) {
+	if p.calls.leave(c) {
+		p.goIO(p.tellCancels)
+	}
+}
+
+// tellCancels tells the other end of the calls that were given up.
+func (p *Peer) tellCancels() {
+	for {
+		id := p.calls.nextCancel()
+		if id == 0 {
+			return
+		}
+		p.send(context.Background(), imsg.Header{Type: p.cfg.CancelType, ID: id, PID: p.cfg.PID}, nil, nil, nil)
+	}
+}
+
+// goIO runs f in a goroutine that Close waits for, unless the channel is closed.
+func (p *Peer) goIO(f func()) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.forget(c)
-}
-
-// forget takes c out of the table, if it is there, and gives its place back.
-// p.mu is held.
-func (p *Peer) forget(c *call) {
-	c.over = true
-	if p.calls[c.id] == c {
-		delete(p.calls, c.id)
+	if p.ended {
+		return false
 	}
-	if i := slices.Index(p.order, c); i >= 0 {
-		p.order = slices.Delete(p.order, i, i+1)
-	}
-	if c.own {
-		p.own--
-	}
-	if c.slot {
-		<-p.slots
-	}
-	c.own, c.slot = false, false
-}
-
-// fail ends c with an error. p.mu is held.
-func (p *Peer) fail(c *call, err error) {
-	p.forget(c)
-	c.err = err
-	p.notify(c)
-	p.recycle(c)
-}
-
-// failAll ends all calls under way with an error. p.mu is held.
-func (p *Peer) failAll(err error) {
-	for _, c := range p.calls {
-		p.fail(c, err)
-	}
-	for len(p.order) > 0 {
-		p.fail(p.order[0], err)
-	}
-}
-
-// leave tells that nobody waits for c any more.
-func (p *Peer) leave(c *call) {
-	p.mu.Lock()
-	drop := p.take(c)
-	c.left = true
-	p.recycle(c)
-	p.mu.Unlock()
-	closeAll(drop)
-}
-
-// recycle keeps the memory of a call that nobody knows any more. p.mu is held.
-func (p *Peer) recycle(c *call) {
-	if !c.over || !c.left || len(p.free) >= cap(p.slots) {
-		return
-	}
-	select {
-	case <-c.wake:
-	default:
-	}
-	*c = call{item: c.item, end: c.end, msgs: c.msgs, wake: c.wake}
-	p.free = append(p.free, c)
+	p.io.Go(f)
+	return true
 }

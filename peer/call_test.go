@@ -102,8 +102,6 @@ func TestWrongAnswers(t *testing.T) {
 			net.ErrClosed, "not in the table"},
 		{"wrong type", peer.ByID, func(h imsg.Header) []imsg.Header { return []imsg.Header{{Type: note, ID: h.ID}} },
 			net.ErrClosed, "no answer to type 1"},
-		{"wrong pid", peer.ByPID, func(h imsg.Header) []imsg.Header { return []imsg.Header{{Type: answer, PID: h.PID + 1}} },
-			net.ErrClosed, fmt.Sprintf("for pid %d, not %d", os.Getpid()+1, os.Getpid())},
 		{"wrong type in order", peer.InOrder, func(h imsg.Header) []imsg.Header { return []imsg.Header{{Type: note}} },
 			net.ErrClosed, "no answer to type 1"},
 		{"twice", peer.ByID, func(h imsg.Header) []imsg.Header {

@@ -1,13 +1,18 @@
 package peer
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"unicode"
 	"unicode/utf8"
+
+	"example.org/imsg"
 )
 
 // ErrViolation is matched by what ends a peer whose other end broke the rules,
@@ -20,10 +25,14 @@ var ErrViolation = errors.New("rule broken")
 type RuleError struct {
 	Type   uint32 // of the message
 	Reason string // for example "not in the table"
+	kind   string // of message; "": a request
 }
 
-// Error returns "peer: request type TYPE: REASON".
-func (e *RuleError) Error() string { return fmt.Sprintf("peer: request type %d: %s", e.Type, e.Reason) }
+// Error returns "peer: KIND type TYPE: REASON", where KIND is "request",
+// "answer", or "message" if it may have been meant as either.
+func (e *RuleError) Error() string {
+	return fmt.Sprintf("peer: %s type %d: %s", cmp.Or(e.kind, "request"), e.Type, e.Reason)
+}
 
 // Is makes errors.Is(err, ErrViolation) true.
 func (e *RuleError) Is(target error) bool { return target == ErrViolation }
@@ -31,7 +40,7 @@ func (e *RuleError) Is(target error) bool { return target == ErrViolation }
 // A RemoteError is what the other end answered to a request that failed there:
 // a message of Config.ErrorType.
 type RemoteError struct {
-	Type uint32 // of the request
+	Type uint32 // of the request; 0 if it was sent with Send
 	Text string // at most 1024 bytes, printable
 }
 
@@ -39,6 +48,25 @@ type RemoteError struct {
 func (e *RemoteError) Error() string {
 	return fmt.Sprintf("peer: call type %d failed at the other end: %s", e.Type, e.Text)
 }
+
+func remoteError(typ uint32, m imsg.Message) *RemoteError {
+	return &RemoteError{typ, cut(string(m.Bytes()[:min(m.Len(), 2*maxText)]))}
+}
+
+// A PanicError says that a handler, or the function Last of a Request, has
+// panicked.
+type PanicError struct {
+	Type  uint32 // of the request
+	Value any    // that it has panicked with
+	Stack []byte // as runtime/debug.Stack has it
+}
+
+// Error returns "peer: request type TYPE: panic: VALUE".
+func (e *PanicError) Error() string {
+	return fmt.Sprintf("peer: request type %d: panic: %v", e.Type, e.Value)
+}
+
+func newPanicError(typ uint32, v any) *PanicError { return &PanicError{typ, v, debug.Stack()} }
 
 // maxText bounds the text of an error, in both directions.
 const maxText = 1024
@@ -66,6 +94,13 @@ func opError(op string, typ uint32, err error) error {
 	}
 	return fmt.Errorf("peer: %s type %d: %w", op, typ, err)
 }
+
+// A closedError says that the peer was ended for what is not the caller's doing.
+// It matches net.ErrClosed and not what it tells of.
+type closedError struct{ why error }
+
+func (e *closedError) Error() string        { return "the peer was closed because of " + e.why.Error() }
+func (e *closedError) Is(target error) bool { return target == net.ErrClosed }
 
 // A goneError says that the other end is gone, whether the reader or a send
 // noticed it first. It matches io.ErrUnexpectedEOF.

@@ -111,7 +111,7 @@ func TestStuckReplies(t *testing.T) {
 		return r.Reply(answer, nil, make([]byte, 16000))
 	}})
 	served := serve(t, p)
-	for c.Send(soon(t), imsg.Header{Type: ask}, nil) == nil {
+	for c.Send(soon(t), imsg.Header{Type: ask, ID: 1}, nil) == nil {
 	}
 	if err := served(); !errors.Is(err, peer.ErrViolation) || !strings.Contains(err.Error(), "one too many, 8 wait") {
 		t.Error(err)

@@ -3,150 +3,55 @@ package peer
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
-	"os"
+	"runtime"
 	"sync"
-	"time"
 
 	"example.org/imsg"
 )
 
-// Match says how an answer is recognised as the answer to one of our requests.
-type Match uint8
-
-const (
-	// ByID gives every request an id of its own, which its answers carry. It
-	// is what Incoming.Reply does on the other side.
-	ByID Match = iota
-
-	// ByPID is for servers that route answers by the pid of the request, as
-	// bgpd does. All our requests carry the same pid, so there is one call at
-	// a time and the others wait.
-	ByPID
-
-	// InOrder is for servers whose answers carry nothing of the request, as
-	// ntpd's: they come in the order of the requests.
-	InOrder
-)
-
-// A Config says how a peer behaves. The zero Config, which nil stands for, is
-// for two ends that both use this package.
-type Config struct {
-	Match Match
-	ID    uint32 // the id of our requests with ByPID and InOrder
-	PID   int32  // the pid of our requests; 0: this process's
-
-	// ErrorType is the type of a message that answers any request with a text
-	// that says what failed. With 0 there is none, and a handler's error ends
-	// the peer.
-	ErrorType uint32
-
-	// MaxCalls is how many calls may be under way at once; more wait. 0: 64.
-	// Calls that handlers make, with their context, are not counted, but there
-	// are at most 4 x MaxRequests of them.
-	MaxCalls int
-
-	// MaxRequests is how many requests may wait for a handler before reading
-	// pauses, and four times as many while somebody here waits for the other
-	// end. 0: 64.
-	MaxRequests int
-
-	// Workers is how many handlers run at once. With 1, which 0 stands for,
-	// requests are handled one after the other in the order in which they
-	// came. With more, a handler that waits for an answer of the same peer is
-	// not counted, so that ends that call each other back always go on.
-	Workers int
-
-	// Directories lets directories be sent. Who holds one can open what lies
-	// below and, with "..", beside it: past its own chroot. Without it a
-	// directory is refused with syscall.EISDIR.
-	Directories bool
-}
-
-// hardFactor is how much more than its bound a queue may hold while somebody
-// here waits for what comes behind.
-const hardFactor = 4
-
-// patience is how long the reader waits when what would let it go on may never
-// happen.
-const patience = time.Second
-
 // A Peer makes requests and answers them on one channel. All methods may be
 // called by many goroutines at a time.
+//
+// Its state is in three parts, each with a lock of its own: our calls, the
+// requests of the other end, and the gate that decides when reading pauses.
+// The gate's lock may be taken while one of the others is held; otherwise
+// nobody holds two, and none is held while a file is closed, a message is sent
+// or the program's code runs.
 type Peer struct {
-	conn *imsg.Conn
-	cfg  Config
-	pid  int32
-	hard int // requests and handlers that wait for answers, at most
+	conn     *imsg.Conn
+	cfg      Config
+	gate     gate
+	calls    calls
+	requests requests
 
 	ctx    context.Context // ends when nothing more can come
 	cancel context.CancelFunc
 	done   chan struct{}
 	turn   chan struct{}  // holds a token while somebody sends
-	slots  chan struct{}  // holds a token for each call under way
-	io     sync.WaitGroup // the reader and the one that finishes a message
-	work   sync.WaitGroup // handlers
+	io     sync.WaitGroup // the reader, and those that finish messages and send cancellations
 
 	mu      sync.Mutex
-	resume  sync.Cond // the reader pauses here
 	started bool
-	eof     bool  // nothing more will come, what has come is still handled
 	ended   bool  // the channel is closed
 	err     error // with ended: why
-	state   string
-	rules   map[uint32]*row
-
-	waiters int // of our goroutines that wait for the other end
-
-	calls  map[uint32]*call // by id
-	order  []*call          // without ids: the oldest first
-	nextID uint32
-	own    int // calls of handlers, which need no slot
-	full   int // calls that hold maxItems messages
-	stuck  int // of these, that hold hardFactor times as much
-	free   []*call
-	drop   []imsg.Message // the reader's: to be closed without the lock
-
-	queue    []*Incoming // requests that no handler has begun
-	handlers int         // that have begun
-	calling  int         // of these, that wait for an answer of this peer
-	sending  int         // sends by handlers
-	late     bool        // the reader has waited for them in vain
+	cause   error // why no call can have an answer any more; nil as long as it can
 }
 
 // New returns a peer that takes over c, on which nothing may be queued: it
 // closes it when it ends. Nothing is read and no goroutine runs before the
 // first Call, Stream or Serve. cfg may be nil and is copied.
 func New(c *imsg.Conn, cfg *Config) *Peer {
-	p := &Peer{conn: c, done: make(chan struct{}), turn: make(chan struct{}, 1)}
-	if cfg != nil {
-		p.cfg = *cfg
+	if cfg == nil {
+		cfg = &Config{}
 	}
-	p.cfg.MaxCalls = orElse(p.cfg.MaxCalls, 64)
-	p.cfg.MaxRequests = orElse(p.cfg.MaxRequests, 64)
-	p.cfg.Workers = orElse(p.cfg.Workers, 1)
-	if p.cfg.Match == ByPID {
-		p.cfg.MaxCalls = 1
-	}
-	if p.pid = p.cfg.PID; p.pid == 0 {
-		p.pid = int32(os.Getpid())
-	}
-	p.hard = hardFactor * p.cfg.MaxRequests
-	p.slots = make(chan struct{}, p.cfg.MaxCalls)
+	p := &Peer{conn: c, cfg: cfg.withDefaults(), done: make(chan struct{}), turn: make(chan struct{}, 1)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
-	p.resume.L = &p.mu
-	p.rules = make(map[uint32]*row)
-	p.calls = make(map[uint32]*call)
+	p.gate.init(p.cfg.limits())
+	p.calls.init(&p.cfg, &p.gate)
+	p.requests.init(p)
 	return p
-}
-
-func orElse(n, otherwise int) int {
-	if n <= 0 {
-		return otherwise
-	}
-	return n
 }
 
 // Conn returns the peer's channel, for what is known only from it, as
@@ -154,26 +59,12 @@ func orElse(n, otherwise int) int {
 // read, written or closed beside the peer.
 func (p *Peer) Conn() *imsg.Conn { return p.conn }
 
-// State returns the state of the channel that SetState has set; "" at first.
-func (p *Peer) State() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.state
-}
-
-// SetState sets the state of the channel, which says what the other end may
-// ask for: see Rule. It applies to requests whose handlers have not begun.
-func (p *Peer) SetState(s string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.state = s
-}
-
 // Serve reads until the other end has closed the channel between messages,
 // which is nil, and what had come before is handled. It also returns when the
-// other end broke a rule, a handler failed, ctx ended or Close was called, and
-// says which. When it returns, all handlers have returned and the channel is
-// closed. Without Serve, requests are handled too from the first Call on.
+// other end broke a rule, a handler failed in a way that cannot be answered,
+// ctx ended or Close or Shutdown was called, and says which. When it returns,
+// all handlers have returned and the channel is closed. Without Serve, requests
+// are handled too from the first Call on.
 func (p *Peer) Serve(ctx context.Context) error {
 	p.start()
 	select {
@@ -197,6 +88,34 @@ func (p *Peer) Close() error {
 	return nil
 }
 
+// Shutdown is Close after what has begun: requests that no handler has begun
+// are answered with an error, and so are those that still come, calls can only
+// be made by handlers, and when all handlers have returned, answers that were
+// left for later have been given, calls under way have ended and everything is
+// sent, the channel is closed. If ctx ends before, it is closed at once and the
+// error is ctx.Err(). If the peer ends before, the error is Err's. A handler
+// must not call it, which would be to wait for itself.
+func (p *Peer) Shutdown(ctx context.Context) error {
+	p.start()
+	defer p.Close()
+	for _, idle := range []<-chan struct{}{p.requests.stop(), p.calls.stop()} {
+		select {
+		case <-idle:
+		case <-p.done:
+			return p.Err()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	select {
+	case p.turn <- struct{}{}: // the last message is out
+		<-p.turn
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // Done returns a channel that is closed when the peer has ended and all
 // handlers have returned.
 func (p *Peer) Done() <-chan struct{} { return p.done }
@@ -213,10 +132,6 @@ func (p *Peer) Err() error {
 func (p *Peer) start() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.startLocked()
-}
-
-func (p *Peer) startLocked() {
 	if !p.started {
 		p.started = true
 		p.io.Add(1)
@@ -233,10 +148,68 @@ func (p *Peer) run() {
 		p.end(err)
 	}
 	p.io.Done()
-	p.work.Wait()
+	p.requests.work.Wait()
 	p.end(nil)
 	p.io.Wait()
 	close(p.done)
+}
+
+// read receives until there is an error. It never waits for a goroutine that
+// waits for the other end, or both ends could stop; handlers have goroutines of
+// their own.
+func (p *Peer) read() error {
+	for {
+		m, err := p.conn.Receive(context.Background())
+		if err != nil {
+			return err
+		}
+		if err := p.dispatch(m); err != nil {
+			return err
+		}
+		if p.gate.pause() {
+			closeAll(p.calls.failSlow())
+		}
+		runtime.Gosched() // who was woken goes first: Receive may be busy for a while
+	}
+}
+
+// dispatch gives a message to the call that it answers, or to a handler.
+func (p *Peer) dispatch(m imsg.Message) error {
+	h := m.Header()
+	failed := p.cfg.isError(h.Type)
+	f := p.calls.match(h)
+	switch {
+	case f.call != nil:
+		last, err := f.isLast(m)
+		if err != nil || !p.calls.deliver(f.call, h, m, last) {
+			m.Close()
+		}
+		return err
+	case f.late && !p.requests.has(h.Type): // nobody remembers the call
+		return m.Close()
+	case p.cfg.isCancel(h.Type):
+		p.requests.giveUp(h.ID)
+		return m.Close()
+	case failed && p.cfg.Match == ByID && h.ID == 0:
+		p.report(remoteError(0, m))
+		return m.Close()
+	case failed:
+		m.Close()
+		return &RuleError{Type: h.Type, Reason: "unasked answer"}
+	case p.requests.has(h.Type):
+		return p.requests.add(m, h)
+	}
+	m.Close()
+	return p.calls.unmatched(h)
+}
+
+// report passes on an error that reaches no caller, and reports whether anybody
+// takes it.
+func (p *Peer) report(err error) bool {
+	if p.cfg.Report != nil {
+		p.cfg.Report(err)
+	}
+	return p.cfg.Report != nil
 }
 
 // endReading lets calls fail that can have no answer any more. Requests that
@@ -244,9 +217,12 @@ func (p *Peer) run() {
 // only its sending side.
 func (p *Peer) endReading() {
 	p.mu.Lock()
-	p.eof = true
-	p.failAll(p.cause())
+	if p.cause == nil {
+		p.cause = &goneError{p, io.ErrUnexpectedEOF}
+	}
+	cause := p.cause
 	p.mu.Unlock()
+	p.calls.failAll(cause, false)
 	p.cancel()
 }
 
@@ -258,33 +234,42 @@ func (p *Peer) end(err error) {
 		return
 	}
 	p.ended, p.err = true, err
-	var drop []imsg.Message
-	for _, c := range p.underway() {
-		drop = append(drop, p.take(c)...)
+	if p.cause == nil {
+		p.cause = p.causeOf(err)
 	}
-	p.failAll(p.cause())
-	for _, r := range p.queue {
-		drop = append(drop, r.Message)
-	}
-	p.queue = nil
-	p.resume.Signal()
+	cause := p.cause
 	p.mu.Unlock()
+	drop := p.calls.failAll(cause, true)
+	drop = append(drop, p.requests.close()...)
+	p.gate.close()
 	p.cancel()
 	p.conn.Close()
 	closeAll(drop)
 }
 
-// cause says to callers why the peer has ended; nil if it has not. A rule that
-// the other end broke is not the caller's fault, which may be the handler of
-// another peer: it does not match ErrViolation. p.mu is held.
-func (p *Peer) cause() error {
+// causeOf says to callers why the peer has ended. A rule that the other end
+// broke is not the caller's fault, which may be the handler of another peer: it
+// does not match ErrViolation.
+func (p *Peer) causeOf(err error) error {
+	var panicked *PanicError
 	switch {
-	case errors.Is(p.err, ErrViolation):
-		return fmt.Errorf("%w: %v", net.ErrClosed, p.err)
-	case p.err != nil:
-		return p.lost(p.err)
-	case p.ended || p.eof:
+	case errors.Is(err, ErrViolation), errors.As(err, &panicked):
+		return &closedError{err}
+	case err == nil:
 		return &goneError{p, io.ErrUnexpectedEOF}
 	}
-	return nil
+	return p.lost(err)
+}
+
+// isEnded reports whether the channel is closed, and why.
+func (p *Peer) isEnded() (cause error, ended bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cause, p.ended
+}
+
+func closeAll(msgs []imsg.Message) {
+	for _, m := range msgs {
+		m.Close()
+	}
 }

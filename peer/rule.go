@@ -17,10 +17,19 @@ const (
 	FileRequired // a request without a file is a violation
 )
 
-// A Handler handles one request. ctx ends when the other end is gone or the
-// peer is closed. An error is answered with a message of Config.ErrorType and
-// the error's text; without ErrorType, and if the error wraps ErrViolation, it
-// ends the peer.
+// A Handler handles one request. ctx ends when the other end is gone or gives
+// the request up, or the peer is closed.
+//
+// An error is answered with a message of Config.ErrorType and the error's text;
+// without one, and if the error wraps ErrViolation, it ends the peer. A handler
+// that has replied with what ends its answer should return nil. With ByID, a
+// request whose handler returns nil without any Reply is answered with an error
+// too, unless it has called ReplyLater.
+//
+// A handler that panics does not end the program. If there is a Config.Report,
+// it gets a *PanicError, the other end an error that says nothing of it, and the
+// peer goes on; otherwise the *PanicError ends the peer and is what Serve and
+// Err return. What the handler had locked stays locked: unlock with defer.
 type Handler func(ctx context.Context, r *Incoming) error
 
 // A Rule is one row of the table of what the other end may ask for. Whatever
@@ -40,22 +49,38 @@ type row struct {
 }
 
 // Handle adds rules to the table; it should be called before the first Call,
-// Stream or Serve. A type that is in the table already or is Config.ErrorType,
-// and a rule without a handler, are programming errors: it panics.
+// Stream or Serve. A type that is in the table already or is Config.ErrorType or
+// CancelType, and a rule without a handler, are programming errors: it panics.
 func (p *Peer) Handle(rules ...Rule) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	q := &p.requests
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	for _, r := range rules {
-		if p.rules[r.Type] != nil || r.Type == p.cfg.ErrorType && r.Type != 0 || r.Handle == nil {
+		if q.rules[r.Type] != nil || p.cfg.isError(r.Type) || p.cfg.isCancel(r.Type) || r.Handle == nil {
 			panic(fmt.Sprintf("peer: Handle: type %d is in use or has no handler", r.Type))
 		}
 		r.States = slices.Clone(r.States)
-		p.rules[r.Type] = &row{Rule: r}
+		q.rules[r.Type] = &row{Rule: r}
 	}
 }
 
-// admit checks a request when it comes, and says which rule it breaks. p.mu is
-// held.
+// State returns the state of the channel that SetState has set; "" at first.
+func (p *Peer) State() string {
+	p.requests.mu.Lock()
+	defer p.requests.mu.Unlock()
+	return p.requests.state
+}
+
+// SetState sets the state of the channel, which says what the other end may
+// ask for: see Rule. It applies to requests whose handlers have not begun.
+func (p *Peer) SetState(s string) {
+	p.requests.mu.Lock()
+	defer p.requests.mu.Unlock()
+	p.requests.state = s
+}
+
+// admit checks a request when it comes, and says which rule it breaks. The lock
+// of requests is held.
 func (r *row) admit(m imsg.Message) string {
 	file := m.HasFile() || m.FileErr() != nil
 	switch {
@@ -68,16 +93,4 @@ func (r *row) admit(m imsg.Message) string {
 	}
 	r.used = true
 	return ""
-}
-
-// allowed checks a request when its handler would begin: earlier requests may
-// have changed the state.
-func (p *Peer) allowed(r *row) error {
-	if r.States == nil {
-		return nil
-	}
-	if s := p.State(); !slices.Contains(r.States, s) {
-		return &RuleError{r.Type, fmt.Sprintf("in state %q, allowed in %q", s, r.States)}
-	}
-	return nil
 }

@@ -109,7 +109,7 @@ func TestLostFile(t *testing.T) {
 		rule      peer.FileRule
 		violation bool
 	}{{peer.FileForbidden, true}, {peer.FileOptional, false}, {peer.FileRequired, false}} {
-		for _, errorType := range []uint32{0, failed} {
+		for _, none := range []bool{false, true} {
 			sa, sb := imsgtest.Sockets(t)
 			a, err := imsg.NewConn(sa.Take(), nil)
 			if err != nil {
@@ -119,8 +119,8 @@ func TestLostFile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p := closed(t, peer.New(a, &peer.Config{ErrorType: errorType}))
-			q := closed(t, peer.New(b, &peer.Config{ErrorType: errorType}))
+			p := closed(t, peer.New(a, &peer.Config{NoErrorType: none}))
+			q := closed(t, peer.New(b, nil))
 			p.Handle(peer.Rule{Type: ask, File: tt.rule, Handle: func(context.Context, *peer.Incoming) error {
 				t.Error("handled without its file")
 				return nil
@@ -129,15 +129,15 @@ func TestLostFile(t *testing.T) {
 			w, _ := pipe(t)
 			_, err = q.Call(soon(t), peer.Request{Type: ask, File: w, Ends: []uint32{answer}})
 			var remote *peer.RemoteError
-			if answered := errors.As(err, &remote); answered != (!tt.violation && errorType != 0) {
-				t.Errorf("rule %d, error type %d: %v", tt.rule, errorType, err)
+			if answered := errors.As(err, &remote); answered == (tt.violation || none) {
+				t.Errorf("rule %d, no error type %v: %v", tt.rule, none, err)
 			}
 			q.Close()
 			err = served()
 			if errors.Is(err, peer.ErrViolation) != tt.violation {
-				t.Errorf("rule %d, error type %d: %v", tt.rule, errorType, err)
+				t.Errorf("rule %d, no error type %v: %v", tt.rule, none, err)
 			}
-			if !tt.violation && errorType == 0 {
+			if !tt.violation && none {
 				check(t, "Serve", err, imsg.ErrFileLost)
 			}
 		}

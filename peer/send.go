@@ -7,104 +7,74 @@ import (
 	"net"
 	"os"
 	"syscall"
+	"time"
 
 	"example.org/imsg"
+	"example.org/imsg/internal/flow"
 )
 
 // Send sends a message that expects no answer, and returns when the kernel has
 // it. A file f, if not nil, is borrowed as by Conn.Send. When ctx ends, the
 // message was either not sent at all, or the beginning was and the rest
 // follows. The other end's handler should have nothing to answer; what it says
-// with Config.ErrorType is dropped.
+// with Config.ErrorType goes to Config.Report.
 func (p *Peer) Send(ctx context.Context, typ uint32, f *os.File, data ...[]byte) error {
-	h := imsg.Header{Type: typ, PID: p.pid}
+	h := imsg.Header{Type: typ, PID: p.cfg.PID}
 	if p.cfg.Match != ByID {
 		h.ID = p.cfg.ID
 	}
-	return opError("send", typ, p.sendFor(ctx, p.handling(ctx), h, f, data))
+	return opError("send", typ, p.sendFor(ctx, p.handling(ctx), h, f, data, nil))
 }
 
-// sendFor sends, and lets the reader know who waits: the handler r, or somebody
-// else if r is nil.
-func (p *Peer) sendFor(ctx context.Context, r *Incoming, h imsg.Header, f *os.File, data [][]byte) error {
-	p.mu.Lock()
-	p.wait()
-	handler := r != nil && !r.done
-	if handler {
-		p.sending++
-	}
-	p.mu.Unlock()
-	_, err := p.send(ctx, nil, h, f, data)
-	p.mu.Lock()
-	if handler {
-		p.sending--
-	}
-	p.waiters--
-	p.mu.Unlock()
+// sendFor sends, and lets the reader know who waits: the handler of r, or
+// somebody else if r is nil.
+func (p *Peer) sendFor(ctx context.Context, r *Incoming, h imsg.Header, f *os.File, data [][]byte, enter func(*imsg.Header) error) error {
+	p.gate.wait(r, flow.Send)
+	defer p.gate.done(r, flow.Send)
+	_, err := p.send(ctx, h, f, data, enter)
 	return err
 }
 
-// wait counts a goroutine that waits for the other end: the reader must go on.
-// p.mu is held.
-func (p *Peer) wait() {
-	p.waiters++
-	p.resume.Signal()
-}
-
-// send sends a message when it is its turn, for the call c if that is not nil.
-// sent says that at least a part of it is out and the rest will follow,
-// whatever the error. Only one goroutine sends at a time: so what is queued
-// after a Send that was cancelled can only be the rest of its message.
-func (p *Peer) send(ctx context.Context, c *call, h imsg.Header, f *os.File, data [][]byte) (sent bool, err error) {
+// send sends a message when it is its turn, after enter, if not nil, has agreed
+// and completed the header. sent says that at least a part of it is out and the
+// rest will follow, whatever the error. Only one goroutine sends at a time: so
+// what is queued after a Send that was cancelled can only be the rest of its
+// message.
+func (p *Peer) send(ctx context.Context, h imsg.Header, f *os.File, data [][]byte, enter func(*imsg.Header) error) (sent bool, err error) {
 	if err := p.mayPass(f); err != nil {
 		return false, err
 	}
 	select {
 	case p.turn <- struct{}{}:
-	case <-ctx.Done():
-		return false, ctx.Err()
+	default:
+		select {
+		case p.turn <- struct{}{}:
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
 	}
-	if c != nil {
-		if h.ID, err = p.enter(c); err != nil {
+	if enter != nil {
+		if err := enter(&h); err != nil {
 			<-p.turn
 			return false, err
 		}
 	}
 	err = p.conn.Send(ctx, h, f, data...)
-	if err == nil {
-		<-p.turn
-		return true, nil
-	}
-	if p.conn.QueueLen() > 0 && p.finish() {
+	if err != nil && p.conn.QueueLen() > 0 && p.goIO(p.finish) {
 		return true, err
 	}
-	if c != nil {
-		p.withdraw(c)
-	}
 	<-p.turn
-	if errors.Is(err, net.ErrClosed) {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if cause := p.cause(); cause != nil {
-			return false, cause
-		}
+	if cause, ended := p.isEnded(); ended && errors.Is(err, net.ErrClosed) {
+		return false, cause
 	}
-	return false, p.lost(err)
+	return err == nil, p.lost(err)
 }
 
-// finish sends the rest of a message whose sender does not wait any longer. It
-// keeps the turn until then. It reports false if the channel is closed.
-func (p *Peer) finish() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.ended {
-		return false
-	}
-	p.io.Go(func() {
-		p.conn.Flush(context.Background()) // an error is the channel's: the next to send gets it
-		<-p.turn
-	})
-	return true
+// finish sends the rest of a message whose sender does not wait any longer, and
+// keeps the turn until then.
+func (p *Peer) finish() {
+	p.conn.Flush(context.Background()) // an error is the channel's: the next to send gets it
+	<-p.turn
 }
 
 // mayPass refuses to pass a directory.
@@ -120,4 +90,30 @@ func (p *Peer) mayPass(f *os.File) error {
 		return fmt.Errorf("not to be passed: %w", syscall.EISDIR)
 	}
 	return nil
+}
+
+// A timeLimit is a context that ends some time after somebody has begun to wait
+// for it, which most sends never do: a timer for each would cost more than they.
+type timeLimit struct {
+	context.Context // of the timer, once there is one
+	after           time.Duration
+	cancel          context.CancelFunc
+}
+
+func newTimeLimit(after time.Duration) *timeLimit {
+	return &timeLimit{Context: context.Background(), after: after}
+}
+
+// Done starts the timer.
+func (l *timeLimit) Done() <-chan struct{} {
+	if l.cancel == nil && l.after > 0 {
+		l.Context, l.cancel = context.WithTimeout(l.Context, l.after)
+	}
+	return l.Context.Done()
+}
+
+func (l *timeLimit) stop() {
+	if l.cancel != nil {
+		l.cancel()
+	}
 }

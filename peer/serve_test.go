@@ -51,27 +51,30 @@ func TestReply(t *testing.T) {
 
 var errTest = errors.New("it did not\nwork")
 
-// TestHandlerErrors lets handlers fail, with and without an ErrorType.
+// TestHandlerErrors lets handlers fail, with an error type of the program's, the
+// usual one, and none.
 func TestHandlerErrors(t *testing.T) {
 	broken := fmt.Errorf("bad number: %w", peer.ErrViolation)
 	for _, tt := range []struct {
-		errorType uint32
-		err       error
-		call      string // in the caller's error
-		serve     error
+		cfg   peer.Config
+		err   error
+		call  string // in the caller's error
+		serve error
 	}{
-		{0, errTest, "unexpected EOF", errTest},
-		{0, broken, "unexpected EOF", peer.ErrViolation},
-		{failed, errTest, "failed at the other end: it did not?work", nil},
-		{failed, errors.New(strings.Repeat("x", 5000)), strings.Repeat("x", 1024), nil},
-		{failed, broken, "unexpected EOF", peer.ErrViolation},
+		{peer.Config{NoErrorType: true}, errTest, "unexpected EOF", errTest},
+		{peer.Config{NoErrorType: true}, broken, "unexpected EOF", peer.ErrViolation},
+		{peer.Config{}, errTest, "failed at the other end: it did not?work", nil},
+		{peer.Config{}, broken, "unexpected EOF", peer.ErrViolation},
+		{peer.Config{ErrorType: failed}, errTest, "failed at the other end: it did not?work", nil},
+		{peer.Config{ErrorType: failed}, errors.New(strings.Repeat("x", 5000)), strings.Repeat("x", 1024), nil},
+		{peer.Config{ErrorType: failed}, broken, "unexpected EOF", peer.ErrViolation},
 	} {
-		p, q := both(t, &peer.Config{ErrorType: tt.errorType})
+		p, q := both(t, &tt.cfg)
 		q.Handle(peer.Rule{Type: ask, Handle: func(context.Context, *peer.Incoming) error { return tt.err }})
 		served := serve(t, q)
 		_, err := call(soon(t), p, "")
 		if err == nil || !strings.Contains(err.Error(), tt.call) {
-			t.Errorf("error type %d, %.30v: %v", tt.errorType, tt.err, err)
+			t.Errorf("%+v, %.30v: %v", tt.cfg, tt.err, err)
 		}
 		p.Close()
 		check(t, "Serve", served(), tt.serve)
@@ -147,7 +150,7 @@ func TestHalfClosed(t *testing.T) {
 		check(t, "Call", err, io.ErrUnexpectedEOF)
 		return echo(ctx, r)
 	}})
-	send(t, c, imsg.Header{Type: ask}, nil, "last")
+	send(t, c, imsg.Header{Type: ask, ID: 1}, nil, "last")
 	f, err := c.File()
 	if err != nil {
 		t.Fatal(err)

@@ -89,7 +89,7 @@ func TestStreamErrors(t *testing.T) {
 		{"failed", func(_ *peer.Peer, c *imsg.Conn, h imsg.Header, _ context.CancelFunc) {
 			send(t, c, imsg.Header{Type: failed, ID: h.ID}, nil, "no more")
 		}, nil, 1},
-		{"cancelled", func(_ *peer.Peer, _ *imsg.Conn, _ imsg.Header, cancel context.CancelFunc) { cancel() }, context.Canceled, 1},
+		{"cancelled", func(_ *peer.Peer, _ *imsg.Conn, _ imsg.Header, cancel context.CancelFunc) { cancel() }, context.Canceled, 0},
 		{"closed", func(p *peer.Peer, _ *imsg.Conn, _ imsg.Header, _ context.CancelFunc) { p.Close() }, net.ErrClosed, 0},
 		{"gone", func(p *peer.Peer, c *imsg.Conn, _ imsg.Header, _ context.CancelFunc) {
 			c.Close()

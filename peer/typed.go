@@ -28,7 +28,7 @@ func HandlerOf[Req, Rep any](codec Codec, reply uint32, f func(context.Context, 
 	return func(ctx context.Context, r *Incoming) error {
 		var req Req
 		if err := codec.Unmarshal(r.Bytes(), &req); err != nil {
-			return &RuleError{r.Type(), cut("payload: " + err.Error())}
+			return &RuleError{Type: r.Type(), Reason: cut("payload: " + err.Error())}
 		}
 		rep, err := f(ctx, req)
 		if err != nil {
@@ -42,9 +42,9 @@ func HandlerOf[Req, Rep any](codec Codec, reply uint32, f func(context.Context, 
 	}
 }
 
-// CallTyped is a Call with an encoded request of the type typ and an encoded answer
-// of the type reply, as Typed gives it. A file that comes with it is closed. The
-// errors are Call's and the codec's.
+// CallTyped is a Call with an encoded request of the type typ and an encoded
+// answer of the type reply, as HandlerOf gives it. A file that comes with it is
+// closed. The errors are Call's and the codec's.
 func CallTyped[Req, Rep any](ctx context.Context, p *Peer, codec Codec, typ, reply uint32, req Req) (Rep, error) {
 	var rep Rep
 	data, err := codec.Marshal(req)

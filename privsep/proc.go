@@ -17,7 +17,7 @@ import (
 
 // ErrorType is the type of the message that answers a request which failed;
 // the programs' own messages have others.
-const ErrorType uint32 = 1<<32 - 1
+const ErrorType = peer.DefaultErrorType
 
 // A Proc is this process as its own code sees it: the parent or a child. Its
 // methods may be called from many goroutines.
@@ -158,7 +158,7 @@ func (p *Proc) Path(name string) string {
 
 // put sets the channel to a peer, in place of the one before.
 func (p *Proc) put(name peerName, conn *imsg.Conn) *peer.Peer {
-	q := peer.New(conn, &peer.Config{ErrorType: ErrorType, Directories: p.dirs, Workers: p.work})
+	q := peer.New(conn, &peer.Config{Directories: p.dirs, Workers: p.work, Report: func(err error) { p.logRequest(name, err) }})
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	q.Handle(p.rules[name.Role]...)
@@ -169,6 +169,15 @@ func (p *Proc) put(name peerName, conn *imsg.Conn) *peer.Peer {
 	close(p.changed)
 	p.changed = make(chan struct{})
 	return q
+}
+
+// logRequest logs an error of a request that no caller is told of.
+func (p *Proc) logRequest(name peerName, err error) {
+	args := []any{"role", name.Role, "instance", name.Instance, "err", err}
+	if panicked := (*peer.PanicError)(nil); errors.As(err, &panicked) {
+		args = append(args, "stack", string(panicked.Stack))
+	}
+	p.log.Error("a request failed", args...)
 }
 
 // all returns the channels, and what is closed when there are others.
