@@ -1,57 +1,26 @@
 package main
 
 import (
-	"fmt"
-	"os"
+	"slices"
 	"testing"
-
-	"example.org/imsg"
 )
 
-func TestDialectOf(t *testing.T) {
-	const unknown = imsg.Auto
-	for version, want := range map[string]imsg.Dialect{
-		"2.9":         imsg.Legacy,
-		"3.3a":        imsg.Legacy,
-		"3.5a":        imsg.Legacy,
-		"next-3.5":    imsg.Legacy,
-		"next-3.6":    unknown,
-		"3.6-rc":      imsg.Current,
-		"3.6":         imsg.Current,
-		"3.7c":        imsg.Current,
-		"3.10":        imsg.Current,
-		"next-3.8":    imsg.Current,
-		"4.0":         imsg.Current,
-		"openbsd-7.6": imsg.Legacy,
-		"openbsd-7.7": imsg.Current,
-		"openbsd-8.0": imsg.Current,
-		"":            unknown,
-		"master":      unknown,
-		"3":           unknown,
+func TestSplit(t *testing.T) {
+	for _, tt := range []struct {
+		line string
+		want []string
+	}{
+		{"", nil},
+		{"  ls ", []string{"ls"}},
+		{"list-windows\t-a", []string{"list-windows", "-a"}},
+		{`display -p 'two words' "it's" ''`, []string{"display", "-p", "two words", "it's", ""}},
+		{`a'b c'd`, []string{"ab cd"}},
 	} {
-		got, err := dialectOf(version)
-		if err != nil {
-			got = unknown
-		}
-		if got != want {
-			t.Errorf("dialectOf(%q) = %v, %v, want %v", version, got, err, want)
+		if got, err := split(tt.line); err != nil || !slices.Equal(got, tt.want) {
+			t.Errorf("split(%q) = %q, %v, want %q", tt.line, got, err, tt.want)
 		}
 	}
-}
-
-func TestDefaultSocket(t *testing.T) {
-	t.Setenv("TMUX", "/run/x/s,123,0")
-	if s := defaultSocket(); s != "/run/x/s" {
-		t.Errorf("inside a pane: %s", s)
-	}
-	t.Setenv("TMUX", "")
-	t.Setenv("TMUX_TMPDIR", "/run/y")
-	uid := os.Getuid()
-	if s, want := defaultSocket(), fmt.Sprintf("/run/y/tmux-%d/default", uid); s != want {
-		t.Errorf("with TMUX_TMPDIR: %s, want %s", s, want)
-	}
-	t.Setenv("TMUX_TMPDIR", "")
-	if s, want := defaultSocket(), fmt.Sprintf("/tmp/tmux-%d/default", uid); s != want {
-		t.Errorf("by default: %s, want %s", s, want)
+	if _, err := split(`a "b`); err == nil {
+		t.Error("a quote without an end")
 	}
 }

@@ -17,13 +17,18 @@ import (
 	"example.org/imsg/imsgtest"
 )
 
-func TestMain(m *testing.M) { imsgtest.Main(m) }
+func TestMain(m *testing.M) {
+	if socket := os.Getenv(tmuxChild); socket != "" {
+		os.Exit(tmuxChildMain(socket))
+	}
+	imsgtest.Main(m)
+}
 
 // limit bounds every test here: none takes a second unless it fails.
 const limit = 20 * time.Second
 
 // bounded returns a context for one test.
-func bounded(t *testing.T) context.Context {
+func bounded(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	t.Cleanup(cancel)
 	return ctx
@@ -31,7 +36,7 @@ func bounded(t *testing.T) context.Context {
 
 // missing skips a test that lacks its peer. Where all are promised to be
 // there, it fails.
-func missing(t *testing.T, format string, args ...any) {
+func missing(t testing.TB, format string, args ...any) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
 		t.Fatalf(format, args...)
@@ -42,7 +47,7 @@ func missing(t *testing.T, format string, args ...any) {
 // unpacked returns the command line of a program below the directory that an
 // environment variable names: run by the loader there, if there is one, because
 // the program may need newer libraries than the system has.
-func unpacked(t *testing.T, env, program string) []string {
+func unpacked(t testing.TB, env, program string) []string {
 	t.Helper()
 	dir := os.Getenv(env)
 	if dir == "" {

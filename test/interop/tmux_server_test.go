@@ -26,33 +26,44 @@ type tmuxServer struct {
 	socket  string
 }
 
-// tmuxServers calls test with a server of each version of tmux there is: the
-// system's, and a current one.
+// tmuxPrograms are the versions of tmux to test with: the installed one, and
+// those of other suites, each below the directory that a variable names (or the
+// program itself).
+var tmuxPrograms = []struct{ name, env, suite string }{
+	{"installed", "", ""},
+	{"legacy", "IMSG_TMUX_LEGACY", "trixie"}, // 3.5a: legacy, but files in a batch as current servers
+	{"current", "IMSG_TMUX_CURRENT", "forky"},
+	{"newest", "IMSG_TMUX_NEWEST", "sid"},
+}
+
+// tmuxServers calls test with a server of each version of tmux there is.
 func tmuxServers(t *testing.T, test func(t *testing.T, s *tmuxServer)) {
-	t.Run("installed", func(t *testing.T) {
+	for _, p := range tmuxPrograms {
+		t.Run(p.name, func(t *testing.T) { test(t, startTmux(t, tmuxProgram(t, p.env, p.suite)...)) })
+	}
+}
+
+func tmuxProgram(t testing.TB, env, suite string) []string {
+	if env == "" {
 		path, err := exec.LookPath("tmux")
 		if err != nil {
 			missing(t, "tmux is not installed")
 		}
-		test(t, startTmux(t, path))
-	})
-	t.Run("current", func(t *testing.T) {
-		const env = "IMSG_TMUX_CURRENT"
-		argv := []string{os.Getenv(env)}
-		if info, err := os.Stat(argv[0]); err != nil || info.IsDir() {
-			argv = unpacked(t, env, "usr/bin/tmux")
-		}
-		s := startTmux(t, argv...)
-		if s.dialect != imsg.Current {
-			t.Fatalf("%s is tmux %s, want 3.6 or later", env, s.version)
-		}
-		test(t, s)
-	})
+		return []string{path}
+	}
+	path := os.Getenv(env)
+	if path == "" {
+		missing(t, "%s is not set: run .ci/fetch-debs DIR %s tmux, and set it to DIR", env, suite)
+	}
+	if info, err := os.Stat(path); err == nil && !info.IsDir() {
+		return []string{path}
+	}
+	return unpacked(t, env, "usr/bin/tmux")
 }
 
 // startTmux starts a server that shares nothing with others: it has its own
 // directory, no configuration and no environment. It is gone when the test ends.
-func startTmux(t *testing.T, argv ...string) *tmuxServer {
+func startTmux(t testing.TB, argv ...string) *tmuxServer {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "imsg") // t.TempDir's can be too long for a socket
 	if err != nil {
@@ -82,7 +93,7 @@ func startTmux(t *testing.T, argv ...string) *tmuxServer {
 
 // start starts the server as our child, not as a daemon, and waits until it
 // listens.
-func (s *tmuxServer) start(t *testing.T, ctx context.Context) {
+func (s *tmuxServer) start(t testing.TB, ctx context.Context) {
 	t.Helper()
 	server := s.command(ctx, slices.Concat(s.argv, []string{"-D", "-f", os.DevNull, "-S", s.socket})...)
 	if err := server.Start(); err != nil {
@@ -121,7 +132,7 @@ func (r result) String() string {
 }
 
 // tmux runs the real client.
-func (s *tmuxServer) tmux(t *testing.T, ctx context.Context, stdin string, args ...string) result {
+func (s *tmuxServer) tmux(t testing.TB, ctx context.Context, stdin string, args ...string) result {
 	t.Helper()
 	return s.run(t, ctx, stdin, slices.Concat(s.argv, []string{"-S", s.socket}, args)...)
 }
@@ -136,7 +147,7 @@ func (s *tmuxServer) command(ctx context.Context, argv ...string) *exec.Cmd {
 }
 
 // run runs a program to its end.
-func (s *tmuxServer) run(t *testing.T, ctx context.Context, stdin string, argv ...string) result {
+func (s *tmuxServer) run(t testing.TB, ctx context.Context, stdin string, argv ...string) result {
 	t.Helper()
 	cmd := s.command(ctx, argv...)
 	var stdout, stderr bytes.Buffer
