@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"example.org/imsg"
@@ -222,6 +224,65 @@ func BenchmarkRoundTrip(b *testing.B) {
 					}
 				}
 			}
+		})
+	}
+}
+
+// A Receive, there and back within one process, while others wait too.
+func BenchmarkWaitingReceivers(b *testing.B) {
+	for _, waiting := range []int{1, 1000} {
+		b.Run(fmt.Sprint(waiting), func(b *testing.B) {
+			x, y := imsgtest.Pair(b, nil)
+			ctx, cancel := context.WithCancel(context.Background())
+			got := make(chan struct{})
+			var wg sync.WaitGroup
+			for range waiting {
+				wg.Go(func() {
+					for m, err := range y.All(ctx) {
+						if err != nil {
+							return
+						}
+						m.Close()
+						got <- struct{}{}
+					}
+				})
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				check(b, x.Send(ctx, imsg.Header{Type: typeData}, nil))
+				<-got
+			}
+			cancel()
+			wg.Wait()
+		})
+	}
+}
+
+// Many goroutines that send, through a queue of 64 KiB.
+func BenchmarkManySenders(b *testing.B) {
+	for _, senders := range []int{1, 8, 100, 4000} {
+		b.Run(fmt.Sprint(senders), func(b *testing.B) {
+			c, err := imsg.NewConn(startPeer(b, "sink"), &imsg.Config{MaxQueueBytes: 64 << 10})
+			check(b, err)
+			b.Cleanup(func() { c.Close() })
+			p := make([]byte, 64)
+			var left atomic.Int64
+			left.Store(int64(b.N))
+			b.ReportAllocs()
+			b.ResetTimer()
+			var wg sync.WaitGroup
+			for range senders {
+				wg.Go(func() {
+					for left.Add(-1) >= 0 {
+						if err := c.Send(context.Background(), imsg.Header{Type: typeData}, nil, p); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			wg.Wait()
+			syncPeer(b, c)
 		})
 	}
 }

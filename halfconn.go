@@ -13,15 +13,12 @@ import (
 const maxPause = 32 * time.Millisecond
 
 // A halfConn is what each direction of a Conn needs so that many goroutines can
-// use it: one of them, the one that took the turn, makes the system calls, and
-// the others sleep until something has changed. All of them can be woken by
-// their context, by a deadline and by Close.
+// use it: one of them, the one that has the turn, makes the system calls, and
+// the others sleep until they are woken. All of them can be woken by their
+// context, by a deadline and by Close. Package turn decides who has the turn.
 type halfConn struct {
-	mu   sync.Mutex // guards the direction's state and what follows
-	err  error      // final
-	busy bool       // somebody has the turn
-	wait []chan struct{}
-	free []chan struct{}
+	mu  sync.Mutex // guards the direction's state, with the turn, and err
+	err error      // final
 
 	// For the goroutine that has the turn:
 	loop func(func(fd uintptr) bool) error // RawConn.Read or Write
@@ -34,45 +31,41 @@ type halfConn struct {
 	deadline deadline
 }
 
-// sleep gives up h.mu until wake, or until ctx ends, whose error it returns.
-func (h *halfConn) sleep(ctx context.Context) error {
-	var ch chan struct{}
-	if n := len(h.free); n > 0 {
-		ch, h.free = h.free[n-1], h.free[:n-1]
-	} else {
-		ch = make(chan struct{}, 1)
-	}
-	h.wait = append(h.wait, ch)
-	h.mu.Unlock()
-	var err error
-	select {
-	case <-ch:
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
-	h.mu.Lock()
-	if err != nil {
-		for i, w := range h.wait {
-			if w == ch {
-				h.wait = append(h.wait[:i], h.wait[i+1:]...)
-				break
-			}
-		}
-		select {
-		case <-ch: // woken at the same time
-		default:
-		}
-	}
-	h.free = append(h.free, ch)
-	return err
+// A waiter is a goroutine that sleeps.
+type waiter struct {
+	ch   chan struct{} // has room for the one token that wakes it
+	mine bool          // it has the turn: set before it is woken
 }
 
-// wake lets everyone who sleeps look again.
-func (h *halfConn) wake() {
-	for _, ch := range h.wait {
-		ch <- struct{}{}
+var waiters = sync.Pool{New: func() any { return &waiter{ch: make(chan struct{}, 1)} }}
+
+// wake wakes x, which then has the turn if mine is set.
+func (x *waiter) wake(mine bool) {
+	x.mine = mine
+	x.ch <- struct{}{}
+}
+
+// free gives x back, which nobody refers to any more.
+func (x *waiter) free() {
+	x.mine = false
+	waiters.Put(x)
+}
+
+// sleep gives up h.mu until x is woken, or until ctx ends, whose error it
+// returns: then x may have been woken nevertheless.
+func (h *halfConn) sleep(ctx context.Context, x *waiter) (err error) {
+	h.mu.Unlock()
+	if end := ctx.Done(); end == nil {
+		<-x.ch
+	} else {
+		select {
+		case <-x.ch:
+		case <-end:
+			err = ctx.Err()
+		}
 	}
-	h.wait = h.wait[:0]
+	h.mu.Lock()
+	return err
 }
 
 // run makes system calls until one has an outcome, and returns its error, or

@@ -6,7 +6,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"example.org/imsg/internal/unixmsg"
 )
@@ -194,4 +198,40 @@ func TestDirectClears(t *testing.T) {
 	if !used {
 		t.Error("never the same memory")
 	}
+}
+
+// TestBusyPollYields polls busily on every core: others get their turn
+// nevertheless, and not only when the scheduler takes a core away.
+func TestBusyPollYields(t *testing.T) {
+	if oneCore() {
+		t.Skip("nobody polls busily on one core")
+	}
+	var stop atomic.Bool
+	var started, wg sync.WaitGroup
+	for range 2 * runtime.GOMAXPROCS(0) {
+		started.Add(1)
+		var once sync.Once
+		wg.Go(func() {
+			s := spinner{busy: time.Hour}
+			s.until(func() bool {
+				once.Do(started.Done)
+				return stop.Load()
+			}, never)
+		})
+	}
+	started.Wait()
+	turns := make(chan struct{})
+	go func() {
+		for range 5000 {
+			runtime.Gosched()
+		}
+		close(turns)
+	}()
+	select {
+	case <-turns:
+	case <-time.After(10 * time.Second):
+		t.Error("others do not get their turn")
+	}
+	stop.Store(true)
+	wg.Wait()
 }

@@ -6,15 +6,19 @@ import (
 	"iter"
 	"net"
 	"time"
+
+	"example.org/imsg/internal/turn"
 )
 
 // A receiver is the receiving half of a Conn.
 type receiver struct {
 	halfConn
-	in input
+	turn turn.Receivers[*waiter]
+	in   input
 
-	space []byte // for the one that has the turn: where the system call puts bytes
-	spin  spinner
+	reading bool   // a system call puts bytes into the framer's memory
+	space   []byte // for the one that has the turn: where that memory is
+	spin    spinner
 }
 
 func (r *receiver) init(c *Conn) {
@@ -54,36 +58,77 @@ func (r *receiver) next() (Message, bool) {
 func (r *receiver) wait(ctx context.Context) (Message, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	mine, again := false, false
+	defer func() {
+		if mine {
+			r.turn.Leave()
+		}
+		r.wakeNext()
+	}()
 	for {
 		if m, ok := r.in.next(); ok {
 			return m, nil
 		}
-		if r.err != nil {
+		switch r.turn.Step(mine) {
+		case turn.Failed:
 			return Message{}, r.err
-		}
-		if r.busy {
-			if err := r.sleep(ctx); err != nil {
+		case turn.Sleep:
+			var err error
+			if mine, err = r.sleep(ctx, again); err != nil {
 				return Message{}, opError("receive", 0, err)
 			}
-			continue
-		}
-		if err := r.read(ctx); err != nil {
-			return Message{}, err
+			again = true
+		default:
+			mine = true
+			r.turn.Take()
+			if err := r.read(ctx); err != nil {
+				return Message{}, err
+			}
 		}
 	}
 }
 
-// read takes the turn and lets what one system call delivers be cut into
-// messages. An error that does not end the channel is returned, others are
-// kept in r.err. r.mu is held, but not while it waits.
+// sleep waits for a message or the turn, and reports whether it got that. r.mu
+// is held, but not while it waits.
+func (r *receiver) sleep(ctx context.Context, again bool) (mine bool, err error) {
+	x := waiters.Get().(*waiter)
+	defer x.free()
+	r.turn.Wait(x, again)
+	r.wakeNext()
+	err = r.halfConn.sleep(ctx, x)
+	if err != nil && r.turn.GiveUp(x) {
+		return false, err
+	}
+	if err != nil {
+		<-x.ch // woken at the same time
+	}
+	if !x.mine {
+		r.turn.Looked()
+	}
+	return x.mine, err
+}
+
+// wakeNext wakes whoever is due, before r.mu is unlocked.
+func (r *receiver) wakeNext() {
+	for {
+		x, mine, ok := r.turn.Next(r.in.framer.Pending() > 0)
+		if !ok {
+			return
+		}
+		x.wake(mine)
+	}
+}
+
+// read lets what one system call delivers be cut into messages. An error that
+// does not end the channel is returned, others are kept in r.err. r.mu is held,
+// but not while it waits.
 func (r *receiver) read(ctx context.Context) error {
-	r.busy = true
-	r.space = r.in.framer.Buffer()
+	r.space, r.reading = r.in.framer.Buffer(), true
+	r.wakeNext()
 	r.mu.Unlock()
 	err := r.run(ctx)
 	r.mu.Lock()
-	r.busy, r.space = false, nil
-	defer r.wake()
+	r.space, r.reading = nil, false
 	if err == nil {
 		err = r.in.deliver()
 	}
@@ -95,6 +140,7 @@ func (r *receiver) read(ctx context.Context) error {
 		return opError("receive", 0, err)
 	default:
 		r.err = receiveError(err)
+		r.turn.End()
 	}
 	return nil
 }
@@ -137,15 +183,16 @@ func (r *receiver) stopped(now time.Time) bool {
 	}
 }
 
-// close ends the direction. Whoever has the turn discards what has arrived.
+// close ends the direction. Whoever is reading discards what has arrived.
 func (r *receiver) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.err = opError("receive", 0, net.ErrClosed)
-	if !r.busy {
+	r.turn.End()
+	if !r.reading {
 		r.in.framer.Clear()
 	}
-	r.wake()
+	r.wakeNext()
 }
 
 // All receives messages until the peer closes the channel (io.EOF), where the

@@ -12,13 +12,15 @@ import (
 	"time"
 
 	"example.org/imsg/ibuf"
+	"example.org/imsg/internal/turn"
 )
 
 // A sender is the sending half of a Conn.
 type sender struct {
 	halfConn
-	out output
-	fd  int // for direct; -1 before it becomes another file's
+	turn turn.Senders[*waiter]
+	out  output
+	fd   int // for direct; -1 before it becomes another file's
 
 	writing  bool      // a system call is reading out.q's memory: nothing may be removed from it
 	written  sync.Cond // signalled when writing becomes false
@@ -92,15 +94,16 @@ func (c *Conn) Send(ctx context.Context, h Header, f *os.File, data ...[]byte) e
 		w.contention.note(true)
 	}
 	defer w.mu.Unlock()
+	mine := false
 	taken, err := w.direct(h, f, n, data)
 	if !taken {
-		err = w.compose(ctx, h, f, data)
+		mine, err = w.compose(ctx, h, f, data)
 	}
 	if err != nil {
 		return c.opError("send", h.Type, err)
 	}
 	end := w.out.q.End()
-	err = w.flush(ctx, end)
+	err = w.flush(ctx, end, mine)
 	if err != nil && w.err == nil && !w.withdraw(end, n) && w.sent(end) {
 		err = nil // the last byte went out while we were giving up
 	}
@@ -124,7 +127,7 @@ func (w *sender) direct(h Header, f *os.File, n int, data [][]byte) (taken bool,
 	if n > smallSend || !w.out.withinLimits(n) || f != nil && !files {
 		return false, nil
 	}
-	if w.fd < 0 || w.err != nil || w.busy || w.contention > 0 || w.out.q.Len() > 0 || w.deadline.given.Load() {
+	if w.fd < 0 || w.err != nil || !w.turn.Idle() || w.contention > 0 || w.out.q.Len() > 0 || w.deadline.given.Load() {
 		return false, nil
 	}
 	small := smallBufs.Get().(*[smallSend]byte)
@@ -145,18 +148,40 @@ func (w *sender) direct(h Header, f *os.File, n int, data [][]byte) (taken bool,
 	return true, w.err
 }
 
-// compose queues a message with a borrowed file, as soon as there is room.
-func (w *sender) compose(ctx context.Context, h Header, f *os.File, data [][]byte) error {
-	for {
+// compose queues a message with a borrowed file, as soon as there is room, and
+// reports whether the caller has the turn then.
+func (w *sender) compose(ctx context.Context, h Header, f *os.File, data [][]byte) (mine bool, err error) {
+	queued, waited := false, false
+	defer func() {
+		if !queued {
+			w.leave(mine)
+		}
+	}()
+	for pause := time.Millisecond; ; {
 		if w.err != nil {
-			return w.err
+			return mine, w.err
 		}
-		err := w.out.compose(h, f, false, data)
-		if err == nil || !errors.Is(err, ErrQueueFull) {
-			return err
+		if waited || !w.turn.Crowded() {
+			err := w.out.compose(h, f, false, data)
+			if queued = err == nil; queued || !errors.Is(err, ErrQueueFull) {
+				return mine, err
+			}
+			w.turn.Full()
+			if w.turn.Step(false, mine) == turn.Work {
+				mine = true
+				w.turn.Take()
+				if err := w.work(ctx, &pause); err != nil {
+					return mine, err
+				}
+				waited = true
+				continue
+			}
 		}
-		if err := w.flush(ctx, w.out.q.Start()+1); err != nil {
-			return err
+		x := waiters.Get().(*waiter)
+		w.turn.WaitRoom(x, waited)
+		mine, err = w.sleep(ctx, x, true)
+		if waited = true; err != nil {
+			return mine, err
 		}
 	}
 }
@@ -167,7 +192,49 @@ func (w *sender) withdraw(end uint64, n int) bool {
 	for w.writing {
 		w.written.Wait()
 	}
-	return w.err == nil && !w.sent(end) && w.out.q.Remove(end, n)
+	if w.err != nil || w.sent(end) || !w.out.q.Remove(end, n) {
+		return false
+	}
+	w.turn.Freed()
+	w.wakeNext()
+	return true
+}
+
+// sleep waits until x is woken, for room or for what was written, and reports
+// whether the caller has the turn then. w.mu is held, but not while it waits.
+func (w *sender) sleep(ctx context.Context, x *waiter, room bool) (mine bool, err error) {
+	defer x.free()
+	w.wakeNext()
+	err = w.halfConn.sleep(ctx, x)
+	if err != nil && w.turn.GiveUp(x) {
+		return false, err
+	}
+	if err != nil {
+		<-x.ch // woken at the same time
+	}
+	if room && !x.mine {
+		w.turn.Looked()
+	}
+	return x.mine, err
+}
+
+// leave gives the turn up, if the caller has it.
+func (w *sender) leave(mine bool) {
+	if mine {
+		w.turn.Leave()
+	}
+	w.wakeNext()
+}
+
+// wakeNext wakes whoever is due, before w.mu is unlocked.
+func (w *sender) wakeNext() {
+	for {
+		x, mine, ok := w.turn.Next(w.out.q.Start(), w.out.q.Len() > 0)
+		if !ok {
+			return
+		}
+		x.wake(mine)
+	}
 }
 
 // Compose queues a message like Buf.Compose: it does not wait and sends nothing,
@@ -220,7 +287,7 @@ func (c *Conn) Flush(ctx context.Context) error {
 	if w.err != nil {
 		return w.err
 	}
-	if err := w.flush(ctx, w.out.q.End()); err != nil {
+	if err := w.flush(ctx, w.out.q.End(), false); err != nil {
 		return opError("flush", 0, err)
 	}
 	return w.rejections()
@@ -281,42 +348,59 @@ func (w *sender) sent(end uint64) bool {
 }
 
 // flush writes, or lets another goroutine write, until the queue is written up
-// to the stream offset end. w.mu is held, but not while it waits.
-func (w *sender) flush(ctx context.Context, end uint64) error {
+// to the stream offset end. mine says that the caller has the turn, which it
+// gives up. w.mu is held, but not while it waits.
+func (w *sender) flush(ctx context.Context, end uint64, mine bool) (err error) {
 	pause := time.Millisecond
 	gathered := false
-	for !w.sent(end) {
-		if w.err != nil {
+	for {
+		switch w.turn.Step(w.sent(end), mine) {
+		case turn.Done:
+			w.leave(mine)
+			return nil
+		case turn.Failed:
+			w.leave(mine)
 			return w.err
-		}
-		if w.contention.note(w.busy); !gathered && w.contention > 0 {
-			gathered = true
-			w.gather()
-			continue
-		}
-		if w.busy {
-			if err := w.sleep(ctx); err != nil {
-				return err
+		case turn.Sleep:
+			w.contention.note(true)
+			x := waiters.Get().(*waiter)
+			w.turn.WaitWritten(x, end)
+			mine, err = w.sleep(ctx, x, false)
+		case turn.Work:
+			if w.contention.note(false); !gathered && w.contention > 0 {
+				gathered = true
+				w.gather()
+				continue
 			}
-			continue
+			mine = true
+			w.turn.Take()
+			err = w.work(ctx, &pause)
 		}
-		w.busy = true
-		w.mu.Unlock()
-		err := w.run(ctx)
-		if isTemporary(err) {
-			err = w.pause(ctx, pause)
-			pause = min(2*pause, maxPause)
-		}
-		w.mu.Lock()
-		w.busy = false
-		w.wake()
-		switch {
-		case err == nil || w.err != nil:
-		case isContextErr(err):
+		if err != nil {
+			w.leave(mine)
 			return err
-		default:
-			w.fail(opError("send", 0, err))
 		}
+	}
+}
+
+// work writes once, as the one that has the turn. An error that ends the
+// direction is kept in w.err, others are returned. w.mu is held, but not while
+// it waits.
+func (w *sender) work(ctx context.Context, pause *time.Duration) error {
+	w.wakeNext()
+	w.mu.Unlock()
+	err := w.run(ctx)
+	if isTemporary(err) {
+		err = w.pause(ctx, *pause)
+		*pause = min(2**pause, maxPause)
+	}
+	w.mu.Lock()
+	switch {
+	case err == nil || w.err != nil:
+	case isContextErr(err):
+		return err
+	default:
+		w.fail(opError("send", 0, err))
 	}
 	return nil
 }
@@ -325,6 +409,7 @@ func (w *sender) flush(ctx context.Context, end uint64) error {
 // takes them all along.
 func (w *sender) gather() {
 	end := w.out.q.End()
+	w.wakeNext()
 	w.mu.Unlock()
 	runtime.Gosched()
 	w.mu.Lock()
@@ -350,8 +435,10 @@ func (w *sender) write(fd uintptr) bool {
 	switch {
 	case err == nil:
 		w.out.wrote(n)
+		w.turn.Freed()
 	case file != nil && isFileError(int(fd), err):
 		w.reject(err)
+		w.turn.Freed()
 		w.serr = nil
 	}
 	return w.try || !isWouldBlock(err)
@@ -381,7 +468,8 @@ func (w *sender) fail(err error) {
 	if !w.writing {
 		w.out.q.Clear()
 	}
-	w.wake()
+	w.turn.End()
+	w.wakeNext()
 }
 
 // release ends the use of the descriptor without the poller.

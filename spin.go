@@ -35,6 +35,7 @@ func (s *spinner) until(try func() bool, stop func(now time.Time) bool) {
 			if now := time.Now(); now.After(end) || stop(now) {
 				return
 			}
+			runtime.Gosched() // others would wait for the scheduler's time slice
 		}
 	}
 }

@@ -214,7 +214,7 @@ func WaitBlocked(t testing.TB, n int, function string) {
 	for end := time.Now().Add(Bound); ; {
 		got := 0
 		for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-			if strings.Contains(g, function+"(") && (strings.Contains(g, "[IO wait") || strings.Contains(g, "[select")) {
+			if strings.Contains(g, function+"(") && (strings.Contains(g, "[IO wait") || strings.Contains(g, "[select") || strings.Contains(g, "[chan receive")) {
 				got++
 			}
 		}
