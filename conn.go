@@ -106,8 +106,9 @@ func Pair(cfg *Config) (a, b *Conn, err error) {
 
 // File returns a duplicate of the Conn's socket, which the caller must close:
 // to be inherited by a child process, for example through exec.Cmd.ExtraFiles.
-// Both share their blocking mode, and os/exec changes it: close the Conn when
-// its File has been handed over.
+// Both share their blocking mode, which is non-blocking: right for a child that
+// calls NewConn, and not for most C programs, for which StartChild is. Close the
+// Conn when its File has been handed over.
 func (c *Conn) File() (*os.File, error) {
 	fd, err := dup(c.raw)
 	if err != nil {
