@@ -198,7 +198,7 @@ func (b *Buf) write() error {
 	if b.out.err != nil || b.QueueLen() == 0 {
 		return b.out.err
 	}
-	bufs, file := b.out.q.Pending(maxGather)
+	bufs, file := b.out.pending()
 	n, err := transmit(b.fd, bufs, file, b.flags)
 	switch {
 	case err == nil:

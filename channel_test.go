@@ -1,6 +1,7 @@
 package imsg_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -369,4 +370,65 @@ func TestRequireDialect(t *testing.T) {
 			t.Errorf("a file when the dialect is known: %v", err)
 		}
 	})
+}
+
+// TestAutoQueuedFile queues a file before the peer's dialect is known: it goes
+// out in what the peer then turns out to speak.
+func TestAutoQueuedFile(t *testing.T) {
+	for _, d := range []imsg.Dialect{imsg.Legacy, imsg.Current} {
+		t.Run(d.String(), func(t *testing.T) {
+			testutil.NoLeak(t)
+			cfg := &imsg.Config{Dialect: imsg.Auto, AllowFDPass: true}
+			peer, sb := imsgtest.Sockets(t)
+			b := imsg.NewBuf(sb.FD, cfg)
+			t.Cleanup(b.Clear)
+			peer2, sc := imsgtest.Sockets(t)
+			c, err := imsg.NewConn(sc.Take(), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { c.Close() })
+			if err := c.SetMaxSize(70_000); err != nil {
+				t.Fatal(err)
+			}
+			for _, compose := range []func(imsg.Header, *os.File, ...[]byte) error{b.Compose, c.Compose} {
+				for _, err := range []error{
+					compose(imsg.Header{Type: 1, ID: 2, PID: 3}, nil, testutil.Pattern(1, 5)),
+					compose(imsg.Header{Type: 2, ID: 3, PID: 4}, testutil.DevNull(t), testutil.Pattern(2, 6)),
+					compose(imsg.Header{Type: 3, ID: 4, PID: 5}, testutil.DevNull(t)),
+					compose(imsg.Header{Type: 4, ID: 5, PID: 6}, nil),
+				} {
+					if err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			var want []byte
+			for i, m := range []struct {
+				n    int
+				file bool
+			}{{5, false}, {6, true}, {0, true}, {0, false}} {
+				want = append(want, testutil.Frame(d, uint32(i+1), m.n, m.file)...)
+			}
+			peer.Write(testutil.Frame(d, 9, 0, true), 0)
+			testutil.MustNext(t, testutil.BufSide(t, b, sb.FD), 9, 0).Close()
+			if err := b.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			peer2.Write(testutil.Frame(d, 9, 0, true), 0)
+			testutil.ReceiveAll(t, c, 9)
+			if err := c.Flush(testutil.DeadlineCtx(t)); err != nil {
+				t.Fatal(err)
+			}
+			for i, p := range []*imsgtest.Socket{peer, peer2} {
+				var got []byte
+				for len(got) < len(want) {
+					got = append(got, testutil.ReadAvailable(t, p.FD)...)
+				}
+				if !bytes.Equal(got, want) {
+					t.Errorf("channel %d wrote\n% x, want\n% x", i, got, want)
+				}
+			}
+		})
+	}
 }

@@ -22,7 +22,13 @@ type Config struct {
 	// Limits of what waits to be sent. One message always fits an empty queue.
 	MaxQueueBytes    int // default 16 MiB
 	MaxQueueMessages int // default none
-	MaxQueueFiles    int // default 256
+
+	// MaxQueueFiles, by default 256, limits the files that wait to be sent, and
+	// those that a Legacy peer sent ahead of their messages: old writers (before
+	// OpenBSD 6.9) send one more file ahead with every write that the kernel
+	// takes in part. With 40 messages with files behind 500 of 16 kB that was up
+	// to 39 (TestOldWriter). More end the channel.
+	MaxQueueFiles int
 
 	// MaxPendingBytes limits what Buf.ReadSocket holds that Get has not taken;
 	// default 16 MiB. Conn reads only when it holds no message.
@@ -48,12 +54,6 @@ type Config struct {
 	// It must not be changed while channels use it.
 	TypeNames map[uint32]string
 }
-
-// maxHeldFiles is how many files may wait, in the legacy dialect, for the
-// message that claims them. Old writers send a file with the first byte of a
-// batch whose last message claims it; nobody is known to be more than one
-// batch behind.
-const maxHeldFiles = 16
 
 func (cfg *Config) withDefaults() Config {
 	var c Config

@@ -75,6 +75,9 @@ func putHeader(to []byte, h Header, word uint32) {
 	ne.PutUint32(p[12:], uint32(h.PID))
 }
 
+// putLength writes bytes 4 to 7.
+func putLength(to []byte, word uint32) { binary.NativeEndian.PutUint32(to[lengthAt:], word) }
+
 // lengthWord is what bytes 4 to 7 are as one number, for a message of n bytes,
 // header included.
 func (d Dialect) lengthWord(n int, file bool) uint32 {

@@ -41,7 +41,7 @@ func (in *input) init(c *settings) {
 func (in *input) follow(d Dialect) {
 	in.framer.HoldFiles = 0
 	if d != Current {
-		in.framer.HoldFiles = maxHeldFiles
+		in.framer.HoldFiles = in.c.cfg.MaxQueueFiles
 	}
 }
 

@@ -472,12 +472,97 @@ func TestUnclaimedFiles(t *testing.T) {
 	}
 }
 
-// TestHeldFiles fills the legacy FIFO: 16 files wait, the 17th ends the channel.
+// TestOldWriter reads what a writer sends that puts files ahead: each write is
+// of all messages up to the next with a file, which goes with the first byte,
+// however much the kernel takes. So did OpenBSD before 6.9, and tmux 3.3a.
+func TestOldWriter(t *testing.T) {
+	const plain, files, size = 500, 40, 16000
+	for _, d := range []imsg.Dialect{imsg.Legacy, imsg.Auto} {
+		testutil.BothSides(t, imsg.Config{Dialect: d, AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
+			if err := unix.SetsockoptInt(peer.FD, unix.SOL_SOCKET, unix.SO_SNDBUF, 8<<10); err != nil {
+				t.Fatal(err)
+			}
+			type message struct {
+				p  []byte
+				fd int // -1 when it is sent
+			}
+			var queue []message
+			for i := range plain + files {
+				m := message{testutil.Frame(imsg.Legacy, uint32(i), size, false), -1}
+				if i >= plain {
+					m = message{testutil.Frame(imsg.Legacy, uint32(i), 4, true), 0}
+				}
+				queue = append(queue, m)
+			}
+			most := 0
+			done := make(chan error, 1)
+			go func() {
+				for len(queue) > 0 {
+					var iov [][]byte
+					var oob []byte
+					for i := range queue {
+						if iov = append(iov, queue[i].p); queue[i].fd >= 0 || len(iov) == 1024 {
+							break
+						}
+					}
+					last := &queue[len(iov)-1]
+					if last.fd >= 0 {
+						oob = unix.UnixRights(last.fd)
+					}
+					n, err := unix.SendmsgBuffers(peer.FD, iov, oob, nil, unix.MSG_NOSIGNAL)
+					if err == unix.EAGAIN {
+						testutil.WaitFD(t, peer.FD, unix.POLLOUT)
+						continue
+					}
+					if err != nil {
+						done <- err
+						return
+					}
+					last.fd = -1
+					for n > 0 || len(queue) > 0 && len(queue[0].p) == 0 {
+						k := min(n, len(queue[0].p))
+						queue[0].p, n = queue[0].p[k:], n-k
+						if len(queue[0].p) > 0 {
+							break
+						}
+						queue = queue[1:]
+					}
+					ahead := 0
+					for _, m := range queue {
+						if len(m.p) == imsg.HeaderSize+4 && m.fd < 0 {
+							ahead++
+						}
+					}
+					most = max(most, ahead)
+				}
+				done <- nil
+			}()
+			for i := range plain + files {
+				n := size
+				if i >= plain {
+					n = 4
+				}
+				m := testutil.MustNext(t, s, uint32(i), n)
+				if m.HasFile() != (i >= plain) || m.FileErr() != nil {
+					t.Errorf("message %d: file %v, %v", i, m.HasFile(), m.FileErr())
+				}
+				m.Close()
+			}
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%d files were ahead of their messages", most)
+		})
+	}
+}
+
+// TestHeldFiles fills the legacy FIFO: MaxQueueFiles wait, one more ends the
+// channel.
 func TestHeldFiles(t *testing.T) {
 	for _, d := range []imsg.Dialect{imsg.Legacy, imsg.Auto} {
 		for _, n := range []int{16, 17} {
 			t.Run(fmt.Sprint(d, n), func(t *testing.T) {
-				testutil.BothSides(t, imsg.Config{Dialect: d, AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
+				testutil.BothSides(t, imsg.Config{Dialect: d, AllowFDPass: true, MaxQueueFiles: 16}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
 					var probes []*testutil.Probe
 					for i := range n {
 						p := testutil.NewProbe(t)

@@ -15,6 +15,7 @@ type output struct {
 	q     stream.Writer
 	c     *settings
 	err   error    // final, of a Buf's direction; nothing is queued any more
+	spoke Dialect  // in which queued messages with files are
 	count Counters // written; Messages and Files are those that were not queued
 }
 
@@ -130,6 +131,16 @@ func (o *output) trace(h Header, payload []byte, file bool) {
 		return
 	}
 	o.c.trace(Event{Direction: Sent, Header: h, Payload: ibuf.NewView(payload), HasFile: file})
+}
+
+// pending returns what the next write should carry. Messages with files that
+// were queued before the peer's dialect was known are said in it.
+func (o *output) pending() ([][]byte, *os.File) {
+	if d := o.c.spoken(); d != o.spoke {
+		o.q.EachFile(func(p []byte, n int) { putLength(p, o.lengthWord(n, true)) })
+		o.spoke = d
+	}
+	return o.q.Pending(maxGather)
 }
 
 // wrote accounts for what one system call took.

@@ -212,7 +212,7 @@ func TestFileFlood(t *testing.T) {
 // TestFileInFlightWhenTheChannelEnds ends a legacy channel by too many files
 // while a message that has claimed one is not complete yet: it never will be.
 func TestFileInFlightWhenTheChannelEnds(t *testing.T) {
-	testutil.BothSides(t, imsg.Config{AllowFDPass: true, Dialect: imsg.Legacy}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
+	testutil.BothSides(t, imsg.Config{AllowFDPass: true, Dialect: imsg.Legacy, MaxQueueFiles: 16}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
 		p, q := testutil.NewProbe(t), testutil.NewProbe(t)
 		f := testutil.Frame(imsg.Legacy, 1, 100, true)
 		peer.Write(f[:20], p.Fd())

@@ -420,7 +420,7 @@ func (w *sender) gather() {
 func (w *sender) write(fd uintptr) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	bufs, file := w.out.q.Pending(maxGather)
+	bufs, file := w.out.pending()
 	w.writing = true
 	w.mu.Unlock()
 	n, err := transmit(int(fd), bufs, file, w.out.c.flags)

@@ -335,6 +335,20 @@ func (w *Writer) First() (p []byte, end uint64, n int, owned, ok bool) {
 	return s.p, end, int(end - s.at), s.owned, s.file != nil
 }
 
+// EachFile calls f with every message of which nothing was written and that has
+// a file: what it has in memory first, which is at least its header, and its
+// size. What Pending returned must not be in use: f may change the message.
+func (w *Writer) EachFile(f func(p []byte, n int)) {
+	w.seal()
+	ends := w.ends[w.first:]
+	for _, s := range w.segs[w.head:] {
+		if s.file != nil {
+			ends = ends[sort.Search(len(ends), func(i int) bool { return ends[i] > s.at }):]
+			f(s.p, int(ends[0]-s.at))
+		}
+	}
+}
+
 // Start returns the stream offset up to which everything was written or removed.
 func (w *Writer) Start() uint64 {
 	if w.head == len(w.segs) {

@@ -35,7 +35,8 @@ const (
 	endQuit    = "closed by the target"
 )
 
-// maxHeld is how many files wait for a message in a FIFO.
+// maxHeld is every server's MaxQueueFiles: how many files wait for a message in
+// a FIFO.
 const maxHeld = 16
 
 // An expected is what the reference reader makes of a stream.

@@ -66,7 +66,7 @@ func (r report) encode() []byte {
 
 // serverConfig is what a careful program says. Its descriptor table is small.
 func serverConfig(d imsg.Dialect) *imsg.Config {
-	return &imsg.Config{Dialect: d, AllowFDPass: true, MaxQueueBytes: 256 << 10, MaxQueueFiles: 8, MaxPendingBytes: 256 << 10}
+	return &imsg.Config{Dialect: d, AllowFDPass: true, MaxQueueBytes: 256 << 10, MaxQueueFiles: maxHeld, MaxPendingBytes: 256 << 10}
 }
 
 // A connServer is a server with a goroutine for each channel.

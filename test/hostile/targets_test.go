@@ -22,7 +22,7 @@ type bufTarget struct {
 }
 
 func newBufTarget(s *seen, fd int) (*bufTarget, error) {
-	b := imsg.NewBuf(fd, &imsg.Config{Dialect: s.dialect, AllowFDPass: s.files, MaxPendingBytes: s.pending})
+	b := imsg.NewBuf(fd, &imsg.Config{Dialect: s.dialect, AllowFDPass: s.files, MaxQueueFiles: maxHeld, MaxPendingBytes: s.pending})
 	return &bufTarget{s, b, fd}, b.SetMaxSize(s.limit - imsg.HeaderSize)
 }
 
@@ -87,7 +87,7 @@ type connTarget struct {
 }
 
 func newConnTarget(s *seen, fd int) (*connTarget, error) {
-	c, err := imsg.NewConn(fd, &imsg.Config{Dialect: s.dialect, AllowFDPass: s.files})
+	c, err := imsg.NewConn(fd, &imsg.Config{Dialect: s.dialect, AllowFDPass: s.files, MaxQueueFiles: maxHeld})
 	if err != nil {
 		return nil, err
 	}

@@ -31,6 +31,15 @@ type refSender struct {
 	n           imsg.Counters
 }
 
+// remark says the marks of files that wait in the dialect in force.
+func (s *refSender) remark(d wireref.Dialect) {
+	for _, m := range s.queue {
+		if m.file != nil && m.sent == 0 {
+			copy(m.b[4:8], wireref.Encode(d, wireref.Header{}, m.b[imsg.HeaderSize:], true)[4:8])
+		}
+	}
+}
+
 func (s *refSender) push(m *refMsg) {
 	s.queue = append(s.queue, m)
 	s.size += len(m.b)
@@ -160,12 +169,9 @@ type receiver struct {
 func newReceiver(e *modelEnd) receiver {
 	w := &e.peer.out
 	return receiver{wire: w, Reader: wireref.Reader{
-		Dialect: wireref.Dialect(e.dialect), Limit: imsg.DefaultMaxSize, Files: e.fdpass, Hold: refHold, Doubt: w.unsure,
+		Dialect: wireref.Dialect(e.dialect), Limit: imsg.DefaultMaxSize, Files: e.fdpass, Doubt: w.unsure,
 	}}
 }
-
-// refHold is how many files may wait for their message in the legacy dialect.
-const refHold = 16
 
 func (r *receiver) Feed(p []byte, files []wireref.Flight) {
 	r.n.Bytes += uint64(len(p))

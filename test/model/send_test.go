@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"example.org/imsg"
+	"example.org/imsg/test/wireref"
 	"golang.org/x/sys/unix"
 )
 
@@ -41,6 +42,7 @@ func (w *modelWorld) write(e *modelEnd) bool {
 		if n > 0 {
 			e.tx.n.Calls++
 		}
+		e.tx.remark(wireref.Dialect(e.rx.Dialect))
 		e.tx.wrote(n, &e.out)
 		return true
 	}
@@ -126,6 +128,7 @@ func (w *modelWorld) flushed(e *modelEnd, what string, m *modelOut, err error, g
 		}
 	}
 	modelCalls(&e.tx.n, e.ch.Stats().Sent, n)
+	e.tx.remark(wireref.Dialect(e.rx.Dialect))
 	e.tx.wrote(n, &e.out)
 }
 

@@ -135,6 +135,7 @@ func (e *modelEnd) open() {
 	modelDefault(&e.queueBytes, 16<<20)
 	modelDefault(&e.queueFiles, 256)
 	modelDefault(&e.pending, 16<<20)
+	e.rx.Hold = e.queueFiles
 }
 
 func modelDefault(to *int, n int) {
