@@ -70,6 +70,17 @@ func (m Message) Get(p []byte) error {
 	return nil
 }
 
+// Skip moves the read position n bytes on; ibuf.ErrShort, and nothing changes,
+// if fewer are unread. It corresponds to ibuf_skip.
+func (m Message) Skip(n int) error {
+	v := m.view()
+	if err := v.Skip(n); err != nil {
+		return err
+	}
+	m.f.Skip(n)
+	return nil
+}
+
 // GetExact is Get for a payload of which exactly len(p) bytes are left:
 // ibuf.ErrShort for any other length, ibuf.ErrInvalid for an empty p. It
 // corresponds to imsg_get_data.

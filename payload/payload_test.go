@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"example.org/imsg"
 	"example.org/imsg/ibuf"
 	"example.org/imsg/payload"
 )
@@ -275,6 +276,47 @@ func TestSourceAndSink(t *testing.T) {
 	}
 	if err := payload.AddStruct(c, &text{"long"}); !errors.Is(err, ibuf.ErrNoNUL) || c.Len() != 0 {
 		t.Errorf("%v, %d bytes", err, c.Len())
+	}
+}
+
+// TestMessage sends a struct in a message.
+func TestMessage(t *testing.T) {
+	a, b, err := imsg.Pair(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	defer b.Close()
+	v := ctlPeer{Descr: "one", Kind: 1}
+	m, err := a.Create(imsg.Header{Type: 1}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Discard()
+	for range 2 {
+		if err := payload.AddStruct(m, &v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := m.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got, err := b.Receive(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer got.Close()
+	for range 2 {
+		var back ctlPeer
+		if err := payload.GetStruct(got, &back); err != nil || back != v {
+			t.Errorf("%v, %+v", err, back)
+		}
+	}
+	if err := payload.GetStruct(got, &v); !errors.Is(err, ibuf.ErrShort) {
+		t.Error(err)
 	}
 }
 
