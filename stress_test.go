@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -121,6 +122,15 @@ func TestStress(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestStressCollected is the same with a garbage collection for every few
+// messages.
+func TestStressCollected(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(1))
+	t.Run("stress", TestStress)
+	t.Run("queue", TestStressQueue)
+	t.Run("chaos", TestChaos)
 }
 
 func checkStress(m imsg.Message, i int, file bool) error {

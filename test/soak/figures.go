@@ -19,7 +19,7 @@ import (
 type figures struct {
 	begin                    time.Time
 	open, started, forwarded atomic.Int64
-	ended                    [workerCloses + 1]atomic.Int64 // by fate
+	ended                    [workerCloses + 1]atomic.Int64 // by ending
 	told, received, bytes    atomic.Uint64
 	unread, late             atomic.Uint64 // sent and not received before a kill or close; received without having been told sent
 	lost                     atomic.Uint64
@@ -28,8 +28,8 @@ type figures struct {
 
 // settle compares what both sides of a channel know that has ended.
 func (s *soak) settle(o *order, parent, worker *ledger) error {
-	s.ended[o.fate].Add(1)
-	if o.fate == orderly {
+	s.ended[o.ending].Add(1)
+	if o.ending == orderly {
 		s.mu.Lock()
 		s.allowed[o.channel] = parent.filesFailed.Load() + worker.filesFailed.Load()
 		s.mu.Unlock()
@@ -37,9 +37,9 @@ func (s *soak) settle(o *order, parent, worker *ledger) error {
 	// Who was not killed and did not close must have all that the other was
 	// told is sent, whatever became of the other.
 	err := errors.Join(
-		s.direction("parent to worker", parent, worker, o.fate != killed && o.fate != workerCloses),
-		s.direction("worker to parent", worker, parent, o.fate != parentCloses))
-	if o.fate == orderly {
+		s.direction("parent to worker", parent, worker, o.ending != killed && o.ending != workerCloses),
+		s.direction("worker to parent", worker, parent, o.ending != parentCloses))
+	if o.ending == orderly {
 		err = errors.Join(err, auditStats(parent, worker), auditStats(worker, parent))
 	}
 	return err
@@ -48,7 +48,7 @@ func (s *soak) settle(o *order, parent, worker *ledger) error {
 // judgeExit judges how a worker has ended.
 func judgeExit(o *order, err error) error {
 	var exit *exec.ExitError
-	if o.fate == killed && errors.As(err, &exit) {
+	if o.ending == killed && errors.As(err, &exit) {
 		if w, ok := exit.Sys().(syscall.WaitStatus); ok && w.Signaled() && w.Signal() == syscall.SIGKILL {
 			return nil
 		}

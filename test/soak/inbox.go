@@ -85,7 +85,7 @@ func closeHeld(m imsg.Message) error {
 // judge returns an error that must not end a direction of this channel as an
 // error of the run.
 func (o *order) judge(err error) error {
-	if err == nil || o.fate != orderly && broken(err) {
+	if err == nil || o.ending != orderly && broken(err) {
 		return nil
 	}
 	return fmt.Errorf("ends with: %w", err)
@@ -105,7 +105,7 @@ func broken(err error) bool {
 func (in *inbox) ended(err error) error {
 	closes := in.order.closer == int32(in.side)
 	switch {
-	case in.order.fate != orderly || !in.fin:
+	case in.order.ending != orderly || !in.fin:
 		return in.order.judge(err)
 	case err == nil && closes, err == io.EOF && !closes:
 		return nil

@@ -10,7 +10,7 @@
 // it early, and in order: status 130.
 //
 //	main.go              flags, signals
-//	parent.go            starts workers, and lets each meet its fate
+//	parent.go            starts workers, and lets each channel end in its way
 //	worker.go workbuf.go what a worker does, with a Conn or a Buf
 //	link.go load.go      one side of a channel with a Conn, and what it sends
 //	outbox.go inbox.go   account for what a side sends and receives

@@ -8,17 +8,17 @@ import (
 	"example.org/imsg"
 )
 
-// A fate is how a channel ends.
-type fate int32
+// An ending is how a channel ends.
+type ending int32
 
 const (
-	killed       fate = iota // the worker is, by SIGKILL
-	orderly                  // both have sent all and say so
-	parentCloses             // in the middle
-	workerCloses             // in the middle
+	killed       ending = iota // the worker is, by SIGKILL
+	orderly                    // both have sent all and say so
+	parentCloses               // in the middle
+	workerCloses               // in the middle
 )
 
-func (f fate) String() string {
+func (f ending) String() string {
 	return [...]string{"killed", "orderly", "parent closes", "worker closes"}[f]
 }
 
@@ -33,7 +33,7 @@ const (
 type order struct {
 	seed      uint64
 	channel   uint32 // counts from 1; a worker that is started again is a new one
-	fate      fate
+	ending    ending
 	closer    int32 // the side that closes an orderly channel
 	buf       bool  // the worker uses a Buf and poll
 	files     bool  // file passing
@@ -42,7 +42,7 @@ type order struct {
 	dialect   [2]imsg.Dialect
 	max       int32         // payload bytes
 	lanes     int32         // senders on each side
-	life      time.Duration // from start to fate
+	life      time.Duration // from start to end
 	stallFrom int32         // the worker does not read for a while after so many messages
 	stall     time.Duration
 	busyPoll  time.Duration
@@ -68,7 +68,7 @@ func draw(seed uint64, channel uint32, slot int, longest time.Duration) order {
 	}
 	o := order{
 		seed: seed, channel: channel,
-		fate:    [...]fate{killed, killed, killed, orderly, orderly, orderly, parentCloses, workerCloses}[rnd.IntN(8)],
+		ending:  [...]ending{killed, killed, killed, orderly, orderly, orderly, parentCloses, workerCloses}[rnd.IntN(8)],
 		closer:  int32(rnd.IntN(2)),
 		buf:     rnd.IntN(3) == 0,
 		files:   rnd.IntN(10) > 0,
@@ -113,5 +113,5 @@ func (o *order) String() string {
 		worker = "buf"
 	}
 	return fmt.Sprintf("seed %d, channel %d (%v/%v, %s, %v after %v, max %d, files %v, small %v, tight %v)", o.seed, o.channel,
-		o.dialect[parentSide], o.dialect[workerSide], worker, o.fate, o.life, o.max, o.files, o.small, o.tight)
+		o.dialect[parentSide], o.dialect[workerSide], worker, o.ending, o.life, o.max, o.files, o.small, o.tight)
 }

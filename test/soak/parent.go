@@ -111,7 +111,7 @@ func (s *soak) watch(slots *sync.WaitGroup, report func(string)) {
 // fail ends the run.
 func (s *soak) fail(err error) { s.abort(err) }
 
-// channel starts a worker, talks to it, lets it meet its fate and compares what
+// channel starts a worker, talks to it, lets the channel end in its way and compares what
 // both know.
 func (s *soak) channel(slot int) {
 	sh, l, cmd, err := s.start(slot)
@@ -146,7 +146,7 @@ func (s *soak) channel(slot int) {
 	case <-l.received:
 	}
 	s.slots[slot].Store(nil)
-	switch o.fate {
+	switch o.ending {
 	case killed:
 		cmd.Process.Kill() // it was ours, and nobody has waited for it
 	case parentCloses:

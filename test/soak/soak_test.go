@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 // something of everything.
 func TestSoak(t *testing.T) {
 	for d := time.Second; ; d *= 4 {
-		// Every fate is among the first channels of this seed.
+		// Every ending is among the first channels of this seed.
 		s, err := run(context.Background(), options{seed: 2, workers: 8, duration: d}, func(line string) { t.Log(line) })
 		t.Log(s.line())
 		if err != nil {
@@ -48,7 +48,7 @@ func TestSoak(t *testing.T) {
 func (s *soak) missing() string {
 	for f := range s.ended {
 		if s.ended[f].Load() == 0 {
-			return fmt.Sprintf("no channel with the fate %v", fate(f))
+			return fmt.Sprintf("no channel that ended as %v", ending(f))
 		}
 	}
 	switch {

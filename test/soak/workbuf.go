@@ -44,7 +44,7 @@ func workBuf(sh *shared, st *stock) error {
 // run waits, reads and writes until the channel's end.
 func (w *loop) run() error {
 	begin := time.Now()
-	for w.order.fate != workerCloses || time.Since(begin) < w.order.life {
+	for w.order.ending != workerCloses || time.Since(begin) < w.order.life {
 		if err := w.compose(); err != nil {
 			return err
 		}

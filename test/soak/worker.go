@@ -63,7 +63,7 @@ func workConn(sh *shared, st *stock) error {
 	l.fail, l.file, l.inbox.deliver = st.fail, st.take, st.deliver
 	l.start()
 	var life <-chan time.Time
-	if o.fate == workerCloses {
+	if o.ending == workerCloses {
 		life = time.After(o.life)
 	}
 	select {

@@ -1,0 +1,9 @@
+package stream_test
+
+import (
+	"testing"
+
+	"example.org/imsg/imsgtest"
+)
+
+func TestMain(m *testing.M) { imsgtest.Main(m) }
