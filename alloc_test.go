@@ -234,3 +234,39 @@ func TestIdleMemory(t *testing.T) {
 		})
 	}
 }
+
+// TestSendNeedsNoQueue sends large messages in several parts on new channels:
+// the kernel gets them from where they are, in one system call.
+func TestSendNeedsNoQueue(t *testing.T) {
+	if testutil.Race {
+		t.Skip("the race detector allocates")
+	}
+	testutil.NoLeak(t)
+	const size = 64 << 10
+	for _, files := range []bool{false, true} {
+		a, b := imsgtest.Pair(t, &imsg.Config{AllowFDPass: files})
+		if err := errors.Join(a.SetMaxSize(size), b.SetMaxSize(size)); err != nil {
+			t.Fatal(err)
+		}
+		p, ctx := testutil.Pattern(1, size), context.Background()
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		err := a.Send(ctx, imsg.Header{Type: 1}, nil, p[:1], nil, p[1:1000], p[1000:])
+		runtime.ReadMemStats(&after)
+		if n := after.TotalAlloc - before.TotalAlloc; n > size/2 || err != nil {
+			t.Errorf("%d bytes allocated, %v", n, err)
+		}
+		if n := a.Stats().Sent; n.Calls != 1 || n.Messages != 1 || n.Bytes != size+imsg.HeaderSize {
+			t.Errorf("%+v", n)
+		}
+		testutil.ReceiveAll(t, b, 1)
+		noAllocs(t, "a payload on the stack", func() error {
+			var payload [32]byte
+			payload[31] = 1
+			if err := a.Send(ctx, imsg.Header{Type: 1}, nil, payload[:16], payload[16:]); err != nil {
+				return err
+			}
+			return take(b, 1)
+		})
+	}
+}

@@ -166,19 +166,24 @@ func (o *output) called(n int) {
 	}
 }
 
-// passed accounts for a message p that was not queued, and of which one system
-// call took n bytes, and the file f, if it is not nil. The rest is queued.
-func (o *output) passed(p []byte, f *os.File, n int) {
+// passed accounts for a message of n bytes that was not queued, and of whose
+// parts one system call took k bytes, and the file f, if it is not nil. The rest
+// is queued.
+func (o *output) passed(parts [][]byte, n, k int, f *os.File) {
+	o.called(k)
 	if f != nil {
 		o.count.Files++
 	}
-	if n < len(p) {
-		copy(o.q.Append(len(p), nil, false), p)
-		o.wrote(n)
+	if k == n {
+		o.count.Messages++
 		return
 	}
-	o.called(n)
-	o.count.Messages++
+	rest := o.q.Append(n-k, nil, false)
+	for _, p := range parts {
+		skip := min(k, len(p))
+		k -= skip
+		rest = rest[copy(rest, p[skip:]):]
+	}
 }
 
 // sent returns the counters of what was written.

@@ -104,7 +104,7 @@ func (c *Conn) Send(ctx context.Context, h Header, f *os.File, data ...[]byte) e
 	}
 	end := w.out.q.End()
 	err = w.flush(ctx, end, mine)
-	if err != nil && w.err == nil && !w.withdraw(end, n) && w.sent(end) {
+	if err != nil && w.err == nil && (taken || !w.withdraw(end, n)) && w.sent(end) {
 		err = nil // the last byte went out while we were giving up
 	}
 	if err == nil && len(w.rejected) > 0 {
@@ -113,31 +113,33 @@ func (c *Conn) Send(ctx context.Context, h Header, f *os.File, data ...[]byte) e
 	return c.opError("send", h.Type, err)
 }
 
-// smallSend is the size of the largest message that may need no queue: the
-// sender is locked while the system call copies it.
-const smallSend = 4 << 10
+// maxParts is how many parts of a payload one system call takes from where they
+// are. A message with more is queued.
+const maxParts = 7
 
-var smallBufs = sync.Pool{New: func() any { return new([smallSend]byte) }}
-
-// direct writes a message at once if it is the only one and nobody waits,
-// without the queue and the poller, which cost as much as the system call. If
-// taken is false nothing has happened. w.mu is held.
+// direct writes a message at once if it is the only one and nobody waits: header
+// and payload from where they are, without the queue and the poller. What the
+// kernel does not take is queued. The lock is held meanwhile: the call does not
+// wait, and copies no more than fits the socket. If taken is false nothing has
+// happened. w.mu is held.
 func (w *sender) direct(h Header, f *os.File, n int, data [][]byte) (taken bool, err error) {
-	files := w.out.c.cfg.AllowFDPass
-	if n > smallSend || !w.out.withinLimits(n) || f != nil && !files {
+	if len(data) > maxParts || !w.out.withinLimits(n) || f != nil && !w.out.c.cfg.AllowFDPass {
 		return false, nil
 	}
 	if w.fd < 0 || w.err != nil || !w.turn.Idle() || w.contention > 0 || w.out.q.Len() > 0 || w.deadline.given.Load() {
 		return false, nil
 	}
-	small := smallBufs.Get().(*[smallSend]byte)
-	p := small[:n]
-	encode(p, h, w.out.lengthWord(n, f != nil), data)
-	defer func() { clear(p); smallBufs.Put(small) }()
-	k, err := transmit(w.fd, [][]byte{p}, f, w.out.c.flags)
+	var head [HeaderSize]byte
+	putHeader(head[:], h, w.out.lengthWord(n, f != nil))
+	var parts [1 + maxParts][]byte
+	parts[0] = head[:]
+	for i, p := range data {
+		parts[1+i] = p
+	}
+	k, err := transmit(w.fd, parts[:1+len(data)], f, w.out.c.flags)
 	switch {
 	case err == nil:
-		w.out.passed(p, f, k)
+		w.out.passed(parts[:], n, k, f)
 		return true, nil
 	case isWouldBlock(err) || isTemporary(err) || err == os.ErrClosed: // f is
 		return false, nil

@@ -23,7 +23,7 @@
 //
 // A transfer may be short: Read, Recv, RecvMany and Send return what one system
 // call did. On Linux they do not allocate, with at most 16 buffers for Send. At
-// most 1024 buffers are looked at in one call.
+// most 64 buffers are looked at in one call.
 //
 // # Concurrency
 //

@@ -29,9 +29,35 @@ func recvmsg(fd int, p, control []byte, flags Flags) (n, size, msgFlags int, err
 	return int(r), int(msg.Controllen), int(msg.Flags), 0
 }
 
-// sendmsg sends bufs, which must not be empty, and control, which may be.
+// sendmsg sends bufs, which must not be empty, and control, which may be. The
+// vectors are filled where they are: through a slice of them the caller's
+// buffers would go to the heap.
 func sendmsg(fd int, bufs [][]byte, control []byte, flags Flags) (int, error) {
-	vecs := appendIovecs(make([]unix.Iovec, 0, stackIovecs), bufs)
+	if len(bufs) > fewIovecs {
+		return sendmsgMany(fd, bufs, control, flags)
+	}
+	var vecs [fewIovecs]unix.Iovec
+	for i, b := range bufs {
+		vecs[i].Base = unsafe.SliceData(b)
+		vecs[i].SetLen(len(b))
+	}
+	return sendVecs(fd, vecs[:len(bufs)], control, flags)
+}
+
+// fewIovecs is how many vectors a call of sendmsg mostly needs.
+const fewIovecs = 8
+
+// sendmsgMany is sendmsg, with more stack to clear.
+func sendmsgMany(fd int, bufs [][]byte, control []byte, flags Flags) (int, error) {
+	var vecs [maxIovecs]unix.Iovec
+	for i, b := range bufs {
+		vecs[i].Base = unsafe.SliceData(b)
+		vecs[i].SetLen(len(b))
+	}
+	return sendVecs(fd, vecs[:len(bufs)], control, flags)
+}
+
+func sendVecs(fd int, vecs []unix.Iovec, control []byte, flags Flags) (int, error) {
 	var msg unix.Msghdr
 	msg.Iov = &vecs[0]
 	msg.SetIovlen(len(vecs))
@@ -44,17 +70,4 @@ func sendmsg(fd int, bufs [][]byte, control []byte, flags Flags) (int, error) {
 		return 0, errno
 	}
 	return int(n), nil
-}
-
-// stackIovecs is how many vectors live on the stack; more are allocated.
-const stackIovecs = 16
-
-func appendIovecs(vecs []unix.Iovec, bufs [][]byte) []unix.Iovec {
-	for _, b := range bufs {
-		var v unix.Iovec
-		v.Base = unsafe.SliceData(b)
-		v.SetLen(len(b))
-		vecs = append(vecs, v)
-	}
-	return vecs
 }

@@ -4,12 +4,13 @@ package unixmsg
 
 import "golang.org/x/sys/unix"
 
-// maxIovecs is IOV_MAX.
-const maxIovecs = 1024
+// maxIovecs is how many buffers one call sends: IOV_MAX is 1024 or more, but the
+// vectors must fit the stack.
+const maxIovecs = 64
 
 // Send sends the bytes of bufs in order with one sendmsg(2), together with the
 // file if file is not negative, and returns how many bytes were taken, which
-// may be fewer than all: always if there are more than 1024 buffers. If that is
+// may be fewer than all: always if there are more than 64 buffers. If that is
 // at least one byte, the file went with it and must not be sent again with the
 // rest. An error means that nothing was sent. Empty buffers are allowed.
 //
