@@ -155,17 +155,13 @@ func TestNoAllocsPingPong(t *testing.T) {
 // TestAnnouncedSize announces a gigabyte: memory grows with what arrives.
 func TestAnnouncedSize(t *testing.T) {
 	testutil.BothSides(t, imsg.Config{}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
-		if err := s.Set(1<<31 - 17); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, s.Set(1<<31-17))
 		peer.Write(testutil.RawHeader(imsg.Current, 1, 1<<30, false))
 		peer.Write(make([]byte, 50_000))
 		peer.Close()
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		if err := testutil.ReceiveError(t, s); !errors.Is(err, io.ErrUnexpectedEOF) {
-			t.Error(err)
-		}
+		testutil.WantError(t, "the error", testutil.ReceiveError(t, s), io.ErrUnexpectedEOF)
 		runtime.ReadMemStats(&after)
 		if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
 			t.Errorf("%d bytes of memory for 50000", n)
@@ -214,9 +210,7 @@ func TestIdleMemory(t *testing.T) {
 					}
 				}
 				for got := 0; got < tt.n; {
-					if err := errors.Join(out.WriteSocket(), in.ReadSocket()); err != nil {
-						t.Fatal(err)
-					}
+					testutil.Must(t, errors.Join(out.WriteSocket(), in.ReadSocket()))
 					for m := range in.All() {
 						m.Close()
 						got++

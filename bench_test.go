@@ -11,6 +11,7 @@ import (
 
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
+	"example.org/imsg/internal/testutil"
 	"example.org/imsg/internal/unixmsg"
 	"golang.org/x/sys/unix"
 )
@@ -71,40 +72,24 @@ func startPeer(b *testing.B, role string) int {
 	cmd.Env = append(os.Environ(), benchRole+"="+role)
 	cmd.Stderr = os.Stderr
 	cmd.ExtraFiles = []*os.File{f}
-	if err := cmd.Start(); err != nil {
-		b.Fatal(err)
-	}
+	testutil.Must(b, cmd.Start())
 	f.Close()
 	b.Cleanup(func() {
-		if err := cmd.Wait(); err != nil {
-			b.Error(err)
-		}
+		testutil.Check(b, cmd.Wait())
 	})
 	return ours
 }
 
 func startPeerConn(b *testing.B, role string) *imsg.Conn {
-	c, err := imsg.NewConn(startPeer(b, role), &imsg.Config{AllowFDPass: true})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { c.Close() })
-	return c
-}
-
-func check(b *testing.B, err error) {
-	if err != nil {
-		b.Helper()
-		b.Fatal(err)
-	}
+	return testutil.NewConn(b, startPeer(b, role), &imsg.Config{AllowFDPass: true})
 }
 
 // syncPeer waits until the peer has received everything.
 func syncPeer(b *testing.B, c *imsg.Conn) {
 	ctx := context.Background()
-	check(b, c.Send(ctx, imsg.Header{Type: typeSync}, nil))
+	testutil.Must(b, c.Send(ctx, imsg.Header{Type: typeSync}, nil))
 	m, err := c.Receive(ctx)
-	check(b, err)
+	testutil.Must(b, err)
 	m.Close()
 }
 
@@ -118,9 +103,9 @@ func BenchmarkConnStream(b *testing.B) {
 			b.ReportAllocs()
 			batch, i := batchOf(n), 0
 			for b.Loop() {
-				check(b, c.Compose(imsg.Header{Type: typeData}, nil, p))
+				testutil.Must(b, c.Compose(imsg.Header{Type: typeData}, nil, p))
 				if i++; i%batch == 0 {
-					check(b, c.Flush(ctx))
+					testutil.Must(b, c.Flush(ctx))
 				}
 			}
 			syncPeer(b, c)
@@ -139,16 +124,16 @@ func BenchmarkBufStream(b *testing.B) {
 			b.ReportAllocs()
 			batch, i := batchOf(n), 0
 			for b.Loop() {
-				check(b, buf.Compose(imsg.Header{Type: typeData}, nil, p))
+				testutil.Must(b, buf.Compose(imsg.Header{Type: typeData}, nil, p))
 				if i++; i%batch == 0 {
-					check(b, buf.Flush())
+					testutil.Must(b, buf.Flush())
 				}
 			}
-			check(b, buf.Compose(imsg.Header{Type: typeSync}, nil))
-			check(b, buf.Flush())
+			testutil.Must(b, buf.Compose(imsg.Header{Type: typeSync}, nil))
+			testutil.Must(b, buf.Flush())
 			for got := false; !got; {
-				check(b, unixmsg.Poll(fd, false, -1))
-				check(b, buf.ReadSocket())
+				testutil.Must(b, unixmsg.Poll(fd, false, -1))
+				testutil.Must(b, buf.ReadSocket())
 				for m := range buf.All() {
 					got = true
 					m.Close()
@@ -165,7 +150,7 @@ func BenchmarkSend(b *testing.B) {
 			ctx, c, p := context.Background(), startPeerConn(b, "sink"), make([]byte, n)
 			b.ReportAllocs()
 			for b.Loop() {
-				check(b, c.Send(ctx, imsg.Header{Type: typeData}, nil, p))
+				testutil.Must(b, c.Send(ctx, imsg.Header{Type: typeData}, nil, p))
 			}
 			syncPeer(b, c)
 		})
@@ -177,9 +162,9 @@ func BenchmarkPingPong(b *testing.B) {
 	ctx, c, p := context.Background(), startPeerConn(b, "echo"), make([]byte, 64)
 	b.ReportAllocs()
 	for b.Loop() {
-		check(b, c.Send(ctx, imsg.Header{Type: typeData}, nil, p))
+		testutil.Must(b, c.Send(ctx, imsg.Header{Type: typeData}, nil, p))
 		m, err := c.Receive(ctx)
-		check(b, err)
+		testutil.Must(b, err)
 		m.Close()
 	}
 }
@@ -187,13 +172,13 @@ func BenchmarkPingPong(b *testing.B) {
 // A descriptor passed to another process, which closes it.
 func BenchmarkPassFile(b *testing.B) {
 	f, err := os.Open(os.DevNull)
-	check(b, err)
+	testutil.Must(b, err)
 	defer f.Close()
 	ctx, c := context.Background(), startPeerConn(b, "sink")
 	b.ReportAllocs()
 	i := 0
 	for b.Loop() {
-		check(b, c.Send(ctx, imsg.Header{Type: typeData}, f))
+		testutil.Must(b, c.Send(ctx, imsg.Header{Type: typeData}, f))
 		if i++; i%1024 == 0 {
 			syncPeer(b, c) // files in flight are limited
 		}
@@ -212,13 +197,13 @@ func BenchmarkRoundTrip(b *testing.B) {
 			b.ReportAllocs()
 			batch, i := batchOf(n), 0
 			for b.Loop() {
-				check(b, out.Compose(imsg.Header{Type: typeData}, nil, p))
+				testutil.Must(b, out.Compose(imsg.Header{Type: typeData}, nil, p))
 				if i++; i%batch != 0 {
 					continue
 				}
 				for out.QueueLen() > 0 {
-					check(b, out.WriteSocket())
-					check(b, in.ReadSocket())
+					testutil.Must(b, out.WriteSocket())
+					testutil.Must(b, in.ReadSocket())
 					for m := range in.All() {
 						m.Close()
 					}
@@ -249,7 +234,7 @@ func BenchmarkWaitingReceivers(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				check(b, x.Send(ctx, imsg.Header{Type: typeData}, nil))
+				testutil.Must(b, x.Send(ctx, imsg.Header{Type: typeData}, nil))
 				<-got
 			}
 			cancel()
@@ -263,7 +248,7 @@ func BenchmarkManySenders(b *testing.B) {
 	for _, senders := range []int{1, 8, 100, 4000} {
 		b.Run(fmt.Sprint(senders), func(b *testing.B) {
 			c, err := imsg.NewConn(startPeer(b, "sink"), &imsg.Config{MaxQueueBytes: 64 << 10})
-			check(b, err)
+			testutil.Must(b, err)
 			b.Cleanup(func() { c.Close() })
 			p := make([]byte, 64)
 			var left atomic.Int64

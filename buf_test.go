@@ -35,16 +35,12 @@ func bufs(t *testing.T, cfg imsg.Config) (a, b *imsg.Buf) {
 // pass flushes a and returns the next message at b.
 func pass(t *testing.T, a, b *imsg.Buf) imsg.Message {
 	t.Helper()
-	if err := a.Flush(); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, a.Flush())
 	for range 100 {
 		if m, ok := b.Get(); ok {
 			return m
 		}
-		if err := b.ReadSocket(); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, b.ReadSocket())
 	}
 	t.Fatal("no message")
 	return imsg.Message{}
@@ -53,9 +49,7 @@ func pass(t *testing.T, a, b *imsg.Buf) imsg.Message {
 // compose queues a message at a and returns it as it arrives at b.
 func compose(t *testing.T, a, b *imsg.Buf, h imsg.Header, f *os.File, data ...[]byte) imsg.Message {
 	t.Helper()
-	if err := a.Compose(h, f, data...); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, a.Compose(h, f, data...))
 	return pass(t, a, b)
 }
 
@@ -69,9 +63,7 @@ func TestCompose(t *testing.T) {
 
 	// Input is copied.
 	p := []byte("before")
-	if err := a.Compose(imsg.Header{PID: -1}, nil, p); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, a.Compose(imsg.Header{PID: -1}, nil, p))
 	copy(p, "after!")
 	m = pass(t, a, b)
 	if string(m.Bytes()) != "before" || m.PID() != -1 {
@@ -86,16 +78,12 @@ func TestCompose(t *testing.T) {
 	}
 	x, _ := imsgtest.Sockets(t)
 	off := imsg.NewBuf(x.FD, nil)
-	if err := off.Compose(imsg.Header{Type: 4}, w); !errors.Is(err, imsg.ErrNoFDPass) {
-		t.Errorf("a file without file passing: %v", err)
-	}
+	testutil.WantError(t, "a file without file passing", off.Compose(imsg.Header{Type: 4}, w), imsg.ErrNoFDPass)
 	if _, err := w.Write(nil); err != nil || a.QueueLen() != 0 || off.QueueLen() != 0 {
 		t.Errorf("something was taken: %v, %d and %d queued", err, a.QueueLen(), off.QueueLen())
 	}
 	off.AllowFDPass()
-	if err := off.Compose(imsg.Header{}, w); err != nil {
-		t.Error(err)
-	}
+	testutil.Check(t, off.Compose(imsg.Header{}, w))
 	off.Clear()
 }
 
@@ -106,9 +94,7 @@ func TestComposeBuffer(t *testing.T) {
 	p.Add([]byte("skipdata"))
 	p.Skip(4)
 	p.SetFile(file.W)
-	if err := a.ComposeBuffer(imsg.Header{Type: 5}, p); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, a.ComposeBuffer(imsg.Header{Type: 5}, p))
 	if a.QueueLen() != 1 {
 		t.Errorf("%d queued", a.QueueLen())
 	}
@@ -156,15 +142,11 @@ func fill(t *testing.T, b *imsg.Buf, p []byte) {
 	t.Helper()
 	for b.QueueLen() == 0 {
 		for range 8 {
-			if err := b.Compose(imsg.Header{Type: 1}, nil, p); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, b.Compose(imsg.Header{Type: 1}, nil, p))
 		}
 		for last := -1; last != b.QueueLen(); {
 			last = b.QueueLen()
-			if err := b.WriteSocket(); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, b.WriteSocket())
 		}
 	}
 }
@@ -186,12 +168,8 @@ func TestWriteSocket(t *testing.T) {
 	for got := uint64(0); got < sent; got++ {
 		var m imsg.Message
 		for ok := false; !ok; m, ok = b.Get() {
-			if err := a.WriteSocket(); err != nil {
-				t.Fatal(err)
-			}
-			if err := b.ReadSocket(); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, a.WriteSocket())
+			testutil.Must(t, b.ReadSocket())
 		}
 		if !bytes.Equal(m.Bytes(), p) {
 			t.Fatalf("message %d differs", got)
@@ -230,24 +208,18 @@ func TestBufOnAnyDescriptor(t *testing.T) {
 			t.Run(fmt.Sprintf("nonblock %v files %v", nonblock, files), func(t *testing.T) {
 				testutil.NoLeak(t)
 				peer, s := imsgtest.Sockets(t)
-				if err := unix.SetNonblock(s.FD, nonblock); err != nil {
-					t.Fatal(err)
-				}
+				testutil.Must(t, unix.SetNonblock(s.FD, nonblock))
 				b := imsg.NewBuf(s.FD, &imsg.Config{AllowFDPass: files})
 				if nonblock {
 					for range 3 { // nothing has arrived
-						if err := b.ReadSocket(); err != nil {
-							t.Fatal(err)
-						}
+						testutil.Must(t, b.ReadSocket())
 						if _, ok := b.Get(); ok {
 							t.Fatal("a message out of nothing")
 						}
 					}
 				}
 				peer.Write(append(testutil.Frame(imsg.Current, 1, 4, false), testutil.Frame(imsg.Current, 2, 4, false)...))
-				if err := b.ReadSocket(); err != nil {
-					t.Fatal(err)
-				}
+				testutil.Must(t, b.ReadSocket())
 				types := ""
 				for m := range b.All() {
 					types += fmt.Sprint(m.Type())
@@ -264,12 +236,8 @@ func TestBufOnAnyDescriptor(t *testing.T) {
 				if err := b.WriteSocket(); err != nil { // nothing to write
 					t.Error(err)
 				}
-				if err := b.Flush(); err != nil {
-					t.Error(err)
-				}
-				if err := b.Compose(imsg.Header{Type: 3}, nil, []byte("z")); err != nil {
-					t.Fatal(err)
-				}
+				testutil.Check(t, b.Flush())
+				testutil.Must(t, b.Compose(imsg.Header{Type: 3}, nil, []byte("z")))
 				if err := b.WriteSocket(); err != nil || b.QueueLen() != 0 {
 					t.Errorf("%v, %d queued", err, b.QueueLen())
 				}
@@ -299,13 +267,9 @@ func TestBufWaits(t *testing.T) {
 			testutil.NoLeak(t)
 			cfg := &imsg.Config{BusyPoll: busy}
 			sa, sb := imsgtest.Sockets(t)
-			if err := imsg.NewBuf(sa.FD, cfg).ReadSocket(); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, imsg.NewBuf(sa.FD, cfg).ReadSocket())
 			for _, s := range []*imsgtest.Socket{sa, sb} {
-				if err := unix.SetNonblock(s.FD, false); err != nil {
-					t.Fatal(err)
-				}
+				testutil.Must(t, unix.SetNonblock(s.FD, false))
 			}
 			echo := imsg.NewBuf(sb.FD, cfg)
 			done := make(chan error)
@@ -324,9 +288,7 @@ func TestBufWaits(t *testing.T) {
 			}()
 			b := imsg.NewBuf(sa.FD, cfg)
 			for i := range uint32(500) {
-				if err := errors.Join(b.Compose(imsg.Header{Type: i + 1}, nil), b.Flush(), b.ReadSocket()); err != nil {
-					t.Fatal(err)
-				}
+				testutil.Must(t, errors.Join(b.Compose(imsg.Header{Type: i + 1}, nil), b.Flush(), b.ReadSocket()))
 				m, ok := b.Get()
 				if !ok || m.Type() != i+1 {
 					t.Fatalf("type %d, %v", m.Type(), ok)
@@ -346,22 +308,14 @@ func TestFlushWaits(t *testing.T) {
 	testutil.NoLeak(t)
 	sa, sb := imsgtest.Sockets(t)
 	b := imsg.NewBuf(sa.FD, nil)
-	peer, err := imsg.NewConn(sb.Take(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { peer.Close() })
+	peer := testutil.NewConn(t, sb.Take(), nil)
 	const n = 500
 	for i := range n {
-		if err := b.Compose(imsg.Header{Type: uint32(i + 1)}, nil, testutil.Pattern(uint32(i+1), 5000)); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, b.Compose(imsg.Header{Type: uint32(i + 1)}, nil, testutil.Pattern(uint32(i+1), 5000)))
 	}
 	for before := -1; before != b.QueueLen(); { // an event loop does not block
 		before = b.QueueLen()
-		if err := b.WriteSocket(); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, b.WriteSocket())
 	}
 	if b.QueueLen() == 0 {
 		t.Fatal("the socket is not full")
@@ -443,9 +397,7 @@ func TestBufAllowFDPass(t *testing.T) {
 	b := imsg.NewBuf(s.FD, nil)
 	t.Cleanup(b.Clear)
 	f := testutil.DevNull(t)
-	if err := b.Compose(imsg.Header{Type: 1}, f); !errors.Is(err, imsg.ErrNoFDPass) {
-		t.Errorf("%v, want ErrNoFDPass", err)
-	}
+	testutil.WantError(t, "the error", b.Compose(imsg.Header{Type: 1}, f), imsg.ErrNoFDPass)
 	for i, allowed := range []bool{false, true} {
 		p := testutil.NewProbe(t)
 		peer.Write(testutil.Frame(imsg.Current, uint32(i+1), 3, true), p.Fd())
@@ -453,18 +405,14 @@ func TestBufAllowFDPass(t *testing.T) {
 		if allowed {
 			b.AllowFDPass()
 		}
-		if err := b.ReadSocket(); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, b.ReadSocket())
 		m, ok := b.Get()
 		if !ok || m.HasFile() != allowed || p.Closed() == allowed || (m.FileErr() == nil) != allowed {
 			t.Errorf("allowed %v: message %v, file %v, closed %v, %v", allowed, ok, m.HasFile(), p.Closed(), m.FileErr())
 		}
 		m.Close()
 	}
-	if err := b.Compose(imsg.Header{Type: 1}, f); err != nil {
-		t.Error(err)
-	}
+	testutil.Check(t, b.Compose(imsg.Header{Type: 1}, f))
 }
 
 func TestForwardTwice(t *testing.T) {
@@ -477,13 +425,9 @@ func TestForwardTwice(t *testing.T) {
 	sa, sb := imsgtest.Sockets(t)
 	out := imsg.NewBuf(sa.FD, nil) // no file passing: files are not forwarded
 	t.Cleanup(out.Clear)
-	if err := m.Get(make([]byte, 3)); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, m.Get(make([]byte, 3)))
 	for range 2 {
-		if err := out.Forward(m); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, out.Forward(m))
 	}
 	if m.Len() != 3 || string(m.Bytes()) != "ret" || !m.HasFile() || p.Closed() {
 		t.Errorf("the original: %d bytes, file %v", m.Len(), m.HasFile())
@@ -495,14 +439,10 @@ func TestForwardTwice(t *testing.T) {
 	if err := out.Forward(m); !errors.Is(err, ibuf.ErrInvalid) || out.QueueLen() != 2 {
 		t.Errorf("a closed message: %v, %d queued", err, out.QueueLen())
 	}
-	if err := out.Flush(); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, out.Flush())
 	in := imsg.NewBuf(sb.FD, &imsg.Config{AllowFDPass: true})
 	t.Cleanup(in.Clear)
-	if err := in.ReadSocket(); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, in.ReadSocket())
 	n := 0
 	for m := range in.All() {
 		n++
@@ -524,9 +464,7 @@ func TestForwardPID(t *testing.T) {
 		raw := make([]byte, imsg.HeaderSize)
 		imsg.Current.Encode(raw, binary.NativeEndian, imsg.Header{Type: 1, PID: pid}, len(raw), false)
 		_, ms := one(t, raw)
-		if err := a.Forward(ms[0]); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, a.Forward(ms[0]))
 		m := pass(t, a, b)
 		if m.PID() != pid {
 			t.Errorf("pid %d became %d", pid, m.PID())
@@ -542,18 +480,12 @@ func TestForwardLimits(t *testing.T) {
 	_, ms := one(t, testutil.Frame(imsg.Current, 1, 100, false))
 	sa, sb := imsgtest.Sockets(t)
 	out := imsg.NewBuf(sa.FD, &imsg.Config{MaxQueueMessages: 1})
-	if err := out.SetMaxSize(99); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, out.SetMaxSize(99))
 	if err := out.Forward(ms[0]); !errors.Is(err, imsg.ErrTooLarge) || out.QueueLen() != 0 {
 		t.Errorf("%v, %d queued", err, out.QueueLen())
 	}
-	if err := out.SetMaxSize(100); err != nil {
-		t.Fatal(err)
-	}
-	if err := out.Forward(ms[0]); err != nil {
-		t.Error(err)
-	}
+	testutil.Must(t, out.SetMaxSize(100))
+	testutil.Check(t, out.Forward(ms[0]))
 	if err := out.Forward(ms[0]); !errors.Is(err, imsg.ErrQueueFull) || out.QueueLen() != 1 {
 		t.Errorf("%v, %d queued", err, out.QueueLen())
 	}
@@ -573,19 +505,13 @@ func TestPushPopFiles(t *testing.T) {
 	_, ms := one(t, slices.Concat(testutil.Frame(imsg.Current, 1, 5, false), testutil.Frame(imsg.Current, 2, 0, false), testutil.Frame(imsg.Current, 3, 9, true)), p.Fd())
 	p.W.Close()
 	var q ibuf.Queue
-	if err := ms[0].Get(make([]byte, 2)); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, ms[0].Get(make([]byte, 2)))
 	for _, m := range ms {
-		if err := imsg.Push(&q, m); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, imsg.Push(&q, m))
 		if m.Len() != 0 || m.Type() != 0 || m.HasFile() {
 			t.Errorf("pushed, but not closed: type %d, %d bytes", m.Type(), m.Len())
 		}
-		if err := imsg.Push(&q, m); !errors.Is(err, ibuf.ErrInvalid) {
-			t.Errorf("push of a closed message: %v", err)
-		}
+		testutil.WantError(t, "push of a closed message", imsg.Push(&q, m), ibuf.ErrInvalid)
 	}
 	if q.Len() != 3 || p.Closed() {
 		t.Fatalf("%d in the queue, file closed %v", q.Len(), p.Closed())
@@ -637,9 +563,7 @@ func TestPushLostFile(t *testing.T) {
 		t.Fatal(ms[0].FileErr())
 	}
 	var q ibuf.Queue
-	if err := imsg.Push(&q, ms[0]); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, imsg.Push(&q, ms[0]))
 	m, _, err := imsg.Pop(&q)
 	if err != nil {
 		t.Fatal(err)
@@ -663,9 +587,7 @@ func TestKeptMessages(t *testing.T) {
 			peer.Write(testutil.Frame(imsg.Current, typ, int(typ*37)%3000, false))
 		}
 		for b.Stats().Received.Messages < uint64(typ) {
-			if err := b.ReadSocket(); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, b.ReadSocket())
 			for m := range b.All() {
 				testutil.CheckFrame(t, m, m.Type(), int(m.Type()*37)%3000)
 				if m.Type()%7 == 0 {
@@ -700,13 +622,9 @@ func TestBufErrorsStick(t *testing.T) {
 	other, peer2 := imsgtest.Sockets(t)
 	h := imsg.Header{Type: 1}
 	feed := imsg.NewBuf(other.FD, nil)
-	if err := errors.Join(feed.Compose(h, nil, []byte("x")), feed.Flush()); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, errors.Join(feed.Compose(h, nil, []byte("x")), feed.Flush()))
 	in := imsg.NewBuf(peer2.FD, nil)
-	if err := in.ReadSocket(); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, in.ReadSocket())
 	m, _ := in.Get()
 	defer m.Close()
 	built, err := b.Create(h, 10)
@@ -716,9 +634,7 @@ func TestBufErrorsStick(t *testing.T) {
 	defer built.Discard()
 	f := testutil.DevNull(t)
 	defer f.Close()
-	if err := b.Compose(h, nil); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, b.Compose(h, nil))
 	want := b.WriteSocket()
 	if !errors.Is(want, syscall.EPIPE) {
 		t.Fatalf("%v, want EPIPE", want)

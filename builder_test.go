@@ -15,29 +15,19 @@ func TestBuilderLimits(t *testing.T) {
 	for _, conn := range []bool{false, true} {
 		testutil.NoLeak(t)
 		sa, sb := imsgtest.Sockets(t)
-		peer, err := imsg.NewConn(sb.Take(), &imsg.Config{AllowFDPass: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { peer.Close() })
+		peer := testutil.NewConn(t, sb.Take(), &imsg.Config{AllowFDPass: true})
 		cfg := &imsg.Config{AllowFDPass: true}
 		var q queuer
 		var flush func() error
 		if conn {
-			c, err := imsg.NewConn(sa.Take(), cfg)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { c.Close() })
+			c := testutil.NewConn(t, sa.Take(), cfg)
 			q, flush = c, func() error { return c.Flush(testutil.DeadlineCtx(t)) }
 		} else {
 			b := imsg.NewBuf(sa.FD, cfg)
 			t.Cleanup(b.Clear)
 			q, flush = b, b.Flush
 		}
-		if err := q.SetMaxSize(20); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, q.SetMaxSize(20))
 		create := func(typ uint32, n int) *imsg.Builder {
 			t.Helper()
 			bd, err := q.Create(imsg.Header{Type: typ, ID: 5}, n)
@@ -57,25 +47,17 @@ func TestBuilderLimits(t *testing.T) {
 		// Adds up to the limit, one too many, an add that still fits.
 		bd := create(1, 4)
 		for _, p := range []string{"0123", "45678", "9012345678"} {
-			if err := bd.Add([]byte(p)); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, bd.Add([]byte(p)))
 		}
 		if err := bd.Add([]byte("xy")); !errors.Is(err, ibuf.ErrTooLarge) || bd.Len() != 19 {
 			t.Errorf("Add over the limit: %v, %d bytes", err, bd.Len())
 		}
-		if err := bd.AddByte('!'); err != nil {
-			t.Error(err)
-		}
+		testutil.Check(t, bd.AddByte('!'))
 		if q.QueueLen() != 0 {
 			t.Error("queued before Commit")
 		}
-		if err := bd.Commit(); err != nil {
-			t.Fatal(err)
-		}
-		if err := bd.Commit(); !errors.Is(err, ibuf.ErrInvalid) {
-			t.Errorf("second Commit: %v", err)
-		}
+		testutil.Must(t, bd.Commit())
+		testutil.WantError(t, "second Commit", bd.Commit(), ibuf.ErrInvalid)
 		bd.Discard() // does nothing
 		if q.QueueLen() != 1 {
 			t.Errorf("%d queued", q.QueueLen())
@@ -83,19 +65,11 @@ func TestBuilderLimits(t *testing.T) {
 
 		// A lower limit of its own.
 		bd = create(2, 0)
-		if err := bd.SetMaxSize(21); !errors.Is(err, ibuf.ErrTooLarge) {
-			t.Errorf("a higher limit: %v", err)
-		}
-		if err := bd.SetMaxSize(3); err != nil {
-			t.Error(err)
-		}
-		if err := bd.Add([]byte("four")); !errors.Is(err, ibuf.ErrTooLarge) {
-			t.Errorf("Add over the own limit: %v", err)
-		}
+		testutil.WantError(t, "a higher limit", bd.SetMaxSize(21), ibuf.ErrTooLarge)
+		testutil.Check(t, bd.SetMaxSize(3))
+		testutil.WantError(t, "Add over the own limit", bd.Add([]byte("four")), ibuf.ErrTooLarge)
 		bd.Add([]byte("2nd"))
-		if err := bd.Commit(); err != nil {
-			t.Error(err)
-		}
+		testutil.Check(t, bd.Commit())
 
 		// Discarded, with a file; twice.
 		p := testutil.NewProbe(t)
@@ -106,56 +80,39 @@ func TestBuilderLimits(t *testing.T) {
 		if !p.Closed() {
 			t.Error("Discard leaves the file open")
 		}
-		if err := bd.Commit(); !errors.Is(err, ibuf.ErrInvalid) {
-			t.Errorf("Commit after Discard: %v", err)
-		}
+		testutil.WantError(t, "Commit after Discard", bd.Commit(), ibuf.ErrInvalid)
 
 		// A Commit that fails, and works when the reason is gone.
 		p = testutil.NewProbe(t)
 		bd = create(4, 0)
 		bd.Add([]byte("0123456789"))
 		bd.SetFile(p.W)
-		if err := q.SetMaxSize(5); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, q.SetMaxSize(5))
 		if err := bd.Commit(); !errors.Is(err, imsg.ErrTooLarge) || bd.Len() != 10 || !bd.HasFile() || q.QueueLen() != 2 {
 			t.Errorf("Commit: %v, %d bytes, file %v, %d queued", err, bd.Len(), bd.HasFile(), q.QueueLen())
 		}
 		q.SetMaxSize(20)
-		if err := bd.Commit(); err != nil {
-			t.Error(err)
-		}
+		testutil.Check(t, bd.Commit())
 		if p.Closed() {
 			t.Error("the queued file is closed")
 		}
 
 		// Nothing at all, and nothing allowed.
-		if err := create(5, 0).Commit(); err != nil {
-			t.Error(err)
-		}
+		testutil.Check(t, create(5, 0).Commit())
 		q.SetMaxSize(0)
-		if err := create(6, 0).Commit(); err != nil {
-			t.Error(err)
-		}
-		if err := flush(); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Check(t, create(6, 0).Commit())
+		testutil.Must(t, flush())
 		for _, want := range []struct {
 			typ     uint32
 			payload string
 		}{{1, "0123456789012345678!"}, {2, "2nd"}, {4, "0123456789"}, {5, ""}, {6, ""}} {
-			m, err := peer.Receive(testutil.DeadlineCtx(t))
-			if err != nil {
-				t.Fatal(err)
-			}
+			m := testutil.Receive(t, peer)
 			if m.Header() != (imsg.Header{Type: want.typ, ID: 5, PID: int32(os.Getpid())}) || string(m.Bytes()) != want.payload {
 				t.Errorf("%+v %q, want %+v", m.Header(), m.Bytes(), want)
 			}
 			if want.typ == 4 {
 				f := m.TakeFile()
-				if err := p.Works(f); err != nil {
-					t.Error(err)
-				}
+				testutil.Check(t, p.Works(f))
 				f.Close()
 			}
 			m.Close()

@@ -58,12 +58,8 @@ func TestMaxSizeBounds(t *testing.T) {
 				}
 			}
 			if tt.limit != 0 { // what was before still holds
-				if err := b.Compose(imsg.Header{}, nil, make([]byte, 16369)); !errors.Is(err, imsg.ErrTooLarge) {
-					t.Error(err)
-				}
-				if err := b.Compose(imsg.Header{}, nil, make([]byte, 16368)); err != nil {
-					t.Error(err)
-				}
+				testutil.WantError(t, "the error", b.Compose(imsg.Header{}, nil, make([]byte, 16369)), imsg.ErrTooLarge)
+				testutil.Check(t, b.Compose(imsg.Header{}, nil, make([]byte, 16368)))
 			}
 		})
 	}
@@ -80,9 +76,7 @@ func TestLargestMessages(t *testing.T) {
 				testutil.NoLeak(t)
 				a, b := imsgtest.Pair(t, &imsg.Config{Dialect: tt.d})
 				for _, c := range []*imsg.Conn{a, b} {
-					if err := c.SetMaxSize(tt.n); err != nil {
-						t.Fatal(err)
-					}
+					testutil.Must(t, c.SetMaxSize(tt.n))
 				}
 				var f *os.File
 				if file {
@@ -92,18 +86,12 @@ func TestLargestMessages(t *testing.T) {
 				done := make(chan error, 1)
 				ctx := testutil.DeadlineCtx(t)
 				go func() { done <- a.Send(ctx, imsg.Header{Type: 1}, f, testutil.Pattern(1, tt.n)) }()
-				m, err := b.Receive(ctx)
-				if err != nil {
-					t.Fatal(err)
-				}
-				testutil.CheckFrame(t, m, 1, tt.n)
+				m := testutil.ReceiveFrame(t, b, 1, tt.n)
 				if m.HasFile() != file || m.FileErr() != nil {
 					t.Errorf("file %v, %v", m.HasFile(), m.FileErr())
 				}
 				m.Close()
-				if err := <-done; err != nil {
-					t.Error(err)
-				}
+				testutil.Check(t, <-done)
 			})
 		}
 	}
@@ -136,9 +124,7 @@ func TestAuto(t *testing.T) {
 			peer, s := imsgtest.Sockets(t)
 			b := imsg.NewBuf(s.FD, &imsg.Config{Dialect: imsg.Auto, AllowFDPass: true})
 			t.Cleanup(b.Clear)
-			if err := b.SetMaxSize(65519); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, b.SetMaxSize(65519))
 			side := testutil.BufSide(t, b, s.FD)
 			in := imsg.Auto
 			look := func() {
@@ -151,12 +137,8 @@ func TestAuto(t *testing.T) {
 					if file {
 						f = testutil.DevNull(t)
 					}
-					if err := b.Compose(imsg.Header{Type: 3, ID: 4, PID: 5}, f, []byte("hello")); err != nil {
-						t.Fatal(err)
-					}
-					if err := b.Flush(); err != nil {
-						t.Fatal(err)
-					}
+					testutil.Must(t, b.Compose(imsg.Header{Type: 3, ID: 4, PID: 5}, f, []byte("hello")))
+					testutil.Must(t, b.Flush())
 					want := make([]byte, imsg.HeaderSize)
 					in.Encode(want, binary.NativeEndian, imsg.Header{Type: 3, ID: 4, PID: 5}, 21, file)
 					p := make([]byte, 64)
@@ -255,9 +237,7 @@ func TestAutoAbove64K(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			testutil.BothSides(t, imsg.Config{Dialect: imsg.Auto, AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
-				if err := s.Set(200_000); err != nil {
-					t.Fatal(err)
-				}
+				testutil.Must(t, s.Set(200_000))
 				msgs := append(slices.Repeat([]msg{{16000, false}}, tt.plain), tt.msgs...)
 				p := testutil.NewProbe(t)
 				done := make(chan struct{})
@@ -294,20 +274,12 @@ func TestAutoBecomesLegacy(t *testing.T) {
 	peer, s := imsgtest.Sockets(t)
 	b := imsg.NewBuf(s.FD, &imsg.Config{Dialect: imsg.Auto, AllowFDPass: true})
 	t.Cleanup(b.Clear)
-	if err := b.SetMaxSize(100_000); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, b.SetMaxSize(100_000))
 	peer.Write(testutil.Frame(imsg.Legacy, 1, 4, true), 0)
 	testutil.MustNext(t, testutil.BufSide(t, b, s.FD), 1, 4).Close()
-	if err := b.Compose(imsg.Header{}, nil, make([]byte, 65520)); !errors.Is(err, imsg.ErrTooLarge) {
-		t.Errorf("65520 bytes to a Legacy peer: %v", err)
-	}
-	if err := b.Compose(imsg.Header{}, nil, make([]byte, 65519)); err != nil {
-		t.Error(err)
-	}
-	if err := b.SetMaxSize(65520); !errors.Is(err, imsg.ErrTooLarge) {
-		t.Errorf("a maximum that Legacy does not have: %v", err)
-	}
+	testutil.WantError(t, "65520 bytes to a Legacy peer", b.Compose(imsg.Header{}, nil, make([]byte, 65520)), imsg.ErrTooLarge)
+	testutil.Check(t, b.Compose(imsg.Header{}, nil, make([]byte, 65519)))
+	testutil.WantError(t, "a maximum that Legacy does not have", b.SetMaxSize(65520), imsg.ErrTooLarge)
 }
 
 // TestSetDialect is a relay that tells one side what it learnt from the other.
@@ -320,9 +292,7 @@ func TestSetDialect(t *testing.T) {
 					t.Errorf("dialect %v, want %v", s.Dialect(), d)
 				}
 				f := testutil.DevNull(t)
-				if err := s.Send(imsg.Header{Type: 1, ID: 2, PID: 3}, f); err != nil {
-					t.Fatal(err)
-				}
+				testutil.Must(t, s.Send(imsg.Header{Type: 1, ID: 2, PID: 3}, f))
 				f.Close()
 				want := testutil.RawHeader(d, 1, imsg.HeaderSize, true)
 				if got := testutil.ReadAvailable(t, peer.FD); string(got) != string(want) {
@@ -345,17 +315,11 @@ func TestRequireDialect(t *testing.T) {
 		t.Skip("big-endian: every message is a guess")
 	}
 	testutil.BothSides(t, imsg.Config{Dialect: imsg.Auto, AllowFDPass: true, RequireDialect: true}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
-		if err := s.Set(100_000); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, s.Set(100_000))
 		f := testutil.DevNull(t)
 		defer f.Close()
-		if err := s.Send(imsg.Header{Type: 1}, f); !errors.Is(err, imsg.ErrDialectUnknown) {
-			t.Errorf("a file: %v", err)
-		}
-		if err := s.Send(imsg.Header{Type: 1}, nil, make([]byte, 65520)); !errors.Is(err, imsg.ErrDialectUnknown) {
-			t.Errorf("65520 bytes: %v", err)
-		}
+		testutil.WantError(t, "a file", s.Send(imsg.Header{Type: 1}, f), imsg.ErrDialectUnknown)
+		testutil.WantError(t, "65520 bytes", s.Send(imsg.Header{Type: 1}, nil, make([]byte, 65520)), imsg.ErrDialectUnknown)
 		if _, err := f.Stat(); err != nil {
 			t.Errorf("the file that was refused: %v", err)
 		}
@@ -383,14 +347,8 @@ func TestAutoQueuedFile(t *testing.T) {
 			b := imsg.NewBuf(sb.FD, cfg)
 			t.Cleanup(b.Clear)
 			peer2, sc := imsgtest.Sockets(t)
-			c, err := imsg.NewConn(sc.Take(), cfg)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { c.Close() })
-			if err := c.SetMaxSize(70_000); err != nil {
-				t.Fatal(err)
-			}
+			c := testutil.NewConn(t, sc.Take(), cfg)
+			testutil.Must(t, c.SetMaxSize(70_000))
 			for _, compose := range []func(imsg.Header, *os.File, ...[]byte) error{b.Compose, c.Compose} {
 				for _, err := range []error{
 					compose(imsg.Header{Type: 1, ID: 2, PID: 3}, nil, testutil.Pattern(1, 5)),
@@ -412,14 +370,10 @@ func TestAutoQueuedFile(t *testing.T) {
 			}
 			peer.Write(testutil.Frame(d, 9, 0, true), 0)
 			testutil.MustNext(t, testutil.BufSide(t, b, sb.FD), 9, 0).Close()
-			if err := b.Flush(); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, b.Flush())
 			peer2.Write(testutil.Frame(d, 9, 0, true), 0)
 			testutil.ReceiveAll(t, c, 9)
-			if err := c.Flush(testutil.DeadlineCtx(t)); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, c.Flush(testutil.DeadlineCtx(t)))
 			for i, p := range []*imsgtest.Socket{peer, peer2} {
 				var got []byte
 				for len(got) < len(want) {

@@ -25,21 +25,14 @@ func TestStartChild(t *testing.T) {
 				t.Fatal(err)
 			}
 			ctx := testutil.DeadlineCtx(t)
-			if err := c.Send(ctx, imsg.Header{Type: 7, ID: 8}, nil, []byte("to and fro")); err != nil {
-				t.Fatal(err)
-			}
-			m, err := c.Receive(ctx)
-			if err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, c.Send(ctx, imsg.Header{Type: 7, ID: 8}, nil, []byte("to and fro")))
+			m := testutil.Receive(t, c)
 			if m.Type() != 7 || m.ID() != 8 || string(m.Bytes()) != "to and fro" {
 				t.Errorf("%+v, %q", m.Header(), m.Bytes())
 			}
 			m.Close()
 			c.Close()
-			if err := cmd.Wait(); err != nil {
-				t.Error(err)
-			}
+			testutil.Check(t, cmd.Wait())
 		})
 	}
 }
@@ -56,9 +49,7 @@ func TestStartChildGone(t *testing.T) {
 	if _, err := c.Receive(testutil.DeadlineCtx(t)); err != io.EOF {
 		t.Error(err)
 	}
-	if err := cmd.Wait(); err != nil {
-		t.Error(err)
-	}
+	testutil.Check(t, cmd.Wait())
 }
 
 func TestStartChildFails(t *testing.T) {

@@ -32,9 +32,7 @@ func TestCloseWakesAll(t *testing.T) {
 			}
 			p, q := testutil.NewProbe(t), testutil.NewProbe(t)
 			testutil.FillConn(t, a)
-			if err := a.Compose(imsg.Header{Type: 1}, q.W, []byte("queued")); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, a.Compose(imsg.Header{Type: 1}, q.W, []byte("queued")))
 			errs := make(chan error, 3*n)
 			for i := range n {
 				go func() { _, err := a.Receive(ctx); errs <- err }()
@@ -50,9 +48,7 @@ func TestCloseWakesAll(t *testing.T) {
 			testutil.WaitBlocked(t, n, "(*Conn).Receive")
 			testutil.WaitBlocked(t, n, "(*Conn).Send")
 			testutil.WaitBlocked(t, n, "(*Conn).Flush")
-			if err := a.Close(); err != nil {
-				t.Error(err)
-			}
+			testutil.Check(t, a.Close())
 			for range 3 * n {
 				select {
 				case err := <-errs:
@@ -70,9 +66,7 @@ func TestCloseWakesAll(t *testing.T) {
 			if _, err := p.W.Stat(); err != nil {
 				t.Errorf("the borrowed file: %v", err)
 			}
-			if err := a.Close(); !errors.Is(err, net.ErrClosed) {
-				t.Errorf("second Close: %v", err)
-			}
+			testutil.WantError(t, "second Close", a.Close(), net.ErrClosed)
 			b.Close()
 		})
 	}
@@ -85,31 +79,20 @@ func TestAfterClose(t *testing.T) {
 			testutil.NoLeak(t)
 			ctx := context.Background()
 			a, b := imsgtest.Pair(t, nil)
-			if err := b.Send(ctx, imsg.Header{Type: 1}, nil, []byte("received")); err != nil {
-				t.Fatal(err)
-			}
-			m, err := a.Receive(ctx)
-			if err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, b.Send(ctx, imsg.Header{Type: 1}, nil, []byte("received")))
+			m := testutil.Receive(t, a)
 			for range 2 {
-				if err := b.Send(ctx, imsg.Header{Type: 2}, nil, []byte("too late")); err != nil {
-					t.Fatal(err)
-				}
+				testutil.Must(t, b.Send(ctx, imsg.Header{Type: 2}, nil, []byte("too late")))
 			}
 			for range queued {
-				if err := a.Compose(imsg.Header{Type: 1}, nil); err != nil {
-					t.Fatal(err)
-				}
+				testutil.Must(t, a.Compose(imsg.Header{Type: 1}, nil))
 			}
 			bd, err := a.Create(imsg.Header{Type: 5}, 10)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer bd.Discard()
-			if err := a.Close(); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, a.Close())
 			f := testutil.DevNull(t)
 			defer f.Close()
 			for _, tt := range []struct {
@@ -220,10 +203,7 @@ func TestCloseBehindSend(t *testing.T) {
 		}
 		done := make(chan error)
 		go func() { done <- a.Send(ctx, imsg.Header{Type: 1}, nil, make([]byte, i%2*8000)) }()
-		m, err := b.Receive(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
+		m := testutil.Receive(t, b)
 		a.Close()
 		if err := <-done; err != nil {
 			t.Errorf("message %d: %v", i, err)
@@ -241,9 +221,7 @@ func TestStaleHandle(t *testing.T) {
 	a, b := imsgtest.Pair(t, nil)
 	ctx := testutil.DeadlineCtx(t)
 	receive := func() imsg.Message {
-		if err := a.Send(ctx, imsg.Header{Type: 1}, nil, []byte("payload")); err != nil {
-			t.Error(err)
-		}
+		testutil.Check(t, a.Send(ctx, imsg.Header{Type: 1}, nil, []byte("payload")))
 		m, err := b.Receive(ctx)
 		if err != nil {
 			t.Error(err)
@@ -306,10 +284,7 @@ func TestCloseElsewhere(t *testing.T) {
 	}()
 	want := string(testutil.Pattern(1, size))
 	for i := range n {
-		m, err := b.Receive(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
+		m := testutil.Receive(t, b)
 		if string(m.Bytes()) != want || m.HasFile() != (i%4 == 0) {
 			t.Fatalf("message %d: %d bytes, or others than sent; file %v", i, m.Len(), m.HasFile())
 		}
@@ -350,25 +325,19 @@ func TestNewConnDescriptor(t *testing.T) {
 	if err := f.Close(); err != nil { // it stayed ours
 		t.Error(err)
 	}
-	if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil, testutil.Pattern(1, 3)); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil, testutil.Pattern(1, 3)))
 	testutil.ReceiveAll(t, b, 1)
 	dup, err := b.File()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Close(); err != nil {
-		t.Error(err)
-	}
+	testutil.Check(t, b.Close())
 	c, err := imsg.FileConn(dup, nil) // the duplicate outlives the Conn
 	if err != nil {
 		t.Fatal(err)
 	}
 	dup.Close()
-	if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 2}, nil, testutil.Pattern(2, 3)); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 2}, nil, testutil.Pattern(2, 3)))
 	testutil.ReceiveAll(t, c, 2)
 	a.Close()
 	c.Close()
@@ -411,11 +380,7 @@ func TestOwnEndPassed(t *testing.T) {
 			})
 			t.Run("conn", func(t *testing.T) {
 				peer, s := imsgtest.Sockets(t)
-				c, err := imsg.NewConn(s.Take(), cfg)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer c.Close()
+				c := testutil.NewConn(t, s.Take(), cfg)
 				tt.send(peer, peer.FD)
 				peer.Close()
 				c.SetReadDeadline(time.Now().Add(5 * time.Millisecond))
@@ -493,9 +458,7 @@ func TestProcessKilled(t *testing.T) {
 	go func() { _, err := c.Receive(ctx); received <- err }()
 	testutil.WaitBlocked(t, 1, "(*Conn).Send")
 	testutil.WaitBlocked(t, 1, "(*Conn).Receive")
-	if err := cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, cmd.Process.Kill())
 	if err := <-sent; !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("send: %v", err)
 	}
@@ -526,14 +489,8 @@ func TestProcessExits(t *testing.T) {
 		}
 		return
 	}
-	if err := cmd.Wait(); err != nil {
-		t.Fatal(err)
-	}
-	m, err := c.Receive(testutil.DeadlineCtx(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	testutil.CheckFrame(t, m, 1, 3)
+	testutil.Must(t, cmd.Wait())
+	m := testutil.ReceiveFrame(t, c, 1, 3)
 	if m.PID() != int32(cmd.Process.Pid) {
 		t.Errorf("pid %d, want %d", m.PID(), cmd.Process.Pid)
 	}
@@ -576,10 +533,7 @@ func TestNoSIGPIPE(t *testing.T) {
 		}
 		os.Exit(0) // the test's own report would go to the channel
 	}
-	m, err := c.Receive(testutil.DeadlineCtx(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := testutil.Receive(t, c)
 	m.Close()
 	c.Close()
 	if err := cmd.Wait(); err != nil {
@@ -614,8 +568,6 @@ func TestNoDescriptorLeft(t *testing.T) {
 		{"Dial", func() error { _, err := imsg.Dial(context.Background(), "/nowhere", nil); return err }},
 		{"Listen", func() error { _, err := imsg.Listen("/nowhere", nil); return err }},
 	} {
-		if err := tt.do(); !errors.Is(err, syscall.EMFILE) {
-			t.Errorf("%s: %v", tt.name, err)
-		}
+		testutil.WantError(t, tt.name, tt.do(), syscall.EMFILE)
 	}
 }

@@ -79,9 +79,7 @@ func TestReceiveGivesUp(t *testing.T) {
 					t.Errorf("round %d: %#v, want %v", round, err, tt.want)
 				}
 				b.SetDeadline(time.Time{})
-				if err := a.Send(bg, imsg.Header{Type: 1}, nil, testutil.Pattern(1, 5)); err != nil {
-					t.Fatal(err)
-				}
+				testutil.Must(t, a.Send(bg, imsg.Header{Type: 1}, nil, testutil.Pattern(1, 5)))
 				testutil.ReceiveAll(t, b, 1)
 			}
 		})
@@ -93,13 +91,9 @@ func TestPendingBeforeDeadline(t *testing.T) {
 	testutil.NoLeak(t)
 	a, b := imsgtest.Pair(t, nil)
 	for typ := range uint32(3) {
-		if err := a.Compose(imsg.Header{Type: typ + 1}, nil, testutil.Pattern(typ+1, 5)); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, a.Compose(imsg.Header{Type: typ + 1}, nil, testutil.Pattern(typ+1, 5)))
 	}
-	if err := a.Flush(testutil.DeadlineCtx(t)); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, a.Flush(testutil.DeadlineCtx(t)))
 	testutil.ReceiveAll(t, b, 1)
 	b.SetReadDeadline(time.Unix(1, 0))
 	testutil.ReceiveAll(t, b, 2, 3)
@@ -137,9 +131,7 @@ func TestOneOfManyGivesUp(t *testing.T) {
 			if r := <-results; r.who != first || !errors.Is(r.err, context.Canceled) {
 				t.Fatalf("goroutine %d: %v, want %d cancelled", r.who, r.err, first)
 			}
-			if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil))
 			if r := <-results; r.err != nil {
 				t.Fatalf("goroutine %d: %v", r.who, r.err)
 			}
@@ -175,16 +167,12 @@ func TestWriteDeadlineWakesAll(t *testing.T) {
 	testutil.WaitBlocked(t, n, "(*Conn).Send")
 	a.SetWriteDeadline(time.Now().Add(-time.Second))
 	for range n {
-		if err := <-errs; !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Error(err)
-		}
+		testutil.WantError(t, "the error", <-errs, os.ErrDeadlineExceeded)
 	}
 	expect(t, "queue", a.QueueLen(), 0)
 	a.SetWriteDeadline(time.Time{})
 	testutil.DrainConn(t, b, filler)
-	if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 3}, nil); err != nil {
-		t.Error(err)
-	}
+	testutil.Check(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 3}, nil))
 	testutil.ReceiveAll(t, b, 3)
 }
 
@@ -224,9 +212,7 @@ func TestDeadlineHammer(t *testing.T) {
 		got <- err
 	}()
 	testutil.WaitBlocked(t, 1, "(*Conn).Receive")
-	if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil))
 	if err := <-got; err != nil {
 		t.Errorf("a deadline is left behind: %v", err)
 	}

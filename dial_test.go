@@ -59,9 +59,7 @@ func TestDialListen(t *testing.T) {
 	l, path := listen(t, nil)
 	client, server := connect(t, l, path, nil)
 	for _, c := range [][2]*imsg.Conn{{client, server}, {server, client}} {
-		if err := c[0].Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil, testutil.Pattern(1, 5)); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, c[0].Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil, testutil.Pattern(1, 5)))
 		testutil.ReceiveAll(t, c[1], 1)
 		cred, err := c[0].PeerCred()
 		if errors.Is(err, errors.ErrUnsupported) {
@@ -74,9 +72,7 @@ func TestDialListen(t *testing.T) {
 	if _, err := os.Stat(path); err != nil {
 		t.Error(err)
 	}
-	if err := l.Close(); err != nil {
-		t.Error(err)
-	}
+	testutil.Check(t, l.Close())
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the socket's file after Close: %v", err)
 	}
@@ -85,17 +81,13 @@ func TestDialListen(t *testing.T) {
 		if _, err := l.Accept(testutil.DeadlineCtx(t)); !errors.Is(err, net.ErrClosed) || !errors.As(err, &oe) || oe.Op != "accept" {
 			t.Errorf("Accept after Close: %v", err)
 		}
-		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
-			t.Errorf("second Close: %v", err)
-		}
+		testutil.WantError(t, "second Close", l.Close(), net.ErrClosed)
 	}
 	if c, err := imsg.Dial(testutil.DeadlineCtx(t), path, nil); !errors.Is(err, syscall.ENOENT) || c != nil {
 		t.Errorf("Dial after Close: %v", err)
 	}
 	// A connection outlives its listener.
-	if err := client.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 2}, nil, testutil.Pattern(2, 5)); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, client.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 2}, nil, testutil.Pattern(2, 5)))
 	testutil.ReceiveAll(t, server, 2)
 }
 
@@ -191,9 +183,7 @@ func TestAccept(t *testing.T) {
 	}
 	testutil.WaitBlocked(t, n, "(*Listener).Accept")
 	cancel()
-	if err := <-results; !errors.Is(err, context.Canceled) {
-		t.Errorf("the one who gives up: %v", err)
-	}
+	testutil.WantError(t, "the one who gives up", <-results, context.Canceled)
 	for range n / 2 {
 		c, err := imsg.Dial(testutil.DeadlineCtx(t), path, nil)
 		if err != nil {
@@ -205,13 +195,9 @@ func TestAccept(t *testing.T) {
 		c.Close()
 	}
 	testutil.WaitBlocked(t, n/2-1, "(*Listener).Accept")
-	if err := l.Close(); err != nil {
-		t.Error(err)
-	}
+	testutil.Check(t, l.Close())
 	for range n/2 - 1 {
-		if err := <-results; !errors.Is(err, net.ErrClosed) {
-			t.Errorf("Accept during Close: %v", err)
-		}
+		testutil.WantError(t, "Accept during Close", <-results, net.ErrClosed)
 	}
 }
 
@@ -232,9 +218,7 @@ func TestAcceptMany(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if err := c.Send(ctx, imsg.Header{Type: uint32(g*each + i)}, nil); err != nil {
-					t.Error(err)
-				}
+				testutil.Check(t, c.Send(ctx, imsg.Header{Type: uint32(g*each + i)}, nil))
 				c.Close()
 			}
 		})
@@ -282,9 +266,7 @@ func TestRefusedFiles(t *testing.T) {
 				to, from = from, to
 			}
 			ctx := testutil.DeadlineCtx(t)
-			if err := from.Send(ctx, imsg.Header{Type: 1}, nil, testutil.Pattern(1, 5)); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, from.Send(ctx, imsg.Header{Type: 1}, nil, testutil.Pattern(1, 5)))
 			p := testutil.NewProbe(t)
 			err := from.Send(ctx, imsg.Header{Type: 2}, p.W, testutil.Pattern(2, 5))
 			testutil.ReceiveAll(t, to, 1)
@@ -310,9 +292,7 @@ func TestRefusedFiles(t *testing.T) {
 			if !p.Closed() {
 				t.Error("the file is open")
 			}
-			if err := to.Send(ctx, imsg.Header{Type: 4}, p.W); !errors.Is(err, imsg.ErrNoFDPass) {
-				t.Errorf("%v, want ErrNoFDPass", err)
-			}
+			testutil.WantError(t, "the error", to.Send(ctx, imsg.Header{Type: 4}, p.W), imsg.ErrNoFDPass)
 			if err := to.Send(ctx, imsg.Header{Type: 4}, nil); err != nil {
 				t.Errorf("the other direction: %v", err)
 			}

@@ -29,9 +29,7 @@ func TestErrorNamesOperation(t *testing.T) {
 	b := imsg.NewBuf(s.FD, cfg)
 	c, _ := imsgtest.Pair(t, cfg)
 	for _, set := range []func(int) error{b.SetMaxSize, c.SetMaxSize} {
-		if err := set(3); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, set(3))
 	}
 	ctx := testutil.DeadlineCtx(t)
 	ended, cancel := context.WithCancel(ctx)
@@ -90,13 +88,9 @@ func TestErrorSaysOnce(t *testing.T) {
 func TestOpErrorIsNetError(t *testing.T) {
 	testutil.NoLeak(t)
 	c, _ := imsgtest.Pair(t, &imsg.Config{MaxQueueMessages: 1})
-	if err := c.Compose(imsg.Header{}, nil); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, c.Compose(imsg.Header{}, nil))
 	full := c.Compose(imsg.Header{}, nil)
-	if err := c.SetReadDeadline(time.Unix(1, 0)); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, c.SetReadDeadline(time.Unix(1, 0)))
 	_, late := c.Receive(context.Background())
 	c.Close()
 	_, closed := c.Receive(context.Background())

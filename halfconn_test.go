@@ -46,9 +46,7 @@ func TestOneIsWoken(t *testing.T) {
 		testutil.WaitBlocked(t, waiting, "(*Conn).Receive")
 		before := wakeUps()
 		for range messages {
-			if err := a.Send(ctx, imsg.Header{Type: 1}, nil); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, a.Send(ctx, imsg.Header{Type: 1}, nil))
 			<-got
 		}
 		if n := wakeUps() - before; n > most*messages {
@@ -67,9 +65,7 @@ func TestOneIsWoken(t *testing.T) {
 			var wg sync.WaitGroup
 			for range waiting {
 				wg.Go(func() {
-					if err := a.Send(ctx, imsg.Header{Type: 1}, nil, testutil.Pattern(1, 1000)); err != nil {
-						t.Error(err)
-					}
+					testutil.Check(t, a.Send(ctx, imsg.Header{Type: 1}, nil, testutil.Pattern(1, 1000)))
 				})
 			}
 			testutil.WaitBlocked(t, waiting, "(*Conn).Send")

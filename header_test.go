@@ -111,9 +111,7 @@ func TestGoldenCompose(t *testing.T) {
 		var got []byte
 		buf := make([]byte, 1<<16)
 		for b.QueueLen() > 0 {
-			if err := b.WriteSocket(); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, b.WriteSocket())
 			for {
 				n, fd, lost, err := unixmsg.Recv(r.FD, buf, 0)
 				if err == syscall.EAGAIN {
@@ -157,9 +155,7 @@ func TestGoldenRead(t *testing.T) {
 				a.Write(s.Hex, fds...)
 				for before := uint64(0); before == 0 || b.Stats().Received.Bytes > before; {
 					before = b.Stats().Received.Bytes
-					if err := b.ReadSocket(); err != nil {
-						t.Fatal(err)
-					}
+					testutil.Must(t, b.ReadSocket())
 				}
 				for m := range b.All() {
 					got = append(got, fmt.Sprintf("%+v %x %v %v", m.Header(), m.Bytes(), m.HasFile(), m.FileErr()))

@@ -53,9 +53,7 @@ func testFiles(t *testing.T, n int) (fds []int, inodes []uint64) {
 func inode(t *testing.T, fd int) uint64 {
 	t.Helper()
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, unix.Fstat(fd, &st))
 	return uint64(st.Ino)
 }
 
@@ -207,9 +205,7 @@ func TestManyReadsBeforeGet(t *testing.T) {
 			peer, s := imsgtest.Sockets(t)
 			b := imsg.NewBuf(s.FD, nil)
 			t.Cleanup(b.Clear)
-			if err := b.SetMaxSize(1 << 20); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, b.SetMaxSize(1<<20))
 			var stream []byte
 			var sizes []int
 			for len(stream) < 600_000 {
@@ -241,9 +237,7 @@ func TestManyReadsBeforeGet(t *testing.T) {
 				peer.Write(stream[:n])
 				stream = stream[n:]
 				for total += uint64(n); b.Stats().Received.Bytes < total; {
-					if err := b.ReadSocket(); err != nil {
-						t.Fatal(err)
-					}
+					testutil.Must(t, b.ReadSocket())
 				}
 				if rnd.IntN(32) == 0 {
 					take(rnd.IntN(3))
@@ -265,13 +259,8 @@ func TestOneMessageKept(t *testing.T) {
 	ctx := testutil.DeadlineCtx(t)
 	payload := make([]byte, 16000)
 	receive := func() imsg.Message {
-		if err := a.Send(ctx, imsg.Header{Type: 1}, nil, payload); err != nil {
-			t.Fatal(err)
-		}
-		m, err := b.Receive(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, a.Send(ctx, imsg.Header{Type: 1}, nil, payload))
+		m := testutil.Receive(t, b)
 		return m
 	}
 	kept := receive()
@@ -315,9 +304,7 @@ func TestLargeMessageBehindUntaken(t *testing.T) {
 			peer, s := imsgtest.Sockets(t)
 			b := imsg.NewBuf(s.FD, nil)
 			t.Cleanup(b.Clear)
-			if err := b.SetMaxSize(1 << 20); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, b.SetMaxSize(1<<20))
 			sizes := []int{100, 1_000_000, 50, 60}
 			total := uint64(0)
 			for i, n := range sizes {
@@ -326,9 +313,7 @@ func TestLargeMessageBehindUntaken(t *testing.T) {
 					peer.Write(p[:k])
 					p = p[k:]
 					for total += uint64(k); b.Stats().Received.Bytes < total; {
-						if err := b.ReadSocket(); err != nil {
-							t.Fatal(err)
-						}
+						testutil.Must(t, b.ReadSocket())
 					}
 				}
 			}
@@ -415,9 +400,7 @@ func TestMarkWithoutFile(t *testing.T) {
 				if !p.Closed() {
 					t.Error("the file is open after Close")
 				}
-				if err := s.Send(imsg.Header{Type: 5}, nil); err != nil {
-					t.Error(err)
-				}
+				testutil.Check(t, s.Send(imsg.Header{Type: 5}, nil))
 			})
 		})
 	}
@@ -463,9 +446,7 @@ func TestUnclaimedFiles(t *testing.T) {
 				m := testutil.MustNext(t, s, 3, 0)
 				file := m.TakeFile()
 				m.Close()
-				if err := q.Works(file); err != nil {
-					t.Error(err)
-				}
+				testutil.Check(t, q.Works(file))
 				file.Close()
 			})
 		})
@@ -479,9 +460,7 @@ func TestOldWriter(t *testing.T) {
 	const plain, files, size = 500, 40, 16000
 	for _, d := range []imsg.Dialect{imsg.Legacy, imsg.Auto} {
 		testutil.BothSides(t, imsg.Config{Dialect: d, AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
-			if err := unix.SetsockoptInt(peer.FD, unix.SOL_SOCKET, unix.SO_SNDBUF, 8<<10); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, unix.SetsockoptInt(peer.FD, unix.SOL_SOCKET, unix.SO_SNDBUF, 8<<10))
 			type message struct {
 				p  []byte
 				fd int // -1 when it is sent
@@ -548,9 +527,7 @@ func TestOldWriter(t *testing.T) {
 				}
 				m.Close()
 			}
-			if err := <-done; err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, <-done)
 			t.Logf("%d files were ahead of their messages", most)
 		})
 	}
@@ -636,9 +613,7 @@ func TestSeveralFilesInOneControlMessage(t *testing.T) {
 						t.Errorf("file %v, %v", m.HasFile(), m.FileErr())
 					}
 					if f := m.TakeFile(); mark {
-						if err := probes[0].Works(f); err != nil {
-							t.Error(err)
-						}
+						testutil.Check(t, probes[0].Works(f))
 						f.Close()
 					}
 					m.Close()
@@ -704,9 +679,7 @@ func TestReceivedPayloadsAreCleared(t *testing.T) {
 			t.Error("the end of the channel has changed a message that is open")
 		}
 		var q ibuf.Queue
-		if err := imsg.Push(&q, m); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, imsg.Push(&q, m))
 		checkZero(t, "moved to a queue", taken)
 		kept, ok, err := imsg.Pop(&q)
 		if !ok || err != nil || string(kept.Bytes()) != string(secret) {

@@ -49,15 +49,11 @@ func TestFullTable(t *testing.T) {
 		}
 		m = testutil.MustNext(t, s, 4, 40)
 		f := m.TakeFile()
-		if err := q.Works(f); err != nil {
-			t.Error(err)
-		}
+		testutil.Check(t, q.Works(f))
 		f.Close()
 		m.Close()
 		testutil.MustNext(t, s, 5, 50).Close()
-		if err := s.Send(imsg.Header{Type: 6}, nil); err != nil {
-			t.Error(err)
-		}
+		testutil.Check(t, s.Send(imsg.Header{Type: 6}, nil))
 	})
 }
 
@@ -68,11 +64,7 @@ const manyFiles = 150
 func takeFiles(t *testing.T, c *imsg.Conn, from, n int) {
 	t.Helper()
 	for i := range n {
-		m, err := c.Receive(testutil.DeadlineCtx(t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		testutil.CheckFrame(t, m, uint32(from+i), 3)
+		m := testutil.ReceiveFrame(t, c, uint32(from+i), 3)
 		if !m.HasFile() {
 			t.Fatalf("message %d has no file: %v", from+i, m.FileErr())
 		}
@@ -118,14 +110,10 @@ func TestTooManyRefsSend(t *testing.T) {
 		go func() { errs <- a.Send(short, imsg.Header{Type: 999}, file, []byte("x")) }()
 		testutil.WaitBlocked(t, 1, "(*halfConn).sleep")
 		cancel()
-		if err := <-errs; !errors.Is(err, context.Canceled) {
-			t.Errorf("cancelled while the system has too many files: %v", err)
-		}
+		testutil.WantError(t, "cancelled while the system has too many files", <-errs, context.Canceled)
 	}
 	takeFiles(t, b, 1, manyFiles)
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
+	testutil.Check(t, <-done)
 	// The one who waits for the system can give up, too.
 	fillFlight := func(ctx context.Context) (i int, err error) {
 		for err == nil {
@@ -147,9 +135,7 @@ func TestTooManyRefsSend(t *testing.T) {
 	if _, err := f.Stat(); err != nil {
 		t.Errorf("the file is not ours any more: %v", err)
 	}
-	if err := a.Send(ctx, imsg.Header{Type: 1}, f, testutil.Pattern(1, 3)); err != nil {
-		t.Error(err)
-	}
+	testutil.Check(t, a.Send(ctx, imsg.Header{Type: 1}, f, testutil.Pattern(1, 3)))
 	takeFiles(t, b, 1, 1)
 }
 
@@ -163,16 +149,10 @@ func TestTooManyRefsWriteSocket(t *testing.T) {
 	sa, sb := imsgtest.Sockets(t)
 	b := imsg.NewBuf(sa.FD, &imsg.Config{AllowFDPass: true})
 	t.Cleanup(b.Clear)
-	peer, err := imsg.NewConn(sb.Take(), &imsg.Config{AllowFDPass: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { peer.Close() })
+	peer := testutil.NewConn(t, sb.Take(), &imsg.Config{AllowFDPass: true})
 	sent := 0
 	for ; sent < manyFiles && b.QueueLen() == 0; sent++ {
-		if err := b.Compose(imsg.Header{Type: uint32(sent + 1)}, testutil.DevNull(t), testutil.Pattern(uint32(sent+1), 3)); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, b.Compose(imsg.Header{Type: uint32(sent + 1)}, testutil.DevNull(t), testutil.Pattern(uint32(sent+1), 3)))
 		if err := b.WriteSocket(); err != nil {
 			t.Fatalf("file %d: %v", sent+1, err)
 		}
@@ -252,9 +232,7 @@ func TestTooManyRefsEnds(t *testing.T) {
 				testutil.ReceiveAll(t, b, 1)
 			}
 			a.SetWriteDeadline(time.Time{})
-			if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 3}, f, testutil.Pattern(3, 3)); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 3}, f, testutil.Pattern(3, 3)))
 			testutil.ReceiveAll(t, b, 3)
 		})
 	}
@@ -276,9 +254,7 @@ func TestAcceptFullTable(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { client.Close() })
-			if err := client.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil, testutil.Pattern(1, 3)); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, client.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil, testutil.Pattern(1, 3)))
 			var reserve []int
 			for range free {
 				fd, err := unix.Dup(0)

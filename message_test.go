@@ -26,9 +26,7 @@ func one(t *testing.T, p []byte, fds ...int) (*imsg.Buf, []imsg.Message) {
 	t.Cleanup(b.Clear)
 	peer.Write(p, fds...)
 	for b.Stats().Received.Bytes < uint64(len(p)) {
-		if err := b.ReadSocket(); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, b.ReadSocket())
 	}
 	return b, slices.Collect(b.All())
 }
@@ -63,9 +61,7 @@ func TestMessageAccessors(t *testing.T) {
 	if string(big) != "untouched byte" || m.Len() != 12 {
 		t.Errorf("a failed Get has read %q, %d left", big, m.Len())
 	}
-	if err := m.GetExact(nil); !errors.Is(err, ibuf.ErrInvalid) {
-		t.Errorf("GetExact of nothing: %v", err)
-	}
+	testutil.WantError(t, "GetExact of nothing", m.GetExact(nil), ibuf.ErrInvalid)
 	if _, err := m.GetCString(4); !errors.Is(err, ibuf.ErrNoNUL) || m.Len() != 12 {
 		t.Errorf("GetCString without a NUL: %v, %d left", err, m.Len())
 	}
@@ -89,9 +85,7 @@ func TestMessageAccessors(t *testing.T) {
 		t.Errorf("header after reading: %+v", m.Header())
 	}
 	alias := v.Bytes()
-	if err := c.Close(); err != nil {
-		t.Error(err)
-	}
+	testutil.Check(t, c.Close())
 	if string(alias) != "\x00\x00\x00\x00\x00\x00\x00" {
 		t.Errorf("payload after Close: %q", alias)
 	}
@@ -108,9 +102,7 @@ func TestMessageAccessors(t *testing.T) {
 		if m.Get(two) == nil || m.GetExact(two) == nil {
 			t.Error("closed: bytes")
 		}
-		if err := m.Close(); err != nil {
-			t.Error(err)
-		}
+		testutil.Check(t, m.Close())
 	}
 	var zero imsg.Message
 	if zero.Type() != 0 || zero.Len() != 0 || zero.HasFile() || zero.TakeFD() != -1 || zero.Close() != nil {
@@ -125,9 +117,7 @@ func TestGetExact(t *testing.T) {
 	if err := ms[0].GetExact(p); err != nil || string(p) != string(testutil.Pattern(1, 4)) || ms[0].Len() != 0 {
 		t.Errorf("%q, %v, %d left", p, err, ms[0].Len())
 	}
-	if err := ms[1].GetExact(p); !errors.Is(err, ibuf.ErrShort) {
-		t.Errorf("of an empty payload: %v", err)
-	}
+	testutil.WantError(t, "of an empty payload", ms[1].GetExact(p), ibuf.ErrShort)
 	for _, m := range ms {
 		m.Close()
 	}
@@ -143,9 +133,7 @@ func TestTakeFile(t *testing.T) {
 			m := ms[0]
 			if queued { // it takes the way of a Queue before
 				var q ibuf.Queue
-				if err := imsg.Push(&q, m); err != nil {
-					t.Fatal(err)
-				}
+				testutil.Must(t, imsg.Push(&q, m))
 				var err error
 				if m, _, err = imsg.Pop(&q); err != nil {
 					t.Fatal(err)
@@ -188,9 +176,7 @@ func TestCloseTwice(t *testing.T) {
 		p := testutil.NewProbe(t)
 		peer.Write(testutil.Frame(imsg.Current, uint32(round+1), 9, true), p.Fd())
 		p.W.Close()
-		if err := b.ReadSocket(); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, b.ReadSocket())
 		m, ok := b.Get()
 		if !ok {
 			t.Fatal("no message")
@@ -286,14 +272,10 @@ func TestSharedFile(t *testing.T) {
 	testutil.BothSides(t, imsg.Config{AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
 		for _, nonblock := range []bool{false, true} {
 			var p [2]int
-			if err := unix.Pipe(p[:]); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, unix.Pipe(p[:]))
 			defer unix.Close(p[0])
 			defer unix.Close(p[1])
-			if err := unix.SetNonblock(p[1], nonblock); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, unix.SetNonblock(p[1], nonblock))
 			peer.Write(testutil.Frame(imsg.Current, 1, 0, true), p[1])
 			m := testutil.MustNext(t, s, 1, 0)
 			f := m.TakeFile()
@@ -317,11 +299,7 @@ func TestSlowClose(t *testing.T) {
 		t.Run(fmt.Sprintf("passing %v", allow), func(t *testing.T) {
 			t.Parallel()
 			peer, b := imsgtest.Sockets(t)
-			c, err := imsg.NewConn(b.Take(), &imsg.Config{AllowFDPass: allow})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { c.Close() })
+			c := testutil.NewConn(t, b.Take(), &imsg.Config{AllowFDPass: allow})
 			slow := lingering(t)
 			peer.Write(testutil.Frame(imsg.Current, 1, 3, false), number(t, slow))
 			slow.Close()
@@ -334,18 +312,14 @@ func TestSlowClose(t *testing.T) {
 			}()
 			// It is unknown whether it waits yet: the sends must end anyhow.
 			for range 100 {
-				if err := c.Send(ctx, imsg.Header{Type: 2}, nil); err != nil {
-					t.Error(err)
-				}
+				testutil.Check(t, c.Send(ctx, imsg.Header{Type: 2}, nil))
 			}
 			select {
 			case err := <-received:
 				t.Skipf("close does not wait here: %v", err)
 			default:
 			}
-			if err := <-received; err != nil {
-				t.Error(err)
-			}
+			testutil.Check(t, <-received)
 		})
 	}
 }
@@ -374,9 +348,7 @@ func lingering(t *testing.T) *os.File {
 		t.Fatal(err)
 	}
 	fd := number(t, f)
-	if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 1}); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 1}))
 	for p := make([]byte, 1<<16); ; { // until it is full
 		if _, err := unix.SendmsgN(fd, p, nil, nil, unix.MSG_DONTWAIT); err == unix.EAGAIN {
 			return f

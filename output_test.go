@@ -35,20 +35,13 @@ func eachQueue(t *testing.T, cfg imsg.Config, fn func(t *testing.T, q queuer, qu
 		t.Run(kind, func(t *testing.T) {
 			testutil.NoLeak(t)
 			sa, sb := imsgtest.Sockets(t)
-			peer, err := imsg.NewConn(sb.Take(), &imsg.Config{AllowFDPass: true, Dialect: cfg.Dialect})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { peer.Close() })
+			peer := testutil.NewConn(t, sb.Take(), &imsg.Config{AllowFDPass: true, Dialect: cfg.Dialect})
 			var b *imsg.Buf
 			var c *imsg.Conn
 			var q queuer
 			flush := func() error { return b.Flush() }
 			if kind == "queue" || kind == "conn builder" {
-				if c, err = imsg.NewConn(sa.Take(), &cfg); err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() { c.Close() })
+				c = testutil.NewConn(t, sa.Take(), &cfg)
 				q, flush = c, func() error { return c.Flush(testutil.DeadlineCtx(t)) }
 			} else {
 				b = imsg.NewBuf(sa.FD, &cfg)
@@ -145,9 +138,7 @@ func TestQueueLimits(t *testing.T) {
 				}
 				// A message without a file is not stopped by the files.
 				if tt.cfg.MaxQueueFiles > 0 {
-					if err := queue(imsg.Header{Type: 50}, nil, testutil.Pattern(50, 1)); err != nil {
-						t.Error(err)
-					}
+					testutil.Check(t, queue(imsg.Header{Type: 50}, nil, testutil.Pattern(50, 1)))
 				}
 				flushed := make(chan error, 1)
 				go func() { flushed <- flush() }()
@@ -185,12 +176,8 @@ func TestRefused(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			eachQueue(t, tt.cfg, func(t *testing.T, q queuer, queue queueFunc, flush func() error, peer *imsg.Conn) {
-				if err := q.SetMaxSize(tt.max); err != nil {
-					t.Fatal(err)
-				}
-				if err := peer.SetMaxSize(tt.max); err != nil {
-					t.Fatal(err)
-				}
+				testutil.Must(t, q.SetMaxSize(tt.max))
+				testutil.Must(t, peer.SetMaxSize(tt.max))
 				var f *os.File
 				if tt.file {
 					f = testutil.DevNull(t)
@@ -219,20 +206,12 @@ func TestRefused(t *testing.T) {
 					t.Errorf("%d queued", q.QueueLen())
 				}
 				n := min(tt.max, tt.size)
-				if err := queue(imsg.Header{Type: 10}, nil, testutil.Pattern(10, n)); err != nil {
-					t.Fatal(err)
-				}
+				testutil.Must(t, queue(imsg.Header{Type: 10}, nil, testutil.Pattern(10, n)))
 				done := make(chan error, 1)
 				go func() { done <- flush() }()
-				m, err := peer.Receive(testutil.DeadlineCtx(t))
-				if err != nil {
-					t.Fatal(err)
-				}
-				testutil.CheckFrame(t, m, 10, n)
+				m := testutil.ReceiveFrame(t, peer, 10, n)
 				m.Close()
-				if err := <-done; err != nil {
-					t.Error(err)
-				}
+				testutil.Check(t, <-done)
 			})
 		})
 	}
@@ -244,20 +223,14 @@ func TestClearClosesFiles(t *testing.T) {
 	peer, s := imsgtest.Sockets(t)
 	b := imsg.NewBuf(s.FD, &imsg.Config{AllowFDPass: true})
 	out, in, half := testutil.NewProbe(t), testutil.NewProbe(t), testutil.NewProbe(t)
-	if err := b.Compose(imsg.Header{Type: 1}, out.W, []byte("x")); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Compose(imsg.Header{Type: 2}, nil, []byte("y")); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, b.Compose(imsg.Header{Type: 1}, out.W, []byte("x")))
+	testutil.Must(t, b.Compose(imsg.Header{Type: 2}, nil, []byte("y")))
 	peer.Write(testutil.Frame(imsg.Current, 1, 5, true), in.Fd())
 	in.W.Close()
 	peer.Write(testutil.Frame(imsg.Current, 2, 5, true)[:18], half.Fd())
 	half.W.Close()
 	for range 2 {
-		if err := b.ReadSocket(); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, b.ReadSocket())
 	}
 	if out.Closed() || in.Closed() || half.Closed() || b.QueueLen() != 2 {
 		t.Fatal("closed too early")
@@ -296,17 +269,13 @@ func TestSentPayloadsAreCleared(t *testing.T) {
 			s, _ := imsgtest.Sockets(t)
 			b := imsg.NewBuf(s.FD, cfg)
 			t.Cleanup(b.Clear)
-			if err := do(t, b); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, do(t, b))
 		}
 	}
 	onConn := func(do func(t *testing.T, c, peer *imsg.Conn) error) func(*testing.T, *imsg.Config) {
 		return func(t *testing.T, cfg *imsg.Config) {
 			a, b := imsgtest.Pair(t, cfg)
-			if err := do(t, a, b); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, do(t, a, b))
 		}
 	}
 	wantError := func(err error) error {

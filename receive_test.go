@@ -62,9 +62,7 @@ func TestBadLength(t *testing.T) {
 			}
 			testutil.BothSides(t, imsg.Config{Dialect: tt.d, AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
 				if tt.max != 0 {
-					if err := s.Set(max(tt.max, 0)); err != nil {
-						t.Fatal(err)
-					}
+					testutil.Must(t, s.Set(max(tt.max, 0)))
 				}
 				good := testutil.Frame(tt.wire, 1, 0, false)
 				behind := testutil.Frame(tt.wire, 9, 0, false) // must never be delivered
@@ -185,9 +183,7 @@ func TestFileFlood(t *testing.T) {
 			for range 5 {
 				for _, c := range testutil.Frame(imsg.Current, 1, 100, mark) {
 					peer.Write([]byte{c}, p.Fd(), p.Fd())
-					if err := b.ReadSocket(); err != nil {
-						t.Fatal(err)
-					}
+					testutil.Must(t, b.ReadSocket())
 					most = max(most, len(imsgtest.OpenFDs())-before)
 					for m := range b.All() {
 						if m.HasFile() != mark || m.FileErr() != nil {
@@ -238,20 +234,14 @@ func TestErrorWakesAll(t *testing.T) {
 			testutil.NoLeak(t)
 			const n = 5
 			peer, s := imsgtest.Sockets(t)
-			c, err := imsg.NewConn(s.Take(), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { c.Close() })
+			c := testutil.NewConn(t, s.Take(), nil)
 			errs := make(chan error, n)
 			for range n {
 				go func() { _, err := c.Receive(testutil.DeadlineCtx(t)); errs <- err }()
 			}
 			testutil.WaitBlocked(t, n, "(*Conn).Receive")
 			if eof { // only this direction: the other one still works
-				if err := unix.Shutdown(peer.FD, unix.SHUT_WR); err != nil {
-					t.Fatal(err)
-				}
+				testutil.Must(t, unix.Shutdown(peer.FD, unix.SHUT_WR))
 			} else {
 				peer.Write(testutil.RawHeader(imsg.Current, 1, 7, false))
 			}
@@ -289,9 +279,7 @@ func TestBusyPoll(t *testing.T) {
 		}
 	}()
 	for i := range uint32(1000) {
-		if err := a.Send(ctx, imsg.Header{Type: i + 1}, nil, []byte("ping")); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, a.Send(ctx, imsg.Header{Type: i + 1}, nil, []byte("ping")))
 		m, err := a.Receive(ctx)
 		if err != nil || m.Type() != i+1 || string(m.Bytes()) != "ping" {
 			t.Fatalf("round %d: type %d, %v", i, m.Type(), err)
@@ -321,9 +309,7 @@ func TestBusyPollEnds(t *testing.T) {
 				done <- err
 			}()
 			tt.end(a, cancel)
-			if err := <-done; !errors.Is(err, tt.want) {
-				t.Errorf("%v, want %v", err, tt.want)
-			}
+			testutil.WantError(t, "the error", <-done, tt.want)
 		})
 	}
 }
@@ -353,9 +339,7 @@ func TestOutOfBand(t *testing.T) {
 			t.Skipf("no out-of-band data here: %v", err)
 		}
 		testutil.WaitFD(t, s.FD, unix.POLLIN)
-		if err := b.ReadSocket(); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, b.ReadSocket())
 		if n, err := unix.Poll([]unix.PollFd{{Fd: int32(s.FD), Events: unix.POLLIN}}, 0); n != 0 || err != nil {
 			t.Errorf("readable again, with nothing to read: %d, %v", n, err)
 		}
@@ -370,9 +354,7 @@ func TestResetBehindMessages(t *testing.T) {
 		p := testutil.NewProbe(t)
 		peer.Write(testutil.Frame(imsg.Current, 1, 3, true), p.Fd())
 		testutil.MustNext(t, s, 1, 3).Close()
-		if err := s.Send(imsg.Header{Type: 9}, nil); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, s.Send(imsg.Header{Type: 9}, nil))
 		peer.Write(testutil.Frame(imsg.Current, 2, 5, true), p.Fd())
 		peer.Write(testutil.Frame(imsg.Current, 3, 0, true), p.Fd())
 		peer.Write(testutil.Frame(imsg.Current, 4, 7, false))
@@ -394,11 +376,7 @@ func TestResetBehindMessages(t *testing.T) {
 func TestFalsePID(t *testing.T) {
 	testutil.NoLeak(t)
 	peer, b := imsgtest.Sockets(t)
-	c, err := imsg.NewConn(b.Take(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c := testutil.NewConn(t, b.Take(), nil)
 	for _, pid := range []int32{1, 0, -1, math.MinInt32} {
 		p := make([]byte, imsg.HeaderSize)
 		imsg.Current.Encode(p, binary.NativeEndian, imsg.Header{Type: 1, PID: pid}, len(p), false)

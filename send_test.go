@@ -27,9 +27,7 @@ func smallPair(t testing.TB) (a, b *imsg.Conn) {
 	t.Helper()
 	a, b = imsgtest.Pair(t, nil)
 	shrink(t, a, b)
-	if err := errors.Join(a.SetMaxSize(2<<20), b.SetMaxSize(2<<20)); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, errors.Join(a.SetMaxSize(2<<20), b.SetMaxSize(2<<20)))
 	return a, b
 }
 
@@ -115,29 +113,19 @@ func TestCancelLargeSend(t *testing.T) {
 							done <- errors.Join(a.Compose(imsg.Header{Type: 2}, nil, testutil.Pattern(2, 100)), a.Flush(ctx))
 						}
 					}()
-					m, err := b.Receive(ctx)
-					if err != nil {
-						t.Fatal(err)
-					}
-					testutil.CheckFrame(t, m, 1, size)
+					m := testutil.ReceiveFrame(t, b, 1, size)
 					if file == p.Closed() || m.HasFile() != file {
 						t.Errorf("file %v, closed %v", m.HasFile(), p.Closed())
 					}
 					m.Close()
 					if next != "flush" {
-						m, err := b.Receive(ctx)
-						if err != nil {
-							t.Fatal(err)
-						}
-						testutil.CheckFrame(t, m, 2, 100)
+						m := testutil.ReceiveFrame(t, b, 2, 100)
 						if m.HasFile() != (next == "send of a file") {
 							t.Errorf("file %v", m.HasFile())
 						}
 						m.Close()
 					}
-					if err := <-done; err != nil {
-						t.Error(err)
-					}
+					testutil.Check(t, <-done)
 					if a.QueueLen() != 0 {
 						t.Errorf("%d queued", a.QueueLen())
 					}
@@ -192,11 +180,7 @@ func TestCancelSome(t *testing.T) {
 				if subset>>i&1 == 1 {
 					continue
 				}
-				m, err := b.Receive(testutil.DeadlineCtx(t))
-				if err != nil {
-					t.Fatal(err)
-				}
-				testutil.CheckFrame(t, m, uint32(i+1), size)
+				m := testutil.ReceiveFrame(t, b, uint32(i+1), size)
 				if p := probes[i]; p != nil {
 					f := m.TakeFile()
 					if err := p.Works(f); err != nil {
@@ -214,9 +198,7 @@ func TestCancelSome(t *testing.T) {
 			if a.QueueLen() != 0 {
 				t.Errorf("%d queued", a.QueueLen())
 			}
-			if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 6}, nil, testutil.Pattern(6, 9)); err != nil {
-				t.Error(err)
-			}
+			testutil.Check(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 6}, nil, testutil.Pattern(6, 9)))
 			testutil.ReceiveAll(t, b, 6)
 		})
 	}
@@ -273,12 +255,8 @@ func TestCancelAnyTime(t *testing.T) {
 		}
 	}()
 	wg.Wait()
-	if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 99}, nil); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-read; err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 99}, nil))
+	testutil.Must(t, <-read)
 	whole, failed := 0, 0
 	for s := range senders {
 		for i := range each {
@@ -315,9 +293,7 @@ func TestWaitForRoom(t *testing.T) {
 				a, b := imsgtest.Pair(t, &cfg)
 				n := testutil.FillConn(t, a)
 				for typ := range uint32(2) {
-					if err := a.Compose(imsg.Header{Type: typ + 1}, testutil.DevNull(t), testutil.Pattern(typ+1, 30)); err != nil {
-						t.Fatal(err)
-					}
+					testutil.Must(t, a.Compose(imsg.Header{Type: typ + 1}, testutil.DevNull(t), testutil.Pattern(typ+1, 30)))
 				}
 				f := testutil.DevNull(t)
 				defer f.Close()
@@ -333,9 +309,7 @@ func TestWaitForRoom(t *testing.T) {
 				if tt.end != nil {
 					tt.end(a, cancel)
 					for range senders {
-						if err := <-errs; !errors.Is(err, tt.want) {
-							t.Errorf("%v, want %v", err, tt.want)
-						}
+						testutil.WantError(t, "the error", <-errs, tt.want)
 					}
 					if tt.want == net.ErrClosed {
 						return
@@ -343,9 +317,7 @@ func TestWaitForRoom(t *testing.T) {
 					expect(t, "queue", a.QueueLen(), 2)
 					a.SetWriteDeadline(time.Time{})
 					go func() {
-						if err := a.Flush(testutil.DeadlineCtx(t)); err != nil {
-							t.Error(err)
-						}
+						testutil.Check(t, a.Flush(testutil.DeadlineCtx(t)))
 					}()
 				}
 				testutil.DrainConn(t, b, n)
@@ -353,9 +325,7 @@ func TestWaitForRoom(t *testing.T) {
 				if tt.end == nil {
 					testutil.ReceiveAll(t, b, 3, 3, 3)
 					for range senders {
-						if err := <-errs; err != nil {
-							t.Error(err)
-						}
+						testutil.Check(t, <-errs)
 					}
 				}
 			})
@@ -373,9 +343,7 @@ func TestClosedFile(t *testing.T) {
 	t.Cleanup(buf.Clear)
 	f := testutil.DevNull(t)
 	f.Close()
-	if err := a.Compose(imsg.Header{Type: 1}, nil, testutil.Pattern(1, 3)); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, a.Compose(imsg.Header{Type: 1}, nil, testutil.Pattern(1, 3)))
 	whole := ibuf.New(3)
 	whole.SetFile(f)
 	bd, err := a.Create(imsg.Header{Type: 2}, 0)
@@ -503,9 +471,7 @@ func TestFileNotSent(t *testing.T) {
 			if err := a.Flush(testutil.DeadlineCtx(t)); err != nil || a.QueueLen() != 0 {
 				t.Errorf("again: %v, %d queued", err, a.QueueLen())
 			}
-			if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 9}, nil); err != nil {
-				t.Error(err)
-			}
+			testutil.Check(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 9}, nil))
 			testutil.ReceiveAll(t, b, 9)
 			if n := a.Stats().Sent; n.Messages != 4 || n.Files != 0 {
 				t.Errorf("%+v", n)
@@ -515,9 +481,7 @@ func TestFileNotSent(t *testing.T) {
 			testutil.NoLeak(t)
 			a, b := conns(t)
 			compose(t, a)
-			if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 9}, nil); err != nil {
-				t.Error(err)
-			}
+			testutil.Check(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 9}, nil))
 			testutil.ReceiveAll(t, b, append(good, 9)...)
 			checkBad(t, a.Flush(testutil.DeadlineCtx(t)), 1, bad.want)
 		})
@@ -633,9 +597,7 @@ func TestFileNotSentSocketClosed(t *testing.T) {
 	testutil.NoLeak(t)
 	b := imsg.NewBuf(1<<20-2, &imsg.Config{AllowFDPass: true})
 	for typ := range uint32(2) {
-		if err := b.Compose(imsg.Header{Type: typ + 1}, testutil.DevNull(t)); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, b.Compose(imsg.Header{Type: typ + 1}, testutil.DevNull(t)))
 	}
 	err := b.Flush()
 	if !errors.Is(err, syscall.EBADF) || errors.Is(err, imsg.ErrFileNotSent) {
@@ -715,9 +677,7 @@ func TestPeerNeverReads(t *testing.T) {
 				}
 				a.SetDeadline(time.Time{})
 				testutil.DrainConn(t, b, n)
-				if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 8}, f, testutil.Pattern(8, 5)); err != nil {
-					t.Fatal(err)
-				}
+				testutil.Must(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 8}, f, testutil.Pattern(8, 5)))
 				testutil.ReceiveAll(t, b, 8)
 			})
 		}
@@ -740,9 +700,7 @@ func TestPeerDies(t *testing.T) {
 			testutil.BothSides(t, imsg.Config{AllowFDPass: tt.files}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
 				peer.Write(slices.Concat(testutil.Frame(imsg.Current, 1, 3, false), testutil.Frame(imsg.Current, 2, 4, false)))
 				if tt.unread {
-					if err := s.Send(imsg.Header{Type: 5}, nil, []byte("x")); err != nil {
-						t.Fatal(err)
-					}
+					testutil.Must(t, s.Send(imsg.Header{Type: 5}, nil, []byte("x")))
 				}
 				peer.Close()
 				testutil.MustNext(t, s, 1, 3).Close()
@@ -784,9 +742,7 @@ func TestPeerDiesWithFilesQueued(t *testing.T) {
 	for i := range 5 {
 		p := testutil.NewProbe(t)
 		probes = append(probes, p)
-		if err := a.Compose(imsg.Header{Type: uint32(i + 1)}, p.W, []byte("with a file")); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, a.Compose(imsg.Header{Type: uint32(i + 1)}, p.W, []byte("with a file")))
 	}
 	borrowed := testutil.NewProbe(t)
 	done := make(chan error, 1)
@@ -825,14 +781,10 @@ func TestClosedFiles(t *testing.T) {
 		t.Errorf("NewConn: %v", err)
 	}
 	a, _ := imsgtest.Pair(t, &imsg.Config{AllowFDPass: true})
-	if err := a.Send(context.Background(), imsg.Header{}, f); !errors.Is(err, os.ErrClosed) {
-		t.Errorf("Send: %v", err)
-	}
+	testutil.WantError(t, "Send", a.Send(context.Background(), imsg.Header{}, f), os.ErrClosed)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := a.Flush(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("Flush: %v", err)
-	}
+	testutil.WantError(t, "Flush", a.Flush(ctx), context.Canceled)
 	a.Close()
 	if _, err := a.File(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("File: %v", err)

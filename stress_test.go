@@ -185,10 +185,7 @@ func TestStressQueue(t *testing.T) {
 	}
 	next := [senders]int{}
 	for range senders * each {
-		m, err := b.Receive(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
+		m := testutil.Receive(t, b)
 		s, i := int(m.Type())-1, int(m.ID())
 		if err := checkStress(m, i, i%50 == s && i%3 != 0); err != nil || i != next[s] {
 			t.Fatalf("sender %d message %d, want %d: %v", s, i, next[s], err)
@@ -239,12 +236,8 @@ func TestChaos(t *testing.T) {
 			over.Store(true)
 			<-deadlines
 			a.SetWriteDeadline(time.Time{})
-			if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 99}, nil); err != nil {
-				t.Fatal(err)
-			}
-			if err := <-read; err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 99}, nil))
+			testutil.Must(t, <-read)
 			whole, failed := uint64(1), 0
 			for s := range senders {
 				for i := range each {

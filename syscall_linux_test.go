@@ -9,10 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"example.org/imsg/internal/testutil"
-
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
+	"example.org/imsg/internal/testutil"
 	"golang.org/x/sys/unix"
 )
 
@@ -127,9 +126,7 @@ func TestModeChanged(t *testing.T) {
 						t.Fatal(err)
 					}
 					defer f.Close()
-					if err := unix.SetNonblock(int(f.Fd()), false); err != nil {
-						t.Fatal(err)
-					}
+					testutil.Must(t, unix.SetNonblock(int(f.Fd()), false))
 					ctx, cancel := context.WithCancel(context.Background())
 					defer cancel()
 					done := make(chan error, 1)
@@ -144,9 +141,7 @@ func TestModeChanged(t *testing.T) {
 						a.Close()
 					}
 					testutil.Within(t, what+" ended by "+end, func() {
-						if err := <-done; !errors.Is(err, want) {
-							t.Errorf("%v, want %v", err, want)
-						}
+						testutil.WantError(t, "the error", <-done, want)
 					})
 				})
 			}
@@ -161,13 +156,9 @@ func TestBufModeChanged(t *testing.T) {
 		_, s := imsgtest.Sockets(t)
 		b := imsg.NewBuf(s.FD, &imsg.Config{AllowFDPass: files})
 		t.Cleanup(b.Clear)
-		if err := unix.SetNonblock(s.FD, false); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, unix.SetNonblock(s.FD, false))
 		testutil.Within(t, "ReadSocket and WriteSocket", func() {
-			if err := b.ReadSocket(); err != nil {
-				t.Error(err)
-			}
+			testutil.Check(t, b.ReadSocket())
 			for before := -1; before != b.QueueLen(); {
 				before = b.QueueLen()
 				err := errors.Join(b.Compose(imsg.Header{Type: 1}, nil, make([]byte, 10000)), b.WriteSocket())

@@ -47,9 +47,7 @@ func TestTraceAndStats(t *testing.T) {
 			s.Send(imsg.Header{Type: 3, PID: -1}, nil),
 		}
 		f.Close()
-		if err := errors.Join(sends...); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, errors.Join(sends...))
 		if err := s.Send(imsg.Header{Type: 4}, nil, make([]byte, 16369)); err == nil {
 			t.Fatal("too large")
 		}
@@ -88,9 +86,7 @@ func TestStatsOfWhatIsNotSent(t *testing.T) {
 	defer f.Close()
 	n := testutil.FillConn(t, a)
 	for range 2 {
-		if err := a.Compose(imsg.Header{Type: 1}, testutil.DevNull(t), []byte("queued")); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, a.Compose(imsg.Header{Type: 1}, testutil.DevNull(t), []byte("queued")))
 	}
 	ctx, cancel := context.WithCancel(testutil.DeadlineCtx(t))
 	done := make(chan error, 2)
@@ -101,22 +97,16 @@ func TestStatsOfWhatIsNotSent(t *testing.T) {
 	expect(t, "while all wait", a.Stats().Sent, imsg.Counters{})
 	cancel()
 	for range 2 {
-		if err := <-done; !errors.Is(err, context.Canceled) {
-			t.Error(err)
-		}
+		testutil.WantError(t, "the error", <-done, context.Canceled)
 	}
 	expect(t, "after the cancel", a.Stats().Sent, imsg.Counters{})
 	expect(t, "queue", a.QueueLen(), 2)
 	testutil.DrainConn(t, b, n)
-	if err := a.Flush(testutil.DeadlineCtx(t)); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, a.Flush(testutil.DeadlineCtx(t)))
 	want := imsg.Counters{Messages: 2, Bytes: 44, Files: 2, Calls: 2}
 	expect(t, "after the flush", a.Stats().Sent, want)
 	for range 3 {
-		if err := a.Compose(imsg.Header{Type: 1}, testutil.DevNull(t), []byte("discarded")); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, a.Compose(imsg.Header{Type: 1}, testutil.DevNull(t), []byte("discarded")))
 	}
 	a.Close()
 	expect(t, "after Close", a.Stats().Sent, want)
@@ -132,17 +122,13 @@ func TestCallsAfterRemoval(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- a.Send(ctx, imsg.Header{Type: 2}, nil, []byte("cancelled")) }()
 	testutil.WaitBlocked(t, 1, "(*Conn).Send")
-	if err := a.Compose(imsg.Header{Type: 3}, testutil.DevNull(t), testutil.Pattern(3, 5)); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, a.Compose(imsg.Header{Type: 3}, testutil.DevNull(t), testutil.Pattern(3, 5)))
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 	testutil.DrainConn(t, b, n)
-	if err := a.Flush(testutil.DeadlineCtx(t)); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, a.Flush(testutil.DeadlineCtx(t)))
 	testutil.ReceiveAll(t, b, 3)
 	expect(t, "stats", a.Stats().Sent, imsg.Counters{Messages: 1, Bytes: 21, Files: 1, Calls: 1})
 }
@@ -175,13 +161,8 @@ func TestEventText(t *testing.T) {
 	}}
 	a, b := imsgtest.Pair(t, cfg)
 	for _, typ := range []uint32{7, 8} {
-		if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: typ, ID: 3, PID: 4}, nil, []byte("secret")); err != nil {
-			t.Fatal(err)
-		}
-		m, err := b.Receive(testutil.DeadlineCtx(t))
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: typ, ID: 3, PID: 4}, nil, []byte("secret")))
+		m := testutil.Receive(t, b)
 		m.Close()
 	}
 	if len(events) != 4 || events[0].Channel == 0 || events[0].Channel == events[1].Channel || events[0].Channel != events[2].Channel {
@@ -238,9 +219,7 @@ func TestTraceVar(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx := testutil.DeadlineCtx(t)
-		if err := a.Send(ctx, imsg.Header{Type: 7}, nil, []byte("secret")); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, a.Send(ctx, imsg.Header{Type: 7}, nil, []byte("secret")))
 		if _, err := b.Receive(ctx); err != nil || own != 2 {
 			t.Fatal(own, err)
 		}
@@ -277,9 +256,7 @@ func TestTraceVar(t *testing.T) {
 		t.Fatal(err)
 	}
 	suid := filepath.Join(t.TempDir(), "suid.test")
-	if err := errors.Join(os.WriteFile(suid, program, 0o755), os.Chown(suid, 50000, -1), os.Chmod(suid, 0o755|os.ModeSetuid)); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, errors.Join(os.WriteFile(suid, program, 0o755), os.Chown(suid, 50000, -1), os.Chmod(suid, 0o755|os.ModeSetuid)))
 	out := run(suid, "1")
 	if !strings.Contains(out, "ids 0 50000") {
 		t.Skipf("set-user-ID programs do not work here:\n%s", out)

@@ -545,3 +545,54 @@ func Heap() (least int) {
 	}
 	return least
 }
+
+// Must ends the test if err is not nil.
+func Must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// NewConn returns a Conn on fd, which is closed when the test ends.
+func NewConn(t testing.TB, fd int, cfg *imsg.Config) *imsg.Conn {
+	t.Helper()
+	c, err := imsg.NewConn(fd, cfg)
+	Must(t, err)
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// Receive receives a message.
+func Receive(t testing.TB, c *imsg.Conn) imsg.Message {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), Bound)
+	defer cancel()
+	m, err := c.Receive(ctx)
+	Must(t, err)
+	return m
+}
+
+// ReceiveFrame receives what Frame or a Send of Pattern made.
+func ReceiveFrame(t testing.TB, c *imsg.Conn, typ uint32, payload int) imsg.Message {
+	t.Helper()
+	m := Receive(t, c)
+	CheckFrame(t, m, typ, payload)
+	return m
+}
+
+// Check fails the test if err is not nil.
+func Check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// WantError fails the test unless err is want.
+func WantError(t testing.TB, what string, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("%s: error %v, want %v", what, err, want)
+	}
+}

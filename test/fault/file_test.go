@@ -36,9 +36,7 @@ func TestFaultFile(t *testing.T) {
 				h := imsg.Header{Type: 1}
 				var err error
 				if queued {
-					if err := a.Compose(h, p.w, testutil.Pattern(1, 100)); err != nil {
-						t.Fatal(err)
-					}
+					testutil.Must(t, a.Compose(h, p.w, testutil.Pattern(1, 100)))
 					err = a.Flush(ctx)
 				} else {
 					err = a.Send(ctx, h, p.w, testutil.Pattern(1, 100))
@@ -49,9 +47,7 @@ func TestFaultFile(t *testing.T) {
 				if !queued {
 					p.closeOurs(w)
 				}
-				if err := a.Send(ctx, imsg.Header{Type: 2}, nil, testutil.Pattern(2, 5)); err != nil {
-					t.Error(err)
-				}
+				testutil.Check(t, a.Send(ctx, imsg.Header{Type: 2}, nil, testutil.Pattern(2, 5)))
 				w.let(nil)
 				testutil.ReceiveAll(t, b, 2)
 				p.end(w)
@@ -82,12 +78,8 @@ func TestFaultIOURing(t *testing.T) {
 	}
 	f := os.NewFile(uintptr(fd), "io_uring")
 	ctx := testutil.DeadlineCtx(t)
-	if err := out.Compose(imsg.Header{Type: 1}, f); err != nil {
-		t.Fatal(err)
-	}
-	if err := out.Compose(imsg.Header{Type: 2}, nil); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, out.Compose(imsg.Header{Type: 1}, f))
+	testutil.Must(t, out.Compose(imsg.Header{Type: 2}, nil))
 	if err := out.Flush(ctx); !errors.Is(err, imsg.ErrFileNotSent) || !errors.Is(err, unix.EINVAL) {
 		t.Errorf("%v, want EINVAL", err)
 	}

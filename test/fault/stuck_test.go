@@ -85,25 +85,15 @@ func stuckRest(t *testing.T, a, b *imsg.Conn, closed, torn bool) {
 		return
 	}
 	a.SetDeadline(time.Time{})
-	if err := a.Send(ctx, imsg.Header{Type: 2}, nil, testutil.Pattern(2, 50)); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, a.Send(ctx, imsg.Header{Type: 2}, nil, testutil.Pattern(2, 50)))
 	if torn {
-		m, err := b.Receive(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		testutil.CheckFrame(t, m, 1, 100)
+		m := testutil.ReceiveFrame(t, b, 1, 100)
 		if !m.HasFile() {
 			t.Errorf("no file: %v", m.FileErr())
 		}
 		m.Close()
 	}
-	m, err := b.Receive(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	testutil.CheckFrame(t, m, 2, 50)
+	m := testutil.ReceiveFrame(t, b, 2, 50)
 	m.Close()
 }
 
@@ -117,9 +107,7 @@ func TestFaultStuckReceive(t *testing.T) {
 			w.begin(nil)
 			w.nudge = func(unixmsg.Call) {}
 			a, b := imsgtest.Pair(t, nil)
-			if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil, testutil.Pattern(1, 100)); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil, testutil.Pattern(1, 100)))
 			ctx, cancel := context.WithCancel(testutil.DeadlineCtx(t))
 			defer cancel()
 			calls := 0
@@ -137,11 +125,7 @@ func TestFaultStuckReceive(t *testing.T) {
 				return
 			}
 			b.SetDeadline(time.Time{})
-			m, err := b.Receive(testutil.DeadlineCtx(t))
-			if err != nil {
-				t.Fatal(err)
-			}
-			testutil.CheckFrame(t, m, 1, 100)
+			m := testutil.ReceiveFrame(t, b, 1, 100)
 			m.Close()
 		})
 	}

@@ -59,18 +59,10 @@ var attacks = []struct {
 func attackerProcess(t *testing.T) {
 	testutil.NoLeak(t)
 	var l syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l))
 	l.Cur = min(400, l.Cur)
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
-		t.Fatal(err)
-	}
-	ctl, err := imsg.NewConn(3, &imsg.Config{AllowFDPass: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ctl.Close()
+	testutil.Must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l))
+	ctl := testutil.NewConn(t, 3, &imsg.Config{AllowFDPass: true})
 	null, err := unix.Open("/dev/null", unix.O_RDONLY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -92,9 +84,7 @@ func attackerProcess(t *testing.T) {
 			a = &attack{fd: m.TakeFD(), null: null, over: make(chan struct{})}
 			a.ready = sync.OnceFunc(func() { ctl.Send(ctx, imsg.Header{Type: ctlReady}, nil) })
 			run := attacks[m.ID()].run
-			if err := unix.SetNonblock(a.fd, true); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, unix.SetNonblock(a.fd, true))
 			wg.Go(func() { run(a) })
 		case ctlStop:
 			stop()

@@ -178,9 +178,7 @@ func trips(t *testing.T, conns []*imsg.Conn, n int, null *os.File, pace time.Dur
 		}()
 	}
 	for range conns {
-		if err := <-errs; err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, <-errs)
 	}
 	return time.Since(beg)
 }

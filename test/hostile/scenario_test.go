@@ -69,11 +69,7 @@ func runScenario(t *testing.T, kind string, n int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := imsg.NewConn(fd, &imsg.Config{AllowFDPass: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
+		c := testutil.NewConn(t, fd, &imsg.Config{AllowFDPass: true})
 		s.honest = append(s.honest, c)
 	}
 	trips(t, s.honest, n, s.null, 0) // warm
@@ -132,9 +128,7 @@ func (s *scenario) attack(i int) {
 		}
 	}
 	var did [2]int
-	if err := json.Unmarshal(s.attacker.must(imsg.Header{Type: ctlStop}, nil, ctlStop), &did); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, json.Unmarshal(s.attacker.must(imsg.Header{Type: ctlStop}, nil, ctlStop), &did))
 	s.gone++
 	traffic := during.Channels[id]
 	t.Logf("%-26s %6.0f trips/s, ratio %.2f; %d descriptors, %d KiB of heap; %d bytes and %d files sent%s",
@@ -210,9 +204,7 @@ func (s *scenario) garbage() {
 	}()
 	took := trips(t, s.honest, s.n, s.null, 0)
 	over.Store(true)
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, <-done)
 	s.gone += ended
 	t.Logf("%-26s %6.0f trips/s, ratio %.2f; %d channels", "garbage", rate(s.n, took), s.ratio(s.n, took), ended)
 }
