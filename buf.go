@@ -3,6 +3,7 @@ package imsg
 import (
 	"iter"
 	"os"
+	"syscall"
 	"time"
 
 	"example.org/imsg/ibuf"
@@ -13,8 +14,9 @@ import (
 // they wait until the socket can be read or written and then call ReadSocket
 // or WriteSocket. Its descriptor may be blocking or not; Buf does not close it
 // and changes no option of it. If it was non-blocking when the Buf was made, no
-// call waits (but Flush), even if a holder of a duplicate makes it blocking. A Buf must not be used by several goroutines at
-// a time. It corresponds to struct imsgbuf.
+// call waits (but Flush), even if a holder of a duplicate makes it blocking. A
+// Buf must not be used by several goroutines at a time. It corresponds to struct
+// imsgbuf.
 type Buf struct {
 	settings
 	fd    int
@@ -27,7 +29,9 @@ type Buf struct {
 
 // NewBuf makes one side of a channel of the descriptor fd, which it borrows: a
 // stream socket of the unix domain that must stay open while the Buf is used.
-// cfg may be nil. It corresponds to imsgbuf_init.
+// cfg may be nil. For a descriptor of another kind ReadSocket, WriteSocket and
+// everything that queues a message return an error that says what it is, and
+// matches ENOTSOCK, EAFNOSUPPORT or EPROTOTYPE. It corresponds to imsgbuf_init.
 func NewBuf(fd int, cfg *Config) *Buf {
 	b := &Buf{fd: fd, waits: unixmsg.Blocking(fd)}
 	b.settings.init(fd, cfg)
@@ -37,6 +41,10 @@ func NewBuf(fd int, cfg *Config) *Buf {
 	b.spin.busy = b.cfg.BusyPoll
 	b.in.init(&b.settings)
 	b.out.c = &b.settings
+	if err := unixmsg.CheckStream(fd); err != nil && !isAny(err, syscall.EBADF) { // the first call tells that
+		b.rerr = opError("open", 0, err) // like imsgbuf_init, NewBuf cannot fail
+		b.out.err = b.rerr
+	}
 	return b
 }
 

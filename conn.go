@@ -1,7 +1,6 @@
 package imsg
 
 import (
-	"errors"
 	"net"
 	"os"
 	"sync/atomic"
@@ -31,7 +30,18 @@ type Conn struct {
 // the unix domain, which it owns from here on if the error is nil: Close
 // closes it. It is made non-blocking and close-on-exec, no other option is
 // touched; a holder of a duplicate may make it blocking again. cfg may be nil.
+//
+// The error is an *OpError; for a descriptor of another kind it says what that
+// is and matches ENOTSOCK, EAFNOSUPPORT or EPROTOTYPE, and nothing was changed.
 func NewConn(fd int, cfg *Config) (*Conn, error) {
+	if err := unixmsg.CheckStream(fd); err != nil {
+		return nil, opError("open", 0, err)
+	}
+	return newConn(fd, cfg)
+}
+
+// newConn is NewConn for what is a stream socket for sure.
+func newConn(fd int, cfg *Config) (*Conn, error) {
 	syscall.CloseOnExec(fd)
 	if err := syscall.SetNonblock(fd, true); err != nil {
 		return nil, opError("open", 0, os.NewSyscallError("fcntl", err))
@@ -51,37 +61,28 @@ func NewConn(fd int, cfg *Config) (*Conn, error) {
 
 // FileConn is NewConn for a duplicate of f's descriptor, as net.FileConn: f
 // stays the caller's and can be closed. The duplicate shares f's blocking
-// mode, which becomes non-blocking. A closed f is os.ErrClosed.
+// mode, which becomes non-blocking. A closed f is os.ErrClosed, and a file of
+// another kind is an error as with NewConn.
 func FileConn(f *os.File, cfg *Config) (*Conn, error) {
-	raw, err := f.SyscallConn()
+	fd, err := unixmsg.DupFile(f)
+	if err == nil {
+		if err = unixmsg.CheckStream(fd); err != nil {
+			syscall.Close(fd)
+		}
+	}
 	if err != nil {
 		return nil, opError("open", 0, err)
 	}
-	c, err := dupConn(raw, cfg)
-	if errors.Is(err, net.ErrClosed) {
-		err = opError("open", 0, os.ErrClosed) // what a file's own methods say
-	}
-	return c, err
+	return ownConn(fd, cfg)
 }
 
-// dupConn makes a Conn of a duplicate of raw's descriptor.
-func dupConn(raw syscall.RawConn, cfg *Config) (*Conn, error) {
-	fd, err := dup(raw)
-	if err != nil {
-		return nil, opError("open", 0, err)
-	}
-	c, err := NewConn(fd, cfg)
+// ownConn is newConn, but fd is closed if there is an error.
+func ownConn(fd int, cfg *Config) (*Conn, error) {
+	c, err := newConn(fd, cfg)
 	if err != nil {
 		syscall.Close(fd)
 	}
 	return c, err
-}
-
-func dup(raw syscall.RawConn) (fd int, err error) {
-	if cerr := raw.Control(func(old uintptr) { fd, err = unixmsg.Dup(int(old)) }); cerr != nil {
-		return -1, net.ErrClosed
-	}
-	return fd, err
 }
 
 // Pair returns the two sides of a new channel, made with socketpair(2). To
@@ -91,12 +92,12 @@ func Pair(cfg *Config) (a, b *Conn, err error) {
 	if err != nil {
 		return nil, nil, opError("pair", 0, err)
 	}
-	if a, err = NewConn(fa, cfg); err != nil {
+	if a, err = newConn(fa, cfg); err != nil {
 		syscall.Close(fa)
 		syscall.Close(fb)
 		return nil, nil, err
 	}
-	if b, err = NewConn(fb, cfg); err != nil {
+	if b, err = newConn(fb, cfg); err != nil {
 		a.Close()
 		syscall.Close(fb)
 		return nil, nil, err
@@ -110,7 +111,10 @@ func Pair(cfg *Config) (a, b *Conn, err error) {
 // calls NewConn, and not for most C programs, for which StartChild is. Close the
 // Conn when its File has been handed over.
 func (c *Conn) File() (*os.File, error) {
-	fd, err := dup(c.raw)
+	fd, err := unixmsg.DupFile(c.file)
+	if err == os.ErrClosed {
+		err = net.ErrClosed
+	}
 	if err != nil {
 		return nil, opError("file", 0, err)
 	}

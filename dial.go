@@ -2,132 +2,104 @@ package imsg
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
-	"os"
+	"runtime"
+	"strings"
 	"syscall"
+	"time"
 
 	"example.org/imsg/internal/unixmsg"
 )
 
-// Dial connects to the socket that a program listens on at path. cfg may be
-// nil.
+// Dial connects to the socket that a program listens on at path: the name of a
+// file or, on Linux, an abstract name with "@" in front. cfg may be nil.
+//
+// While as many clients as the listener allows wait to be accepted, Linux
+// answers EAGAIN, and Dial waits until there is room or ctx ends. It tries again
+// after pauses of 1 to 32 ms: the system gives no sign that poll(2) would hear,
+// and a connect(2) that waits would hold a thread which ctx could not wake.
+// Other systems refuse the connection (ECONNREFUSED), as if nobody listened.
+//
+// The error is an *OpError with the system call's error, ctx.Err(), or EINVAL
+// for a path that is empty or longer than an address can be.
 func Dial(ctx context.Context, path string, cfg *Config) (*Conn, error) {
-	var d net.Dialer
-	nc, err := d.DialContext(ctx, "unix", path)
+	nc, err := connect(ctx, path)
 	if err != nil {
-		return nil, opError("dial", 0, err)
+		return nil, opError("dial", 0, fmt.Errorf("%s: %w", path, err))
 	}
 	defer nc.Close()
-	raw, err := nc.(syscall.Conn).SyscallConn()
+	fd, err := unixmsg.DupFile(nc)
 	if err != nil {
 		return nil, opError("dial", 0, err)
 	}
-	refuseFiles(raw, cfg)
-	return dupConn(raw, cfg)
+	refuseFiles(fd, cfg)
+	return ownConn(fd, cfg)
+}
+
+func connect(ctx context.Context, path string) (*net.UnixConn, error) {
+	if err := checkPath(path); err != nil {
+		return nil, err
+	}
+	for pause := time.Millisecond; ; pause = min(2*pause, maxPause) {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		var d net.Dialer
+		nc, err := d.DialContext(ctx, "unix", path)
+		if err == nil {
+			return nc.(*net.UnixConn), nil
+		}
+		if !errors.Is(err, syscall.EAGAIN) {
+			if e := (*net.OpError)(nil); errors.As(err, &e) {
+				err = e.Err // without the name of the operation and the path
+			}
+			return nil, err
+		}
+		if err := sleepCtx(ctx, pause); err != nil {
+			return nil, fmt.Errorf("too many clients wait to be accepted: %w", err)
+		}
+	}
+}
+
+// sleepCtx waits for d, or until ctx ends, whose error it returns.
+func sleepCtx(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// checkPath tells what the system would call "invalid argument", or would take
+// for another name.
+func checkPath(path string) error {
+	const limit = len(syscall.RawSockaddrUnix{}.Path) - 1 // a NUL follows
+	switch {
+	case path == "":
+		return fmt.Errorf("empty path: %w", syscall.EINVAL)
+	case len(path) > limit:
+		return fmt.Errorf("path of %d bytes, limit %d: %w", len(path), limit, syscall.EINVAL)
+	case !isAbstract(path) && strings.Contains(path, "\x00"):
+		return fmt.Errorf("NUL byte in path: %w", syscall.EINVAL)
+	}
+	return nil
+}
+
+// isAbstract reports whether path is not the name of a file.
+func isAbstract(path string) bool {
+	return runtime.GOOS == "linux" && path != "" && (path[0] == '@' || path[0] == 0)
 }
 
 // refuseFiles asks the kernel to fail a sender who passes files where nobody
 // asked for them. Without it they are closed on arrival, so errors do not
 // matter.
-func refuseFiles(raw syscall.RawConn, cfg *Config) {
+func refuseFiles(fd int, cfg *Config) {
 	if cfg == nil || !cfg.AllowFDPass {
-		raw.Control(func(fd uintptr) { unixmsg.SetPassRights(int(fd), false) })
+		unixmsg.SetPassRights(fd, false)
 	}
-}
-
-// A Listener accepts connections. Its methods may be called by many
-// goroutines at a time.
-type Listener struct {
-	l        *net.UnixListener
-	file     *os.File // the same socket: net does not let us accept by ourselves
-	raw      syscall.RawConn
-	cfg      Config
-	turn     chan struct{} // who holds its place may wait for a connection
-	deadline deadline
-}
-
-// Listen creates a socket at path, with the permissions that umask(2) leaves,
-// and listens on it. Close removes it. cfg, which may be nil, is every
-// accepted Conn's.
-func Listen(path string, cfg *Config) (*Listener, error) {
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		return nil, opError("listen", 0, err)
-	}
-	n, err := NewListener(l, cfg)
-	if err != nil {
-		l.Close()
-	}
-	return n, err
-}
-
-// NewListener makes a Listener of l, for example one that was inherited or
-// whose permissions were set before. It owns l from here on if the error is
-// nil, and needs a second descriptor.
-func NewListener(l *net.UnixListener, cfg *Config) (*Listener, error) {
-	raw, err := l.SyscallConn()
-	if err != nil {
-		return nil, opError("listen", 0, err)
-	}
-	refuseFiles(raw, cfg) // connections inherit it
-	fd, err := dup(raw)
-	if err != nil {
-		return nil, opError("listen", 0, err)
-	}
-	n := &Listener{l: l, file: os.NewFile(uintptr(fd), "imsg"), cfg: cfg.withDefaults(), turn: make(chan struct{}, 1)}
-	n.deadline.set = n.file.SetReadDeadline
-	if n.raw, err = n.file.SyscallConn(); err != nil {
-		n.file.Close()
-		return nil, opError("listen", 0, err)
-	}
-	return n, nil
-}
-
-// Accept waits for the next connection. The error is ctx.Err(), net.ErrClosed
-// after Close, or accept(2)'s, wrapped in *OpError. A client that finds this
-// process's descriptor table full (EMFILE) is not turned away: accept again
-// when there is room.
-func (l *Listener) Accept(ctx context.Context) (*Conn, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, opError("accept", 0, err)
-	}
-	select {
-	case l.turn <- struct{}{}:
-		defer func() { <-l.turn }()
-	case <-ctx.Done():
-		return nil, opError("accept", 0, ctx.Err())
-	}
-	token := l.deadline.arm()
-	defer l.deadline.disarm()
-	defer context.AfterFunc(ctx, func() { l.deadline.interrupt(token) })()
-	var fd int
-	var err error
-	rerr := l.raw.Read(func(s uintptr) bool {
-		fd, err = unixmsg.Accept(int(s))
-		return !isWouldBlock(err)
-	})
-	if rerr != nil {
-		if err = ctx.Err(); err == nil {
-			err = net.ErrClosed // no other deadline is ever set
-		}
-	}
-	if err != nil {
-		return nil, opError("accept", 0, err)
-	}
-	c, err := NewConn(fd, &l.cfg)
-	if err != nil {
-		syscall.Close(fd)
-	}
-	return c, err
-}
-
-// Addr returns the socket's address.
-func (l *Listener) Addr() net.Addr { return l.l.Addr() }
-
-// Close stops listening and removes the socket's file, if Listen made it.
-// Everyone who waits in Accept is woken with net.ErrClosed.
-func (l *Listener) Close() error {
-	err := l.l.Close()
-	l.file.Close()
-	return opError("close", 0, err)
 }

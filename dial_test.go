@@ -7,6 +7,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -16,6 +18,7 @@ import (
 	"example.org/imsg/imsgtest"
 	"example.org/imsg/internal/testutil"
 	"example.org/imsg/internal/unixmsg"
+	"golang.org/x/sys/unix"
 )
 
 // listen listens on a path short enough for an address.
@@ -298,5 +301,117 @@ func TestRefusedFiles(t *testing.T) {
 			}
 			testutil.ReceiveAll(t, from, 4)
 		})
+	}
+}
+
+// TestDialFullQueue connects where no more clients may wait to be accepted.
+func TestDialFullQueue(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux tells a full queue from nobody who listens")
+	}
+	testutil.NoLeak(t)
+	path := socketPath(t)
+	fd := bound(t, path, unix.SOCK_STREAM)
+	if err := unix.Listen(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	first, err := imsg.Dial(testutil.DeadlineCtx(t), path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	const n = 4
+	results := make(chan error, n)
+	ctx, cancel := context.WithCancel(context.Background())
+	for i := range n {
+		ctx := ctx
+		if i > 0 {
+			ctx = testutil.DeadlineCtx(t)
+		}
+		go func() {
+			c, err := imsg.Dial(ctx, path, nil)
+			if err == nil {
+				c.Close()
+			}
+			results <- err
+		}()
+	}
+	testutil.WaitBlocked(t, n, "imsg.Dial")
+	cancel()
+	if err := <-results; !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "wait to be accepted") {
+		t.Errorf("the one who gives up: %v", err)
+	}
+	for range n {
+		s, _, err := unix.Accept(fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unix.Close(s)
+	}
+	for range n - 1 {
+		if err := <-results; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestWrongKind makes channels of descriptors that are no stream sockets of the
+// unix domain.
+func TestWrongKind(t *testing.T) {
+	testutil.NoLeak(t)
+	pair := func(typ int) *os.File {
+		fds, err := unix.Socketpair(unix.AF_UNIX, typ, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unix.Close(fds[1])
+		return os.NewFile(uintptr(fds[0]), "")
+	}
+	tcp := func(typ int) *os.File {
+		fd, err := unix.Socket(unix.AF_INET, typ, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return os.NewFile(uintptr(fd), "")
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	for _, tt := range []struct {
+		f    *os.File
+		what string
+		want error
+	}{
+		{testutil.DevNull(t), "character device", syscall.ENOTSOCK},
+		{r, "pipe", syscall.ENOTSOCK},
+		{pair(unix.SOCK_DGRAM), "unix datagram socket", syscall.EPROTOTYPE},
+		{pair(unix.SOCK_SEQPACKET), "unix seqpacket socket", syscall.EPROTOTYPE},
+		{tcp(unix.SOCK_STREAM), "IPv4 stream socket", syscall.EAFNOSUPPORT},
+		{tcp(unix.SOCK_DGRAM), "IPv4 datagram socket", syscall.EAFNOSUPPORT},
+	} {
+		fd := int(tt.f.Fd())
+		unix.SetNonblock(fd, false)
+		b := imsg.NewBuf(fd, nil)
+		_, nerr := imsg.NewConn(fd, nil)
+		_, ferr := imsg.FileConn(tt.f, nil)
+		for name, err := range map[string]error{
+			"NewConn":     nerr,
+			"FileConn":    ferr,
+			"ReadSocket":  b.ReadSocket(),
+			"WriteSocket": b.WriteSocket(),
+			"Flush":       b.Flush(),
+			"Compose":     b.Compose(imsg.Header{Type: 1}, nil),
+		} {
+			var oe *imsg.OpError
+			if !errors.As(err, &oe) || oe.Op != "open" || !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.what) {
+				t.Errorf("%s of a %s: %v", name, tt.what, err)
+			}
+		}
+		if nonblocking(t, fd) {
+			t.Errorf("the %s was made non-blocking", tt.what)
+		}
+		tt.f.Close()
 	}
 }

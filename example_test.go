@@ -8,6 +8,7 @@ import (
 	"io"
 	"log"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"example.org/imsg"
@@ -195,4 +196,57 @@ func ExampleConn_Send_file() {
 	// Output:
 	// hello from a file that was passed
 	// <nil>
+}
+
+// A server that answers every message, and goes on when it runs out of
+// descriptors. Who may connect is decided before anybody can.
+func ExampleListener_Serve() {
+	dir, err := os.MkdirTemp("", "imsg")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "control.sock")
+
+	lc := imsg.ListenConfig{Mode: 0o600, RemoveStale: true}
+	ctx, cancel := context.WithCancel(context.Background())
+	l, err := lc.Listen(ctx, path, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer l.Close()
+	done := make(chan error)
+	go func() {
+		done <- l.Serve(ctx, func(ctx context.Context, c *imsg.Conn) {
+			for m, err := range c.All(ctx) {
+				if err != nil {
+					return
+				}
+				h := m.Header()
+				m.Close()
+				c.Send(ctx, h, nil, []byte("hello"))
+			}
+		})
+	}()
+
+	c, err := imsg.Dial(ctx, path, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Send(ctx, imsg.Header{Type: 7}, nil); err != nil {
+		log.Fatal(err)
+	}
+	m, err := c.Receive(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("type %d: %s\n", m.Type(), m.Bytes())
+	m.Close()
+
+	cancel()
+	fmt.Println(<-done)
+	// Output:
+	// type 7: hello
+	// imsg: accept: context canceled
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"example.org/imsg/internal/unixmsg"
 )
 
 // lines are the records of a log as they come.
@@ -108,7 +110,7 @@ func TestBarrier(t *testing.T) {
 // copyFile returns another descriptor of a file, or nil.
 func copyFile(t *testing.T, f *os.File) *os.File {
 	t.Helper()
-	fd, err := duplicate(f)
+	fd, err := unixmsg.DupFile(f)
 	if err != nil {
 		t.Error(err)
 		return nil

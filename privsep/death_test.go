@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"example.org/imsg/internal/unixmsg"
 )
 
 // mortalDaemon has children that report on the file "events", as lines of a word
@@ -67,7 +69,7 @@ func deathGive(d *Daemon, files map[string]*os.File) {
 	d.Prepare = func(_ context.Context, p *Proc) error {
 		for i := range d.Roles {
 			for name, f := range files {
-				fd, err := duplicate(f)
+				fd, err := unixmsg.DupFile(f)
 				if err != nil {
 					return err
 				}

@@ -133,7 +133,7 @@ func (p *process) introduce() error {
 		data = data[n:]
 	}
 	for _, f := range grant.files {
-		fd, err := duplicate(f.file)
+		fd, err := unixmsg.DupFile(f.file)
 		if err == nil {
 			err = p.send(ctlFile, fd, []byte(f.name))
 		}
@@ -142,19 +142,6 @@ func (p *process) introduce() error {
 		}
 	}
 	return nil
-}
-
-// duplicate leaves the blocking mode alone, as Fd would not.
-func duplicate(f *os.File) (int, error) {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return -1, err
-	}
-	fd := -1
-	if cerr := raw.Control(func(n uintptr) { fd, err = unixmsg.Dup(int(n)) }); cerr != nil {
-		return -1, cerr
-	}
-	return fd, err
 }
 
 // send queues a message, with a descriptor if fd is not negative, which it takes

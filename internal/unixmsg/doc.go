@@ -41,6 +41,7 @@
 //	messages of the kernel's   dropped, where it adds any (SO_PASSCRED and others: linux)
 //	credentials of the peer    all; without the process id on freebsd and dragonfly
 //	refusing files             linux 6.16
+//	what a socket is           SO_DOMAIN: linux; elsewhere by its name
 //
 // Only the Linux files have been run. The others are compiled and vetted; their
 // comments say so.

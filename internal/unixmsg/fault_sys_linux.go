@@ -35,6 +35,10 @@ func sysPoll(fds []unix.PollFd, millis int) (int, error) {
 	return interceptCall("poll", int(fds[0].Fd), func() (int, error) { return unix.Poll(fds, millis) })
 }
 
+func sysSockopt(fd, option int) (int, error) {
+	return interceptCall("getsockopt", fd, func() (int, error) { return unix.GetsockoptInt(fd, unix.SOL_SOCKET, option) })
+}
+
 func sysSocketpair(domain, typ, proto int) ([2]int, error) {
 	return interceptCall("socketpair", -1, func() ([2]int, error) { return unix.Socketpair(domain, typ, proto) })
 }

@@ -4,6 +4,11 @@ package unixmsg
 
 import "golang.org/x/sys/unix"
 
+// socket returns a new AF_UNIX socket, non-blocking and close-on-exec.
+func socket(typ int) (int, error) {
+	return unix.Socket(unix.AF_UNIX, typ|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+}
+
 // Pair returns the two ends of a new AF_UNIX stream, close-on-exec, and
 // non-blocking if nonblock is set. Both belong to the caller.
 func Pair(nonblock bool) (a, b int, err error) {

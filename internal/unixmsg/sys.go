@@ -18,6 +18,10 @@ func sysSend(fd int, bufs [][]byte, control []byte, flags Flags) (int, error) {
 	return sendmsg(fd, bufs, control, flags)
 }
 
+func sysSockopt(fd, option int) (int, error) {
+	return unix.GetsockoptInt(fd, unix.SOL_SOCKET, option)
+}
+
 func sysSocketpair(domain, typ, proto int) ([2]int, error) {
 	return unix.Socketpair(domain, typ, proto)
 }

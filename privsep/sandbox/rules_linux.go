@@ -42,6 +42,9 @@ func sendRules(w words) []rule {
 		mask = 0
 	}
 	rules := append(pair,
+		// What imsg asks about a descriptor that it makes a channel of.
+		rule{"getsockopt", []test{arg(1, all32, unix.SOL_SOCKET), arg(2, all32, unix.SO_TYPE)}},
+		rule{"getsockopt", []test{arg(1, all32, unix.SOL_SOCKET), arg(2, all32, unix.SO_DOMAIN)}},
 		rule{"sendmsg", []test{arg(2, mask, 0)}},
 		rule{"sendmmsg", []test{arg(3, mask, 0)}})
 	if w.any("inet unix dns route wroute") {

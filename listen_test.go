@@ -1,0 +1,507 @@
+package imsg_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"example.org/imsg"
+	"example.org/imsg/internal/testutil"
+	"golang.org/x/sys/unix"
+)
+
+// socketPath returns a path short enough for an address.
+func socketPath(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "im")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return filepath.Join(dir, "s")
+}
+
+// bound returns a socket of the given type with a name, which does not listen.
+func bound(t *testing.T, path string, typ int) int {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_UNIX, typ, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	unix.CloseOnExec(fd)
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		t.Fatal(err)
+	}
+	return fd
+}
+
+// stale leaves a socket at path that nobody has open.
+func stale(t *testing.T, path string) {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: path}), unix.Listen(fd, 1)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func answers(t *testing.T, l *imsg.Listener, path string) {
+	t.Helper()
+	c, s := connect(t, l, path, nil)
+	c.Close()
+	s.Close()
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+func TestListenMode(t *testing.T) {
+	testutil.NoLeak(t)
+	lc := imsg.ListenConfig{Mode: 0o620}
+	if os.Geteuid() == 0 {
+		lc.Owner = &imsg.Owner{UID: -1, GID: 12345}
+	}
+	path := socketPath(t)
+	for range 100 {
+		// Whoever gets in finds the mode and the owner that were asked for.
+		done := make(chan error)
+		go func() {
+			for {
+				c, err := imsg.Dial(context.Background(), path, nil)
+				if err != nil {
+					runtime.Gosched()
+					continue
+				}
+				c.Close()
+				info, err := os.Stat(path)
+				if err == nil && info.Mode().Perm() != lc.Mode {
+					err = fmt.Errorf("mode %v", info.Mode())
+				}
+				if err == nil && lc.Owner != nil && info.Sys().(*syscall.Stat_t).Gid != uint32(lc.Owner.GID) {
+					err = fmt.Errorf("group %d", info.Sys().(*syscall.Stat_t).Gid)
+				}
+				done <- err
+				return
+			}
+		}()
+		l, err := lc.Listen(testutil.DeadlineCtx(t), path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+	}
+	if os.Geteuid() != 0 {
+		lc.Owner = &imsg.Owner{UID: 0, GID: -1}
+		if _, err := lc.Listen(testutil.DeadlineCtx(t), path, nil); !errors.Is(err, syscall.EPERM) {
+			t.Errorf("another owner: %v", err)
+		}
+	}
+	if exists(path) {
+		t.Error("the socket is still there")
+	}
+}
+
+func TestRemoveStale(t *testing.T) {
+	testutil.NoLeak(t)
+	ctx := testutil.DeadlineCtx(t)
+	lc := imsg.ListenConfig{RemoveStale: true}
+	for what, tt := range map[string]struct {
+		make func(path string)
+		want error
+	}{
+		"nothing": {func(string) {}, nil},
+		"stale":   {func(path string) { stale(t, path) }, nil},
+		"file": {func(path string) {
+			if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, syscall.EADDRINUSE},
+		"listens": {func(path string) {
+			if err := unix.Listen(bound(t, path, unix.SOCK_STREAM), 1); err != nil {
+				t.Fatal(err)
+			}
+		}, syscall.EADDRINUSE},
+		"does not listen yet": {func(path string) { bound(t, path, unix.SOCK_STREAM) }, syscall.EADDRINUSE},
+		"datagram":            {func(path string) { bound(t, path, unix.SOCK_DGRAM) }, syscall.EADDRINUSE},
+		"seqpacket":           {func(path string) { bound(t, path, unix.SOCK_SEQPACKET) }, syscall.EADDRINUSE},
+	} {
+		path := socketPath(t)
+		tt.make(path)
+		before, _ := os.Lstat(path)
+		if before != nil { // without being asked it removes nothing
+			if _, err := imsg.Listen(path, nil); !errors.Is(err, syscall.EADDRINUSE) {
+				t.Errorf("%s: Listen: %v", what, err)
+			}
+		}
+		l, err := lc.Listen(ctx, path, nil)
+		if !errors.Is(err, tt.want) {
+			t.Errorf("%s: %v, want %v", what, err, tt.want)
+		}
+		if exists(path + ".lock") {
+			t.Errorf("%s: the lock is left", what)
+		}
+		if err != nil {
+			if after, _ := os.Lstat(path); !os.SameFile(before, after) {
+				t.Errorf("%s: it was removed", what)
+			}
+			continue
+		}
+		answers(t, l, path)
+		l.Close()
+	}
+
+	// Who holds the lock is waited for, and ctx ends the wait.
+	path := socketPath(t)
+	lock, err := os.Create(path + ".lock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	cancelled, cancel := context.WithCancel(ctx)
+	go func() { testutil.WaitBlocked(t, 1, "lockPath"); cancel() }()
+	if _, err := lc.Listen(cancelled, path, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("locked: %v", err)
+	}
+}
+
+// TestRemoveStaleTogether starts many listeners where a stale socket is: one
+// gets the path, and nobody removes it.
+func TestRemoveStaleTogether(t *testing.T) {
+	testutil.NoLeak(t)
+	path := socketPath(t)
+	lc := imsg.ListenConfig{RemoveStale: true}
+	for range 50 {
+		stale(t, path)
+		const n = 8
+		var wg sync.WaitGroup
+		winners := make(chan *imsg.Listener, n)
+		begin := make(chan struct{})
+		for range n {
+			wg.Go(func() {
+				<-begin
+				l, err := lc.Listen(testutil.DeadlineCtx(t), path, nil)
+				if err == nil {
+					winners <- l
+				} else if !errors.Is(err, syscall.EADDRINUSE) {
+					t.Error(err)
+				}
+			})
+		}
+		close(begin)
+		wg.Wait()
+		if len(winners) != 1 {
+			t.Fatalf("%d listeners", len(winners))
+		}
+		l := <-winners
+		answers(t, l, path)
+		l.Close()
+	}
+}
+
+// TestCloseKeepsSuccessor closes a listener whose path another one has got.
+func TestCloseKeepsSuccessor(t *testing.T) {
+	testutil.NoLeak(t)
+	old, path := listen(t, nil)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	l, err := imsg.Listen(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := old.Close(); err != nil {
+		t.Error(err)
+	}
+	answers(t, l, path)
+	if l.Close(); exists(path) {
+		t.Error("the socket is still there")
+	}
+}
+
+// TestHandOver gives the socket to another Listener.
+func TestHandOver(t *testing.T) {
+	testutil.NoLeak(t)
+	l, path := listen(t, nil)
+	f, err := l.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	next, err := imsg.FileListener(f, nil)
+	f.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers(t, next, path)
+	l.Close()
+	answers(t, next, path)
+	if got := next.Addr().String(); got != path {
+		t.Errorf("address %q", got)
+	}
+	if next.Close(); !exists(path) {
+		t.Error("Close has removed a path that it was not asked to remove")
+	}
+	if _, err := l.File(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("File after Close: %v", err)
+	}
+
+	// What package net has made is not removed either, unless that is asked for.
+	for _, unlink := range []bool{false, true} {
+		os.Remove(path)
+		nl, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := imsg.NewListener(nl, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if unlink {
+			l.SetUnlinkOnClose(true)
+		}
+		answers(t, l, path)
+		if l.Close(); exists(path) == unlink {
+			t.Errorf("SetUnlinkOnClose(%v): exists %v", unlink, exists(path))
+		}
+	}
+}
+
+// TestListenerModeChanged lets a holder of a duplicate make the socket
+// blocking, as os/exec does: Accept still ends with its context.
+func TestListenerModeChanged(t *testing.T) {
+	testutil.NoLeak(t)
+	l, path := listen(t, nil)
+	f, err := l.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.SetNonblock(int(f.Fd()), false); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { testutil.WaitBlocked(t, 1, "(*Listener).Accept"); cancel() }()
+	testutil.Within(t, "Accept", func() {
+		if _, err := l.Accept(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("%v, want context.Canceled", err)
+		}
+	})
+	answers(t, l, path)
+}
+
+func TestListenerKind(t *testing.T) {
+	testutil.NoLeak(t)
+	path := socketPath(t)
+	nl, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
+	if err != nil {
+		t.Skip(err)
+	}
+	defer nl.Close()
+	if _, err := imsg.NewListener(nl, nil); !errors.Is(err, syscall.EPROTOTYPE) || !strings.Contains(err.Error(), "seqpacket") {
+		t.Errorf("NewListener of a seqpacket socket: %v", err)
+	}
+	null := testutil.DevNull(t)
+	defer null.Close()
+	if _, err := imsg.FileListener(null, nil); !errors.Is(err, syscall.ENOTSOCK) {
+		t.Errorf("FileListener of /dev/null: %v", err)
+	}
+}
+
+func TestAbstractName(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux has abstract names")
+	}
+	testutil.NoLeak(t)
+	name := fmt.Sprintf("@imsg-test-%d", os.Getpid())
+	for _, name := range []string{name, name + strings.Repeat("x", 107-len(name))} {
+		lc := imsg.ListenConfig{RemoveStale: true}
+		l, err := lc.Listen(testutil.DeadlineCtx(t), name, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l.Addr().String() != name {
+			t.Errorf("address %v", l.Addr())
+		}
+		answers(t, l, name)
+		f, err := l.File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		next, err := imsg.FileListener(f, nil)
+		f.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		answers(t, next, name)
+		next.Close()
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	lc := imsg.ListenConfig{Mode: 0o600}
+	if _, err := lc.Listen(testutil.DeadlineCtx(t), name, nil); !errors.Is(err, syscall.EINVAL) {
+		t.Errorf("an abstract name with a mode: %v", err)
+	}
+}
+
+func TestListenErrors(t *testing.T) {
+	testutil.NoLeak(t)
+	path := socketPath(t)
+	long := path + strings.Repeat("x", 200)
+	limit := fmt.Sprintf("path of %d bytes, limit %d", len(long), len(syscall.RawSockaddrUnix{}.Path)-1)
+	_, derr := imsg.Dial(testutil.DeadlineCtx(t), long, nil)
+	_, lerr := imsg.Listen(long, nil)
+	for _, err := range []error{derr, lerr} {
+		if !errors.Is(err, syscall.EINVAL) || !strings.Contains(fmt.Sprint(err), limit) {
+			t.Errorf("%v, want %s", err, limit)
+		}
+	}
+	for _, bad := range []string{"", path + "\x00x"} {
+		_, derr := imsg.Dial(testutil.DeadlineCtx(t), bad, nil)
+		_, lerr := imsg.Listen(bad, nil)
+		if !errors.Is(derr, syscall.EINVAL) || !errors.Is(lerr, syscall.EINVAL) {
+			t.Errorf("%q: %v, %v", bad, derr, lerr)
+		}
+	}
+	if exists(path) {
+		t.Error("a cut path was used")
+	}
+	// The longest that is possible.
+	longest := path + strings.Repeat("x", len(syscall.RawSockaddrUnix{}.Path)-1-len(path))
+	l, err := imsg.Listen(longest, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers(t, l, longest)
+	l.Close()
+	lc := imsg.ListenConfig{RemoveStale: true}
+	if _, err := lc.Listen(testutil.DeadlineCtx(t), filepath.Dir(path)+"/no/such", nil); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no directory: %v", err)
+	}
+}
+
+// TestServe answers many clients at a time, and ends with its handlers.
+func TestServe(t *testing.T) {
+	for _, end := range []string{"context", "Close"} {
+		testutil.NoLeak(t)
+		l, path := listen(t, nil)
+		ctx, cancel := context.WithCancel(context.Background())
+		running := make(chan struct{})
+		served := make(chan error, 1)
+		go func() {
+			served <- l.Serve(ctx, func(ctx context.Context, c *imsg.Conn) {
+				for m, err := range c.All(ctx) {
+					if err != nil {
+						return
+					}
+					h := m.Header()
+					m.Close()
+					if h.Type == 2 { // stays until it is told
+						running <- struct{}{}
+						<-running
+						return
+					}
+					c.Send(ctx, h, nil)
+				}
+			})
+		}()
+		dial := func(typ uint32) *imsg.Conn {
+			c, err := imsg.Dial(testutil.DeadlineCtx(t), path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { c.Close() })
+			if err := c.Send(testutil.DeadlineCtx(t), imsg.Header{Type: typ}, nil); err != nil {
+				t.Fatal(err)
+			}
+			return c
+		}
+		for range 8 {
+			c := dial(1)
+			testutil.ReceiveAll(t, c, 1)
+			if end == "Close" {
+				c.Close() // or its handler waits for more
+			}
+		}
+		c := dial(2)
+		<-running
+		want := net.ErrClosed
+		if end == "context" {
+			want = context.Canceled
+			cancel()
+		} else {
+			l.Close()
+		}
+		select {
+		case err := <-served:
+			t.Fatalf("%s: Serve has returned before its handler: %v", end, err)
+		default:
+		}
+		running <- struct{}{}
+		if err := <-served; !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", end, err, want)
+		}
+		if _, err := c.Receive(testutil.DeadlineCtx(t)); err == nil {
+			t.Error("the handler's Conn is still open")
+		}
+		cancel()
+		l.Close()
+	}
+}
+
+// TestServeFullTable serves while no descriptor is free: it waits, uses no
+// processor meanwhile, and goes on when there is room.
+func TestServeFullTable(t *testing.T) {
+	if !testutil.InChild(t, func(*exec.Cmd) {}) {
+		return
+	}
+	testutil.SetMaxFiles(t)
+	l, path := listen(t, nil)
+	client, err := imsg.Dial(testutil.DeadlineCtx(t), path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	free := testutil.FillTable(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	got := make(chan struct{})
+	go func() {
+		served <- l.Serve(ctx, func(context.Context, *imsg.Conn) { close(got) })
+	}()
+	buf := make([]byte, 1<<20)
+	testutil.Within(t, "back-off", func() {
+		for !bytes.Contains(buf[:runtime.Stack(buf, true)], []byte("(*Listener).backOff(")) {
+			runtime.Gosched()
+		}
+	})
+	free()
+	testutil.Within(t, "the client is served", func() { <-got })
+	cancel()
+	if err := <-served; !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+}
