@@ -46,11 +46,24 @@ func (c *control) bytes() []byte {
 // keepFirst returns the first passed descriptor in the control messages b, or
 // -1, and closes all others, also those that the kernel has added by itself. b
 // must be exactly what the kernel wrote.
+func keepFirst(b []byte) int {
+	file := -1
+	eachDescriptor(b, func(typ int32, fd int) {
+		if file < 0 && typ == unix.SCM_RIGHTS {
+			file = fd
+		} else {
+			unix.Close(fd)
+		}
+	})
+	return file
+}
+
+// eachDescriptor calls f for every descriptor in the control messages b, and the
+// type of the message it is in.
 //
 // The length in a header is only trusted up to the end of b: macOS leaves it
 // at what the sender wrote when the message was cut.
-func keepFirst(b []byte) int {
-	file := -1
+func eachDescriptor(b []byte, f func(typ int32, fd int)) {
 	start := unix.CmsgLen(0)
 	for len(b) >= start {
 		h := (*unix.Cmsghdr)(unsafe.Pointer(&b[0]))
@@ -60,11 +73,9 @@ func keepFirst(b []byte) int {
 		end := int(min(uint64(h.Len), uint64(len(b))))
 		if h.Level == unix.SOL_SOCKET && (h.Type == unix.SCM_RIGHTS || h.Type == scmPidFD) {
 			for data := b[start:end]; len(data) >= sizeofFD; data = data[sizeofFD:] {
-				fd := int(int32(binary.NativeEndian.Uint32(data)))
-				if file < 0 && h.Type == unix.SCM_RIGHTS {
-					file = fd
-				} else if fd >= 0 { // some kernels say there why they have none
-					unix.Close(fd)
+				// Where there is none, some kernels say why with a negative number.
+				if fd := int(int32(binary.NativeEndian.Uint32(data))); fd >= 0 {
+					f(h.Type, fd)
 				}
 			}
 		}
@@ -74,5 +85,4 @@ func keepFirst(b []byte) int {
 		}
 		b = b[next:]
 	}
-	return file
 }

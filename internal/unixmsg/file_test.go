@@ -3,6 +3,7 @@
 package unixmsg
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"runtime"
@@ -275,4 +276,44 @@ func TestKeepFirst(t *testing.T) {
 			}
 		})
 	}
+}
+
+// FuzzControl parses what no kernel writes: nothing is read beyond the end, no
+// descriptor is found that is not there, and the search ends.
+func FuzzControl(f *testing.F) {
+	const rights, sol = unix.SCM_RIGHTS, unix.SOL_SOCKET
+	for _, msgs := range [][]cmsg{
+		{{sol, rights, 0, []int{3}, 0}},
+		{{sol, 2, 0, []int{1, 2, 3}, 0}, {sol, rights, 0, []int{4, 5}, 0}, {sol, 4, 0, []int{6}, 0}},
+		{{sol, rights, 1 << 30, []int{1}, 3}},
+		{{sol, rights, 1, []int{1}, 0}},
+		{{sol, 4, 0, []int{-3}, 0}},
+	} {
+		var b []byte
+		for _, m := range msgs {
+			b = m.append(b)
+		}
+		f.Add(b, uint8(0))
+		f.Add(b, uint8(5))
+	}
+	f.Fuzz(func(t *testing.T, in []byte, cut uint8) {
+		words := make([]uint64, len(in)/8+1) // aligned, as the kernel's are
+		b := unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), len(words)*8)[:len(in)]
+		copy(b, in)
+		b = b[:max(0, len(b)-int(cut))]
+		found := 0
+		eachDescriptor(b[:len(b):len(b)], func(typ int32, fd int) {
+			found++
+			if fd < 0 || typ != rights && typ != scmPidFD {
+				t.Errorf("descriptor %d in a message of type %d", fd, typ)
+			}
+			p := binary.NativeEndian.AppendUint32(nil, uint32(fd))
+			if !bytes.Contains(b, p) {
+				t.Errorf("descriptor %d is not in %x", fd, b)
+			}
+		})
+		if found > len(b)/sizeofFD {
+			t.Errorf("%d descriptors in %d bytes", found, len(b))
+		}
+	})
 }
