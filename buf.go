@@ -127,9 +127,11 @@ func (b *Buf) Compose(h Header, f *os.File, data ...[]byte) error {
 	return b.opError("compose", h.Type, b.out.compose(b.withPID(h), f, true, data))
 }
 
-// ComposeBuffer is Compose for what is unread of buf, which is not copied. buf
-// and a file that it has belong to the queue if the error is nil. It
-// corresponds to imsg_compose_ibuf.
+// ComposeBuffer is Compose for what is unread of buf. buf and a file that it
+// has belong to the queue if the error is nil: a second ComposeBuffer or a Push
+// of buf is ibuf.ErrInvalid, as is that of a buffer that was closed. Up to 4096
+// bytes, or if buf has much more memory than that, they are copied, and not
+// otherwise. It corresponds to imsg_compose_ibuf.
 func (b *Buf) ComposeBuffer(h Header, buf *ibuf.Buffer) error {
 	return b.opError("compose", h.Type, b.out.composeBuffer(b.withPID(h), buf))
 }

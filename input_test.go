@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"slices"
 	"testing"
+	"time"
 	"unsafe"
 
 	"example.org/imsg"
@@ -689,4 +692,38 @@ func TestReceivedPayloadsAreCleared(t *testing.T) {
 		kept.Close()
 		checkZero(t, "closed", taken)
 	})
+}
+
+// The files of messages that are dropped without Close are closed when the
+// collector has run, but for some of the last ones.
+func TestDroppedFiles(t *testing.T) {
+	a, b := bufs(t, imsg.Config{AllowFDPass: true})
+	const files = 100
+	var pipes []*os.File
+	for range files {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		pipes = append(pipes, r)
+		compose(t, a, b, imsg.Header{Type: 1}, w)
+	}
+	open := func() (n int) {
+		for _, r := range pipes {
+			r.SetReadDeadline(time.Now().Add(time.Millisecond))
+			if _, err := r.Read(make([]byte, 1)); err != io.EOF {
+				n++
+			}
+		}
+		return n
+	}
+	for end := time.Now().Add(10 * time.Second); open() > 8 && time.Now().Before(end); {
+		runtime.GC()
+	}
+	if n := open(); n > 8 {
+		t.Errorf("%d of %d files are open", n, files)
+	}
+	b.Clear()
+	runtime.KeepAlive(b)
 }

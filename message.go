@@ -161,8 +161,7 @@ func Push(q *ibuf.Queue, m Message) error {
 	putHeader(b.Bytes(), parseHeader(p), Current.lengthWord(len(p), file))
 	b.SetFile(m.TakeFile())
 	m.Close()
-	q.Push(b)
-	return nil
+	return q.Push(b)
 }
 
 // Pop moves the oldest message of q, which begins with a header, to the

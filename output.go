@@ -3,6 +3,7 @@ package imsg
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"os"
 
 	"example.org/imsg/ibuf"
@@ -30,7 +31,11 @@ func (o *output) compose(h Header, f *os.File, owned bool, data [][]byte) error 
 		encode(o.q.Extend(n), h, o.lengthWord(n, false), data)
 		return nil
 	}
-	if err := o.check(f, n-HeaderSize); err != nil {
+	payload := n - HeaderSize
+	if n == math.MaxInt {
+		payload = n // too large for any limit
+	}
+	if err := o.check(f, payload); err != nil {
 		return err
 	}
 	p := o.q.Append(n, f, owned)
@@ -39,11 +44,14 @@ func (o *output) compose(h Header, f *os.File, owned bool, data [][]byte) error 
 	return nil
 }
 
-// sizeOf is the size of a message with the payload data, header included.
+// sizeOf is the size of a message with the payload data, header included;
+// math.MaxInt if an int cannot hold it.
 func sizeOf(data [][]byte) int {
 	n := HeaderSize
 	for _, p := range data {
-		n += len(p)
+		if n += len(p); n < 0 {
+			return math.MaxInt
+		}
 	}
 	return n
 }
@@ -56,7 +64,7 @@ func (o *output) canAppend(n int) bool { return n <= o.q.Available() && o.within
 // withinLimits reports whether there is nothing to look at but sizes, and they are
 // right.
 func (o *output) withinLimits(n int) bool {
-	return n <= o.c.maxMessage() && o.q.Size()+n <= o.c.plainQueue
+	return n <= o.c.maxMessage() && n <= o.c.plainQueue-o.q.Size()
 }
 
 // encode writes a whole message to p.
@@ -68,20 +76,36 @@ func encode(p []byte, h Header, word uint32, data [][]byte) {
 	}
 }
 
+// copyPayload is up to what size the payload of a Buffer is copied, so that a
+// small message costs the queue no more than its size.
+const copyPayload = 4 << 10
+
 // composeBuffer queues one message whose payload is what is unread of b. The
 // queue owns b and its file if the error is nil.
 func (o *output) composeBuffer(h Header, b *ibuf.Buffer) error {
 	if o.err != nil {
 		return o.err
 	}
+	var q ibuf.Queue
+	if err := q.Push(b); err != nil { // it is another queue's, or was
+		return err
+	}
 	n, f := b.Len(), b.TakeFile()
 	if err := o.check(f, n); err != nil {
+		q.Pop()
 		b.SetFile(f)
 		return err
 	}
-	head := o.q.AppendOwned(HeaderSize, b.Bytes(), f, func() { b.Close() })
-	putHeader(head, h, o.lengthWord(HeaderSize+n, f != nil))
-	o.trace(h, b.Bytes(), f != nil)
+	word, p := o.lengthWord(HeaderSize+n, f != nil), b.Bytes()
+	if n <= copyPayload || b.Cap() > n+n/4 {
+		encode(o.q.Append(HeaderSize+n, f, true), h, word, [][]byte{p})
+		defer q.Clear()
+	} else {
+		owned := new(ibuf.Queue)
+		owned.Concat(&q)
+		putHeader(o.q.AppendOwned(HeaderSize, p, f, owned.Clear), h, word)
+	}
+	o.trace(h, p, f != nil)
 	return nil
 }
 
@@ -116,7 +140,7 @@ func (o *output) check(f *os.File, n int) error {
 		return nil
 	}
 	switch {
-	case o.q.Size()+HeaderSize+n > cfg.MaxQueueBytes:
+	case HeaderSize+n > cfg.MaxQueueBytes-o.q.Size():
 		return fmt.Errorf("%d bytes beside %d that wait to be sent, limit %d (MaxQueueBytes): %w", HeaderSize+n, o.q.Size(), cfg.MaxQueueBytes, ErrQueueFull)
 	case cfg.MaxQueueMessages > 0 && o.q.Len() >= cfg.MaxQueueMessages:
 		return fmt.Errorf("%d messages wait to be sent, limit %d (MaxQueueMessages): %w", o.q.Len(), cfg.MaxQueueMessages, ErrQueueFull)

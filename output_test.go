@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -332,5 +334,171 @@ func TestSentPayloadsAreCleared(t *testing.T) {
 				checkZero(t, "queue", p)
 			}
 		})
+	}
+}
+
+// heap is how many bytes the program has after two collections.
+func heap() int {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
+}
+
+// What waits in a queue costs at most half as much again as its limit.
+func TestQueueMemory(t *testing.T) {
+	const limit = 4 << 20
+	for _, tt := range []struct{ room, n int }{
+		{0, 0}, {1, 1}, {1000, 1}, {5000, 5000}, {1 << 20, 5000}, {20000, 16000}, {70000, 70000}, {200000, 140000}, {1 << 20, 1 << 19},
+	} {
+		for _, built := range []bool{true, false} {
+			b, _ := bufs(t, imsg.Config{MaxQueueBytes: limit})
+			if err := b.SetMaxSize(1 << 20); err != nil {
+				t.Fatal(err)
+			}
+			p := make([]byte, tt.n)
+			add := func() (err error) {
+				if !built {
+					return b.Compose(imsg.Header{Type: 1}, nil, p)
+				}
+				m, err := b.Create(imsg.Header{Type: 1}, tt.room)
+				if err == nil {
+					defer m.Discard()
+					m.Add(p)
+					err = m.Commit()
+				}
+				return err
+			}
+			before := heap()
+			for add() == nil {
+			}
+			if used := heap() - before; used > limit*3/2 || used < limit/2 {
+				t.Errorf("%d of %d bytes, built %v: %d KiB for a queue of %d", tt.n, tt.room, built, used>>10, limit>>10)
+			}
+			b.Clear()
+			if used := heap() - before; used > 64<<10 {
+				t.Errorf("%d of %d bytes, built %v: %d KiB are left of a queue that was cleared", tt.n, tt.room, built, used>>10)
+			}
+			runtime.KeepAlive(b)
+		}
+	}
+}
+
+// What one large message or a burst of small ones needed goes, though the
+// channel stays busy.
+func TestBurstMemory(t *testing.T) {
+	ctx := context.Background()
+	a, b, err := imsg.Pair(&imsg.Config{MaxQueueBytes: 64 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	defer b.Close()
+	for _, c := range []*imsg.Conn{a, b} {
+		if err := c.SetMaxSize(32 << 20); err != nil {
+			t.Fatal(err)
+		}
+	}
+	move := func(n, size int) {
+		t.Helper()
+		p := make([]byte, size)
+		for range n {
+			m, err := a.Create(imsg.Header{Type: 1}, size)
+			if err == nil {
+				m.Add(p)
+				err = m.Commit()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		sent := make(chan error, 1)
+		go func() { sent <- a.Flush(ctx) }()
+		for range n {
+			m, err := b.Receive(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m.Len() != size {
+				t.Errorf("%d bytes, want %d", m.Len(), size)
+			}
+			m.Close()
+		}
+		if err := <-sent; err != nil {
+			t.Fatal(err)
+		}
+	}
+	move(1, 10)
+	before := heap()
+	for _, tt := range []struct{ n, size int }{{1, 32 << 20}, {100000, 8}} {
+		move(tt.n, tt.size)
+		for range 5 {
+			move(10, 10)
+		}
+		runtime.GC()
+		move(10, 10)
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		if used := int(m.HeapAlloc) - before; used > 100<<10 {
+			t.Errorf("%d KiB are left of %d messages of %d bytes", used>>10, tt.n, tt.size)
+		}
+	}
+}
+
+// A Buffer can be queued once.
+func TestComposeBufferTwice(t *testing.T) {
+	for _, n := range []int{3, 6000} {
+		a, b := bufs(t, imsg.Config{})
+		buf := ibuf.New(n)
+		buf.Add(bytes.Repeat([]byte("x"), n))
+		if err := a.ComposeBuffer(imsg.Header{Type: 1}, buf); err != nil {
+			t.Fatal(err)
+		}
+		var q ibuf.Queue
+		again := func(when string) {
+			t.Helper()
+			for _, err := range []error{a.ComposeBuffer(imsg.Header{Type: 2}, buf), q.Push(buf), b.ComposeBuffer(imsg.Header{}, nil)} {
+				if !errors.Is(err, ibuf.ErrInvalid) {
+					t.Errorf("%d bytes, %s: %v", n, when, err)
+				}
+			}
+		}
+		again("queued")
+		buf.Close() // is nobody's business
+		m := pass(t, a, b)
+		if m.Type() != 1 || !bytes.Equal(m.Bytes(), bytes.Repeat([]byte("x"), n)) {
+			t.Errorf("%d bytes: type %d, %d bytes arrived", n, m.Type(), m.Len())
+		}
+		m.Close()
+		again("sent")
+		if a.QueueLen() != 0 || q.Len() != 0 {
+			t.Errorf("%d bytes: a refused call has queued something", n)
+		}
+
+		buf = ibuf.New(1)
+		buf.Add([]byte("y"))
+		if err := q.Push(buf); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.ComposeBuffer(imsg.Header{}, buf); !errors.Is(err, ibuf.ErrInvalid) || q.Pop() != buf || buf.Len() != 1 {
+			t.Errorf("%d bytes, in another queue: %v", n, err)
+		}
+		buf.Close()
+	}
+}
+
+// Payload parts whose sum does not fit an int of 32 bits are too large.
+func TestComposeOverflow(t *testing.T) {
+	a, _ := bufs(t, imsg.Config{})
+	if err := a.SetMaxSize(1<<31 - 1 - imsg.HeaderSize); err != nil {
+		t.Fatal(err)
+	}
+	p := make([]byte, 1<<20)
+	for _, n := range []int{2048, 4096} { // 2 and 4 GiB
+		if err := a.Compose(imsg.Header{}, nil, slices.Repeat([][]byte{p}, n)...); !errors.Is(err, imsg.ErrTooLarge) {
+			t.Errorf("%d MiB: %v", n, err)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package ibuf
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"strings"
 )
@@ -17,14 +18,15 @@ const minGrow = 64
 // A Buffer owns its memory and its file until Close. Bytes, Slice, View,
 // GetView and Reserve alias the memory: what they return is valid until the
 // buffer is closed or appended to. Input slices are copied. The zero Buffer is
-// empty with a maximum of 0, like a closed one. A Buffer must not be copied;
-// one goroutine at a time may use it.
+// empty with a maximum of 0, like a closed one. A Buffer that was given to a
+// queue is the queue's: to give it away again, to close it or to let it grow is
+// ErrInvalid. A Buffer must not be copied; one goroutine at a time may use it.
 type Buffer struct {
 	reader           // cap(buf) <= max, so whatever fits buf is allowed
 	max     int      // limit of the bytes in use, read ones included
 	file    *os.File // owned; nil if none
 	next    *Buffer  // the Queue's link
-	queued  bool     // in a Queue, where the last buffer has no next
+	queued  bool     // in a Queue, where the last buffer has no next, or a MsgBuf
 	release func()   // gives back memory that is not ours; nil if it is
 }
 
@@ -35,16 +37,23 @@ func New(n int) *Buffer {
 	return &Buffer{reader: reader{buf: make([]byte, 0, n)}, max: n}
 }
 
+// maxDynamic bounds how far a buffer grows, whatever its maximum: a message
+// cannot be longer, and the runtime ends a program that asks for too much.
+const maxDynamic = math.MaxInt32
+
 // NewDynamic returns an empty buffer with room for n bytes that grows to at
-// most max bytes. The caller must be willing to see max bytes allocated. If
-// max is not positive, n is negative or n is over max, the error is
-// ErrInvalid.
+// most max bytes, and never over 2147483647. The caller must be willing to see
+// so many bytes allocated. If max is not positive, n is negative or n is over
+// max, the error is ErrInvalid; an n that is too large otherwise is ErrTooLarge.
 // It corresponds to ibuf_dynamic.
 func NewDynamic(n, max int) (*Buffer, error) {
 	if max <= 0 || n < 0 || n > max {
 		return nil, fmt.Errorf("ibuf: new buffer of %d, maximum %d: %w", n, max, ErrInvalid)
 	}
 	b := &Buffer{max: max}
+	if n > maxDynamic {
+		return nil, b.tooLarge(n)
+	}
 	if n > 0 {
 		b.buf = make([]byte, 0, n)
 	}
@@ -66,11 +75,15 @@ func newReceived(p []byte, file *os.File, release func()) *Buffer {
 // Close clears the memory, since secrets travel here, gives it up and closes
 // the file if there is one, which is where an error can come from. Afterwards
 // the buffer is empty and its maximum is 0. Closing nil or a closed buffer
-// does nothing and returns nil.
+// does nothing and returns nil; closing one that belongs to a queue does
+// nothing and is ErrInvalid.
 // It corresponds to ibuf_free.
 func (b *Buffer) Close() error {
 	if b == nil {
 		return nil
+	}
+	if b.queued {
+		return errQueued
 	}
 	if release := b.release; release != nil {
 		b.release = nil
@@ -84,6 +97,24 @@ func (b *Buffer) Close() error {
 	}
 	return nil
 }
+
+// give marks b as a queue's.
+func (b *Buffer) give() error {
+	switch {
+	case b == nil:
+		return fmt.Errorf("ibuf: nil buffer: %w", ErrInvalid)
+	case b.queued:
+		return errQueued
+	case b.buf == nil && b.max == 0:
+		return fmt.Errorf("ibuf: closed buffer: %w", ErrInvalid)
+	}
+	b.queued = true
+	return nil
+}
+
+// Cap returns the size of the buffer's memory in bytes, which grows up to the
+// maximum with what is added.
+func (b *Buffer) Cap() int { return cap(b.buf) }
 
 // Available returns how many bytes may still be added.
 // It corresponds to ibuf_left.
@@ -219,8 +250,11 @@ func (b *Buffer) grow(n int) error {
 // move is grow, but leaves it to the caller to clear the old memory. The
 // capacity at least doubles, so the cost of moving is spread over the adds.
 func (b *Buffer) move(n int) (old []byte, err error) {
-	if uint(n) > uint(b.Available()) {
+	if uint(n) > uint(min(b.max, maxDynamic)-len(b.buf)) {
 		return nil, b.tooLarge(n)
+	}
+	if b.queued {
+		return nil, errQueued
 	}
 	size := b.max
 	if c := cap(b.buf); c < b.max/2 {

@@ -446,3 +446,27 @@ func TestBufferAllocs(t *testing.T) {
 		must(x.Truncate(8))
 	})
 }
+
+// What the runtime could not give ends neither the program nor the buffer.
+func TestBufferEnormous(t *testing.T) {
+	b, err := NewDynamic(4, math.MaxInt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Add([]byte("abcd"))
+	sizes := []int{math.MaxInt, math.MaxInt - 3}
+	if math.MaxInt > math.MaxInt32 {
+		sizes = append(sizes, math.MaxInt>>17, math.MaxInt>>31) // 64 TiB, 4 GiB
+		_, err := NewDynamic(math.MaxInt>>17, math.MaxInt)
+		wantIs(t, err, ErrTooLarge)
+	}
+	for _, n := range sizes {
+		_, err := b.Reserve(n)
+		for _, err := range []error{err, b.AddZero(n), b.AddCString("x", n), b.Truncate(n)} {
+			wantIs(t, err, ErrTooLarge)
+		}
+		if string(b.Bytes()) != "abcd" {
+			t.Fatalf("%d bytes left", b.Len())
+		}
+	}
+}

@@ -31,6 +31,8 @@ var (
 	ErrInvalid = stream.ErrInvalid
 )
 
+var errQueued = fmt.Errorf("ibuf: buffer belongs to a queue: %w", ErrInvalid)
+
 // The three types below format their text only when asked. That keeps calls
 // out of the accessors, which the compiler can then inline.
 

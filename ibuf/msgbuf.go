@@ -63,9 +63,17 @@ func NewMsgBufReader(hdrSize int, h HeaderFunc) (*MsgBuf, error) {
 }
 
 // Push queues b to be written. The MsgBuf owns it and its file from here on.
+// A buffer that is nil, closed or in a queue already is ErrInvalid.
 // It corresponds to ibuf_close.
-func (m *MsgBuf) Push(b *Buffer) {
-	m.out.AppendOwned(0, b.Bytes(), b.TakeFile(), func() { b.Close() })
+func (m *MsgBuf) Push(b *Buffer) error {
+	if err := b.give(); err != nil {
+		return err
+	}
+	m.out.AppendOwned(0, b.Bytes(), b.TakeFile(), func() {
+		b.queued = false
+		b.Close()
+	})
+	return nil
 }
 
 // Concat queues everything that from holds; from is empty afterwards. It

@@ -11,17 +11,13 @@ type Queue struct {
 }
 
 // Push appends b, which the queue owns from now on: the caller neither uses
-// nor closes it. A buffer can be in one queue at a time: Push panics if b is
-// nil or still in a queue.
+// nor closes it. A buffer that is nil, closed or in a queue already is
+// ErrInvalid, and the queue is unchanged.
 // It corresponds to ibufq_push.
-func (q *Queue) Push(b *Buffer) {
-	if b == nil {
-		panic("ibuf: push of a nil buffer")
+func (q *Queue) Push(b *Buffer) error {
+	if err := b.give(); err != nil {
+		return err
 	}
-	if b.queued {
-		panic("ibuf: push of a buffer that is in a queue")
-	}
-	b.queued = true
 	if q.tail == nil {
 		q.head = b
 	} else {
@@ -29,6 +25,7 @@ func (q *Queue) Push(b *Buffer) {
 	}
 	q.tail = b
 	q.n++
+	return nil
 }
 
 // Pop removes the oldest buffer and returns it; the caller owns it and closes

@@ -1,6 +1,8 @@
 package ibuf
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"testing"
@@ -100,26 +102,43 @@ func TestQueueClear(t *testing.T) {
 	}
 }
 
-func TestQueuePushPanics(t *testing.T) {
+// A buffer that was given away cannot be given away again, closed or moved.
+func TestQueuePushTwice(t *testing.T) {
 	var q, other Queue
-	b := New(0)
-	q.Push(b)
-	for name, push := range map[string]func(){
-		"nil":           func() { q.Push(nil) },
-		"the same":      func() { q.Push(b) },
-		"another queue": func() { other.Push(b) },
-	} {
-		func() {
-			defer func() {
-				if recover() == nil {
-					t.Errorf("Push did not panic: %s", name)
-				}
-			}()
-			push()
-		}()
+	m := NewMsgBuf()
+	b, closed := New(3), New(3)
+	b.Add([]byte("abc"))
+	closed.Close()
+	grows, err := NewDynamic(1, 100)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if q.Len() != 1 || other.Len() != 0 || q.Pop() != b {
-		t.Error("a refused Push changed a queue")
+	grows.Add([]byte("d"))
+	if err := errors.Join(q.Push(b), m.Push(grows)); err != nil {
+		t.Fatal(err)
+	}
+	for name, err := range map[string]error{
+		"nil": q.Push(nil), "the same": q.Push(b), "another queue": other.Push(b), "a MsgBuf": m.Push(b),
+		"from a MsgBuf": q.Push(grows), "a MsgBuf twice": m.Push(grows), "closed": q.Push(closed),
+		"closed to a MsgBuf": m.Push(closed), "zero": q.Push(new(Buffer)), "nil to a MsgBuf": m.Push(nil),
+		"close": b.Close(), "close a MsgBuf's": grows.Close(), "grow": grows.Add([]byte("e")),
+	} {
+		if !errors.Is(err, ErrInvalid) {
+			t.Errorf("%s: %v, want ErrInvalid", name, err)
+		}
+	}
+	var w bytes.Buffer
+	if err := m.WriteStream(&w); err != nil || w.String() != "d" {
+		t.Errorf("wrote %q, %v", w.String(), err)
+	}
+	if err := m.Push(grows); !errors.Is(err, ErrInvalid) {
+		t.Errorf("push of a buffer that was sent: %v", err)
+	}
+	if q.Len() != 1 || other.Len() != 0 || q.Pop() != b || string(b.Bytes()) != "abc" {
+		t.Error("a refused call changed a queue")
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

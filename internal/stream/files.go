@@ -1,7 +1,5 @@
 package stream
 
-import "syscall"
-
 // How descriptors find their messages; doc/wire.md has the rules.
 
 // A heldFile is a descriptor that no message has claimed, or the gap that a
@@ -49,17 +47,17 @@ func (f *Framer) Held() int { return len(f.files) }
 
 // claim returns the file of the marked message that begins at stream offset
 // off: the oldest descriptor that can be its own.
-func (f *Framer) claim(off uint64) int {
+func (f *Framer) claim(off uint64) (fileState, int) {
 	f.expire(off)
 	if len(f.files) > 0 {
 		if h := f.files[0]; f.HoldFiles > 0 || h.beg <= off {
 			f.files = f.files[:copy(f.files, f.files[1:])]
 			if h.fd >= 0 {
-				return h.fd
+				return hasFile, h.fd
 			}
 		}
 	}
-	return lostFile
+	return lostFile, -1
 }
 
 // expire closes the descriptors that no header from stream offset off on can
@@ -86,9 +84,9 @@ func (f *Framer) dropFiles(n int) {
 // dropAll closes every descriptor that is not on a complete message.
 func (f *Framer) dropAll() {
 	f.dropFiles(len(f.files))
-	if f.need > 0 {
+	if f.need > 0 && f.file == hasFile {
 		f.closeFile(f.fd)
-		f.fd = noFile
+		f.file = noFile
 	}
 }
 
@@ -98,6 +96,6 @@ func (f *Framer) closeFile(fd int) {
 	case f.CloseFile != nil:
 		f.CloseFile(fd)
 	default:
-		syscall.Close(fd)
+		closeFile(fd)
 	}
 }

@@ -13,7 +13,8 @@ import (
 //
 // A message must not be used by several goroutines at a time; different
 // messages may. A Frame that stays open keeps the memory it shares with its
-// neighbours out of use.
+// neighbours out of use. The descriptor of one that is dropped without Close
+// is closed when its neighbours are gone too, and the collector has run.
 type Frame struct {
 	b     *block
 	round uint32
@@ -24,15 +25,16 @@ type Frame struct {
 // its memory for itself. It owns file, which may be nil; lost says that one
 // should have come with it.
 func NewFrame(p []byte, hdr int, file *os.File, lost bool) Frame {
-	c := &chunk{buf: p, round: 1, file: file}
-	fd := noFile
-	switch {
+	c := &chunk{buf: p, file: file}
+	c.round.Store(1)
+	c.add(0, hdr, len(p))
+	switch s := c.slot(0); {
 	case file != nil:
-		fd = ownFile
+		s.file = ownFile
 	case lost:
-		fd = lostFile
+		s.file = lostFile
 	}
-	c.add(0, hdr, len(p), fd)
+	c.finish()
 	return c.take()
 }
 
@@ -41,10 +43,10 @@ func (f Frame) open() *slot {
 	if f.b == nil {
 		return nil
 	}
-	if s := &f.b.slots[f.i]; s.closed.Load() < f.round {
-		return s
+	if f.b.state.Load()>>(f.i%slotBlock)&1 != 0 || f.b.c.round.Load() != f.round {
+		return nil
 	}
-	return nil
+	return &f.b.slots[f.i%slotBlock]
 }
 
 // Pos returns the read position, which all copies of f share: behind the header
@@ -72,53 +74,54 @@ func (f Frame) Bytes() []byte {
 	return nil
 }
 
+// Unread returns the bytes from the read position on. It aliases the message's
+// memory.
+func (f Frame) Unread() []byte {
+	if s := f.open(); s != nil {
+		return f.b.c.buf[s.pos:s.end:s.end]
+	}
+	return nil
+}
+
 // HasFile reports whether a file came with the message and was not taken yet.
 func (f Frame) HasFile() bool {
 	s := f.open()
-	return s != nil && (s.fd >= 0 || s.fd == ownFile)
+	return s != nil && s.file >= hasFile
 }
 
 // FileLost reports whether the header promised a file that did not arrive.
 func (f Frame) FileLost() bool {
 	s := f.open()
-	return s != nil && s.fd == lostFile
+	return s != nil && s.file == lostFile
 }
 
 // TakeFile moves the message's file to the caller, who must close it; nil if
 // there is none. The file's blocking mode is what the sender made it.
 func (f Frame) TakeFile() *os.File {
-	s := f.open()
-	if s == nil {
-		return nil
-	}
-	fd := s.fd
-	switch {
-	case fd == ownFile:
-		s.fd = noFile
+	if s := f.open(); s != nil && s.file == ownFile {
+		s.file = noFile
 		return f.b.c.file
-	case fd >= 0:
-		s.fd = noFile
+	}
+	if fd := f.TakeFD(); fd >= 0 {
 		return os.NewFile(uintptr(fd), "imsg")
 	}
 	return nil
 }
 
-// TakeFD is TakeFile for a bare descriptor; -1 if there is none. A file that a
+// TakeFD is TakeFile for a bare descriptor; -1 if there is none. A file that
 // NewFrame brought along is duplicated, which can fail: that is -1 too.
 func (f Frame) TakeFD() int {
 	s := f.open()
-	if s == nil {
+	if s == nil || s.file < hasFile {
 		return -1
 	}
-	if s.fd == ownFile {
+	if s.file == ownFile {
 		return dupClose(f.TakeFile())
 	}
-	if s.fd < 0 {
-		return -1
-	}
-	fd := int(s.fd)
-	s.fd = noFile
-	return fd
+	s.file = noFile
+	fd := &f.b.files.fd[f.i]
+	defer func() { *fd = -1 }()
+	return int(*fd)
 }
 
 // dupClose turns an owned file into an owned descriptor.
@@ -140,6 +143,13 @@ func dupClose(file *os.File) int {
 	return fd
 }
 
+// Keep marks the message as one that Run.Close leaves open.
+func (f Frame) Keep() {
+	if s := f.open(); s != nil {
+		s.kept = true
+	}
+}
+
 // Close gives the message up: its bytes are cleared (secrets travel here) and
 // a file that was not taken is closed. Closing twice does nothing.
 func (f Frame) Close() error {
@@ -150,9 +160,57 @@ func (f Frame) Close() error {
 	c := f.b.c
 	clear(c.buf[s.beg:s.end])
 	var err error
-	if s.fd != noFile {
-		err = c.drop(s.fd)
+	if s.file >= hasFile {
+		err = f.closeFile(s)
 	}
-	s.closed.Store(f.round) // the last thing: the memory is the Framer's again
+	// The last thing: the memory is the Framer's again.
+	f.b.release(1<<(f.i%slotBlock) - oneRef)
 	return err
+}
+
+func (f Frame) closeFile(s *slot) error {
+	if s.file == ownFile {
+		return f.b.c.file.Close()
+	}
+	f.b.files.closeFile(f.TakeFD())
+	return nil
+}
+
+// A Run closes messages; neighbours, which came one behind the other, at the
+// price of one. Flush must follow. The zero Run is ready.
+type Run struct {
+	f        Frame  // the first that is not closed yet
+	n        uint32 // how many there are
+	beg, end uint32
+}
+
+// Close closes f, now or with Flush, unless Keep was called for it.
+func (r *Run) Close(f Frame) error {
+	s := f.open()
+	if s == nil || s.kept {
+		return nil
+	}
+	if s.file >= hasFile {
+		return f.Close()
+	}
+	if r.n == 0 || f.b != r.f.b || f.i != r.f.i+r.n || s.beg != r.end {
+		if r.Flush(); f.open() == nil {
+			return nil // it was among them
+		}
+		r.f, r.beg = f, s.beg
+	}
+	r.n++
+	r.end = s.end
+	return nil
+}
+
+// Flush closes what Close has left.
+func (r *Run) Flush() {
+	if r.n == 0 {
+		return
+	}
+	b, n := r.f.b, uint64(r.n)
+	clear(b.c.buf[r.beg:r.end])
+	b.release((1<<n-1)<<r.f.i - n*oneRef)
+	*r = Run{}
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"weak"
 )
 
 // A Framer cuts a stream of bytes, and the descriptors that travel with it,
@@ -42,15 +41,15 @@ type Framer struct {
 	// CloseFile closes a descriptor that nobody claimed; nil means close(2).
 	CloseFile func(fd int)
 
-	cur        *chunk              // being filled; nil between messages
-	head, tail *chunk              // those with messages not handed out, oldest first
-	idle       weak.Pointer[chunk] // what cur was
-	old        weak.Pointer[chunk] // filled before, with messages that were not closed then
-	want       int                 // size of the next chunk
+	mem        *memory // nil before the first use
+	cur        *chunk  // being filled; nil between messages
+	head, tail *chunk  // those with messages not handed out, oldest first
+	want       int     // size of the next chunk
 
 	off  uint64 // stream offset of cur.buf[cur.r]
 	need int    // size of the message that begins there, 0 before its header is whole
-	fd   int    // its file, or noFile, lostFile
+	file fileState
+	fd   int // its file
 
 	files []heldFile
 	err   error
@@ -60,52 +59,57 @@ type Framer struct {
 // empty. Tell Advance what arrived. The memory belongs to the Framer and is
 // valid until the next call.
 func (f *Framer) Buffer() []byte {
+	f.want = max(f.want, smallChunk)
 	c := f.cur
 	if c == nil {
-		c = f.idle.Value()
+		c = f.next()
+		f.cur = c
 	}
-	if c == nil {
-		f.want = max(f.want, smallChunk)
-		f.cur = f.chunk(f.want)
-		return f.cur.buf
-	}
-	f.cur = c
-	c.use()
+	need := max(f.need, f.HeaderSize)
 	tail, size, room := c.w-c.r, len(c.buf), len(c.buf)-c.w
-	if c.free() {
-		if size >= f.want && (f.need <= size || tail <= size/4*3) {
+	switch {
+	case size > bigChunk && need <= bigChunk:
+		// What a large message needed is not kept for small ones.
+	case c.free():
+		if size >= f.want && (need <= size || tail <= size/4*3) {
 			c.compact()
 			return c.buf[c.w:]
 		}
-	} else if room >= size/4 && f.need-tail <= room {
+	case c.files >= maxFiles:
+	case room >= size/4 && need-tail <= room:
 		return c.buf[c.w:]
-	} else if f.want < bigChunk {
+	case f.want < bigChunk:
 		f.want *= growFactor // more is held than the chunk has room for
 	}
 	// Grow with what arrived, not with what the header announced.
-	f.move(c, max(f.want, min(f.need, 2*tail)))
+	f.move(c, max(f.want, min(need, 2*tail)))
 	return f.cur.buf[f.cur.w:]
+}
+
+// next returns the chunk to go on with when there is no current one.
+func (f *Framer) next() *chunk {
+	if f.mem == nil {
+		f.mem = &memory{closeFile: f.CloseFile}
+		if f.mem.closeFile == nil {
+			f.mem.closeFile = closeFile
+		}
+	}
+	if c := f.mem.unpark(); c != nil {
+		return c
+	}
+	return f.mem.get(f.want)
 }
 
 // move makes another chunk of at least size bytes the current one, to which
 // moves what belongs to no message yet.
 func (f *Framer) move(c *chunk, size int) {
-	n := f.chunk(size)
+	n := f.mem.get(size)
 	n.w = copy(n.buf, c.buf[c.r:c.w])
 	clear(c.buf[c.r:c.w])
 	c.w = c.r
-	f.cur, f.old = n, c.self
-	c.used.Store(false)
-}
-
-// chunk returns an empty chunk of at least size bytes.
-func (f *Framer) chunk(size int) *chunk {
-	c := f.old.Value()
-	if c == nil || len(c.buf) < size || !c.free() {
-		c = newChunk(make([]byte, size), f.closeFile)
-	}
-	c.compact()
-	return c
+	f.cur = n
+	c.finish()
+	c.drop()
 }
 
 // Advance tells the Framer that n bytes arrived in the memory Buffer returned,
@@ -176,7 +180,12 @@ func (f *Framer) cut(c *chunk) error {
 		if c.w-c.r < f.need {
 			break
 		}
-		c.add(c.r, f.HeaderSize, f.need, f.fd)
+		c.add(c.r, f.HeaderSize, f.need)
+		if f.file == lostFile {
+			c.slot(c.n - 1).file = lostFile
+		} else if f.file == hasFile {
+			c.setFile(f.fd)
+		}
 		c.r += f.need
 		f.off += uint64(f.need)
 		f.need = 0
@@ -204,10 +213,10 @@ func (f *Framer) cutPlain(c *chunk) {
 			break
 		}
 		if len(p)-beg < n {
-			f.need, f.fd = n, noFile
+			f.need, f.file = n, noFile
 			break
 		}
-		c.add(beg, hdr, n, noFile)
+		c.add(beg, hdr, n)
 		beg += n
 	}
 	f.off += uint64(beg - c.r)
@@ -223,9 +232,9 @@ func (f *Framer) parse(hdr []byte) error {
 	if err != nil {
 		return err
 	}
-	f.need, f.fd = size, noFile
+	f.need, f.file = size, noFile
 	if mark {
-		f.fd = f.claim(f.off)
+		f.file, f.fd = f.claim(f.off)
 	}
 	return nil
 }
@@ -244,14 +253,17 @@ func (f *Framer) Next() (Frame, bool) {
 }
 
 // taken forgets a chunk whose messages were all handed out: it is those
-// messages' memory. The Framer finds it again if nobody else has found a use
-// for the memory: an idle stream holds no buffer.
+// messages' memory. An idle stream holds no buffer.
 func (f *Framer) taken(c *chunk) {
 	if f.head, c.next = c.next, nil; f.head == nil {
 		f.tail = nil
 	}
 	if c == f.cur && c.r == c.w {
-		f.cur, f.idle = nil, c.self
+		if c.w < len(c.buf)/growFactor { // smaller ones would do
+			f.want = max(smallChunk, f.want/growFactor)
+		}
+		f.cur = nil
+		f.mem.park(c)
 	}
 }
 
@@ -280,13 +292,14 @@ func (f *Framer) EOF() error {
 // Release gives up memory that is not needed for the beginning of a message,
 // as the stream has nothing more for now; the Framer starts small again.
 func (f *Framer) Release() {
-	f.want, f.old = smallChunk, weak.Pointer[chunk]{}
+	f.want = smallChunk
 	c := f.cur
 	switch {
-	case c == nil || len(c.buf) <= smallChunk && c.w > c.r:
+	case c == nil:
 	case c.w == c.r:
-		f.cur, f.idle = nil, c.self
-	case c.w-c.r <= smallChunk/2:
+		f.cur = nil
+		f.mem.park(c)
+	case len(c.buf) > smallChunk && c.w-c.r <= smallChunk/2:
 		f.move(c, smallChunk)
 	}
 }
@@ -303,4 +316,5 @@ func (f *Framer) Clear() {
 		c.w = c.r
 	}
 	f.need = 0
+	f.Release()
 }

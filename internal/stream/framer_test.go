@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"runtime/debug"
+	"sync"
 	"testing"
+	"time"
 	"weak"
 )
 
@@ -62,7 +65,19 @@ func feed(f *Framer, p []byte, fd int) error {
 	}
 }
 
+// skipRace skips a test that counts allocations: a sync.Pool forgets some of
+// what it has when the race detector is built in.
+func skipRace(t *testing.T) {
+	info, _ := debug.ReadBuildInfo()
+	for _, s := range info.Settings {
+		if s.Key == "-race" {
+			t.Skip("the race detector allocates")
+		}
+	}
+}
+
 func TestFramerMemoryIsUsedAgain(t *testing.T) {
+	skipRace(t)
 	f, _ := newTestFramer(0)
 	msg := testMsg(1000, false, 'x')
 	round := func() {
@@ -160,13 +175,22 @@ func TestFramerGrowsWithWhatArrived(t *testing.T) {
 	}
 }
 
+// collected reports whether two garbage collections take what p points to.
+func collected[T any](p weak.Pointer[T]) bool {
+	runtime.GC()
+	runtime.GC()
+	return p.Value() == nil
+}
+
 func TestFramerIdleKeepsNoBigBuffer(t *testing.T) {
 	for _, tail := range []int{0, 1, 1000} { // bytes of a message that is not complete
 		f, _ := newTestFramer(0)
 		last := testMsg(2000, false, 'y')
 		for range 3 {
+			var big weak.Pointer[chunk]
 			for range 300 {
 				feed(f, testMsg(2000, false, 'x'), -1)
+				big = weak.Make(f.cur)
 			}
 			feed(f, last[:tail], -1)
 			if f.want <= smallChunk || f.cur == nil || len(f.cur.buf) <= smallChunk {
@@ -179,7 +203,7 @@ func TestFramerIdleKeepsNoBigBuffer(t *testing.T) {
 			if tail == 0 && f.cur != nil || f.cur != nil && len(f.cur.buf) > smallChunk {
 				t.Errorf("tail %d: an idle framer holds a buffer", tail)
 			}
-			if !collected(func() weak.Pointer[chunk] { return f.old }) || !collected(func() weak.Pointer[chunk] { return f.idle }) {
+			if !collected(big) {
 				t.Errorf("tail %d: something holds an idle framer's buffer", tail)
 			}
 			if n := len(f.Buffer()); n > smallChunk {
@@ -201,14 +225,226 @@ func TestFramerHoldsNothingBetweenMessages(t *testing.T) {
 	f, _ := newTestFramer(0)
 	feed(f, testMsg(2000, false, 'x'), -1)
 	m, _ := f.Next()
-	runtime.GC()
-	if f.cur != nil || f.idle.Value() == nil {
+	c := weak.Make(m.b.c)
+	if f.cur != nil || collected(c) {
 		t.Error("the memory is not the message's alone")
 	}
 	m.Close()
 	m = Frame{}
-	if !collected(func() weak.Pointer[chunk] { return f.idle }) {
+	if !collected(c) {
 		t.Error("something holds the memory")
+	}
+}
+
+// What a large message or a burst needed goes although the channel stays busy.
+func TestFramerBusyKeepsNoBigBuffer(t *testing.T) {
+	const size = 64 << 20
+	f := &Framer{HeaderSize: 8, Header: func(h []byte) (int, bool, error) {
+		return int(binary.NativeEndian.Uint32(h)), false, nil
+	}}
+	big := make([]byte, size)
+	binary.NativeEndian.PutUint32(big, size)
+	small := testMsg(1000, false, 's')
+	if err := feed(f, append(big, small[:500]...), -1); err != nil {
+		t.Fatal(err)
+	}
+	m, _ := f.Next()
+	c := weak.Make(m.b.c)
+	m.Close()
+	m = Frame{}
+	busy := func() {
+		for range 100 {
+			feed(f, small[500:], -1)
+			feed(f, small[:500], -1) // never idle
+			for m, ok := f.Next(); ok; m, ok = f.Next() {
+				m.Close()
+			}
+		}
+	}
+	busy()
+	if !collected(c) {
+		t.Error("the large message's memory is still there")
+	}
+	if n := len(f.cur.buf); n > bigChunk {
+		t.Errorf("%d bytes for small messages", n)
+	}
+}
+
+// No byte is lost, and none changes, when messages are closed on other
+// goroutines while the framer looks for memory and the collector runs.
+func TestFramerClosedElsewhere(t *testing.T) {
+	f, _ := newTestFramer(0)
+	work := make(chan Frame, 500)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			var held []Frame
+			for m := range work {
+				p := m.Bytes()
+				if !bytes.Equal(p, testMsg(len(p), false, p[testHeader])) {
+					t.Error("a message is not what was sent")
+				}
+				if held = append(held, m); len(held) > 50 {
+					for _, m := range held {
+						m.Close()
+					}
+					held = held[:0]
+				}
+			}
+			for _, m := range held {
+				m.Close()
+			}
+		})
+	}
+	sent, got := 0, 0
+	var stream []byte
+	for i := range 60 {
+		if i%10 == 9 {
+			runtime.GC()
+		}
+		for k := range 150 {
+			stream = append(stream, testMsg(testHeader+1+(i*k)%3000, false, byte(k))...)
+			sent++
+		}
+		for len(stream) > 0 {
+			n := min(len(stream), 1+(i*7919)%40000)
+			if err := feed(f, stream[:n], -1); err != nil {
+				t.Fatal(err)
+			}
+			stream = stream[n:]
+			for m, ok := f.Next(); ok; m, ok = f.Next() {
+				got++
+				work <- m
+			}
+		}
+		if i%3 == 2 {
+			f.Release()
+		}
+	}
+	close(work)
+	wg.Wait()
+	if got != sent {
+		t.Errorf("%d messages of %d", got, sent)
+	}
+}
+
+// A header may be longer than the first chunk.
+func TestFramerLongHeader(t *testing.T) {
+	const hdr, size = 30000, 30100
+	f := &Framer{HeaderSize: hdr, Header: func([]byte) (int, bool, error) { return size, false, nil }}
+	msg := bytes.Repeat([]byte("abc"), size)[:size]
+	for range 3 {
+		for p := msg; len(p) > 0; {
+			space := f.Buffer()
+			if len(space) == 0 {
+				t.Fatal("no room for the rest of a header")
+			}
+			n := copy(space, p)
+			if err := f.Advance(n, -1, false, n == len(space)); err != nil {
+				t.Fatal(err)
+			}
+			p = p[n:]
+		}
+		m, ok := f.Next()
+		if !ok || !bytes.Equal(m.Bytes(), msg) {
+			t.Fatal("the message is not what was sent")
+		}
+		m.Close()
+	}
+}
+
+// The descriptors of messages that are dropped are closed by the runtime, but
+// for those of a chunk that is in use.
+func TestFramerDroppedFiles(t *testing.T) {
+	const files = 500
+	var mu sync.Mutex
+	closed := map[int]int{}
+	count := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(closed)
+	}
+	f, _ := newTestFramer(0)
+	f.CloseFile = func(fd int) {
+		mu.Lock()
+		defer mu.Unlock()
+		closed[fd]++
+	}
+	taken := 0
+	for fd := range files {
+		feed(f, testMsg(10, true, 'x'), fd)
+		m, _ := f.Next()
+		switch fd % 10 {
+		case 3:
+			m.Close()
+		case 7:
+			m.TakeFD()
+			taken++
+		}
+		f.Release()
+	}
+	for end := time.Now().Add(10 * time.Second); count() < files-taken-maxFiles && time.Now().Before(end); {
+		runtime.GC()
+		runtime.Gosched()
+	}
+	if n := count(); n < files-taken-maxFiles || n > files-taken {
+		t.Errorf("%d files closed, want %d, or %d less", n, files-taken, maxFiles)
+	}
+	for fd, n := range closed {
+		if n > 1 || fd%10 == 7 {
+			t.Errorf("file %d closed %d times", fd, n)
+		}
+	}
+	runtime.KeepAlive(f)
+}
+
+// Neighbours are closed together, once each, whatever else is among them.
+func TestRun(t *testing.T) {
+	f, closed := newTestFramer(0)
+	for round := range 5 {
+		var all []Frame
+		for i := range 100 {
+			fd := -1
+			if i%20 == 13 {
+				fd = 1000*round + i
+			}
+			feed(f, testMsg(20+i, fd >= 0, byte(i)), fd)
+		}
+		for m, ok := f.Next(); ok; m, ok = f.Next() {
+			all = append(all, m)
+		}
+		kept := all[50]
+		alias := all[3].Bytes()
+		kept.Keep()
+		all[7].Close()
+		all[33].Skip(3)
+		var r Run
+		for _, i := range []int{3, 3, 2, 3} { // twice, and not in order
+			r.Close(all[i])
+		}
+		for _, m := range all {
+			r.Close(m)
+			r.Close(m)
+		}
+		r.Flush()
+		r.Flush()
+		for i, m := range all {
+			if open := m.Bytes() != nil; open != (i == 50) {
+				t.Fatalf("message %d: open is %v", i, open)
+			}
+			if i%20 == 13 && closed[1000*round+i] != 1 {
+				t.Errorf("file of message %d closed %d times", i, closed[1000*round+i])
+			}
+		}
+		if !bytes.Equal(alias, make([]byte, len(alias))) {
+			t.Error("a message was not cleared")
+		}
+		if !bytes.Equal(kept.Bytes(), testMsg(70, false, 50)) {
+			t.Error("the message that was kept has changed")
+		}
+		if c := kept.b.c; kept.Close() != nil || c.refs.Load() > 1 || f.cur != nil {
+			t.Errorf("%d references to a chunk without open messages", c.refs.Load())
+		}
 	}
 }
 

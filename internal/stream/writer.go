@@ -2,8 +2,8 @@ package stream
 
 import (
 	"os"
-	"sort"
-	"weak"
+	"slices"
+	"sync"
 )
 
 // A Writer is a queue of messages to be written: ranges of its own chunks, into
@@ -15,11 +15,17 @@ import (
 // The zero Writer is empty and ready. It must not be used by several goroutines
 // at a time, with one exception: what Pending returned may be read (written to
 // a socket, that is) while messages are added.
+//
+// What was written is cleared, and its memory used again for later messages of
+// the same Writer, of no other one. An empty Writer holds nothing but what the
+// garbage collector may take, and an oversized chunk not even that. The memory
+// of all that waits is at most half as much again as Size says.
 type Writer struct {
 	segs  []segment // what is not written yet is segs[head:]
 	head  int
-	ends  []uint64 // stream offsets behind each message, ends[first:]
+	sizes []uint32 // of the messages, sizes[first:]
 	first int
+	part  int    // so many bytes of the first one are written
 	end   uint64 // stream offset behind the last message
 	gone  uint64 // bytes written or removed
 	files int
@@ -28,38 +34,57 @@ type Writer struct {
 	sentMessages, sentFiles uint64
 
 	cur   *outChunk // messages are encoded at its end
-	grows bool      // and with it the last segment, whose p is out of date
-	spare *outChunk
-	idle  weak.Pointer[outChunk]
+	grows bool      // and with it the last segment, whose end is out of date
+	pools *outPools // nil before the first use
+	lists *outLists // where the lists came from
 }
 
 // A segment is a run of bytes that one write may carry with others.
 type segment struct {
-	p       []byte    // not written yet
-	at      uint64    // stream offset of p[0]
-	file    *os.File  // goes with p[0]
-	owned   bool      // file is closed when it was sent
-	release func()    // called when p was written
-	chunk   *outChunk // p is in its memory
-	retired bool      // nothing else will be: chunk is free when p is written
+	at       uint64    // stream offset of the first byte
+	c        *outChunk // c.buf[beg:end] is not written yet
+	beg, end int
+	file     *os.File // goes with the first byte
+	owned    bool     // file is closed when it was sent
 }
 
-// outChunk is memory for encoded messages; len(buf) of it is in use. While the
-// queue is empty it keeps the queue's lists too.
+func (s *segment) len() int { return s.end - s.beg }
+
+// outChunk is memory of messages; len(buf) of it is in use.
 type outChunk struct {
-	buf  []byte
-	segs []segment
-	ends []uint64
-	bufs [][]byte
-	self weak.Pointer[outChunk]
-	kept
+	buf     []byte
+	n       int    // segments in it
+	release func() // gives back memory that is not the Writer's
 }
+
+type outPools struct {
+	chunks pools
+	lists  sync.Pool // of *outLists, while the queue is empty
+}
+
+type outLists struct {
+	segs  []segment
+	sizes []uint32
+	bufs  [][]byte
+}
+
+// Longer lists are not kept for later.
+const (
+	keepSegments = 64
+	keepSizes    = bigChunk / 16
+)
 
 // Append adds a message of n bytes and returns its memory, to be filled before
 // any other call but Pending's and Consume's of what was queued before. The file,
 // if not nil, goes along: owned says that the queue closes it when it was sent
 // or dropped, otherwise it must stay open until then.
 func (w *Writer) Append(n int, file *os.File, owned bool) []byte {
+	if n > bigChunk/4 && n > w.Available() { // no chunk would be used well
+		p := make([]byte, n)
+		w.add(&outChunk{buf: p}, n, file, owned)
+		w.finish(n)
+		return p
+	}
 	if file != nil || n > w.Available() {
 		w.begin(n, file, owned)
 	}
@@ -93,18 +118,14 @@ func (c *outChunk) extend(n int) []byte {
 // be nil, from here on: it closes the file when it was sent, and calls release
 // when body was written, or both when the message is dropped.
 func (w *Writer) AppendOwned(n int, body []byte, file *os.File, release func()) (head []byte) {
-	s := segment{p: body, at: w.end + uint64(n), release: release}
 	if n > 0 {
 		w.begin(n, file, true)
 		head = w.cur.extend(n)
-		w.seal()
-	} else {
-		w.seal()
-		if s.file, s.owned = file, true; file != nil {
-			w.files++
-		}
+		file = nil
 	}
-	w.segs = append(w.segs, s)
+	w.end += uint64(n)
+	w.add(&outChunk{buf: body, release: release}, len(body), file, true)
+	w.end -= uint64(n)
 	w.finish(n + len(body))
 	return head
 }
@@ -112,7 +133,17 @@ func (w *Writer) AppendOwned(n int, body []byte, file *os.File, release func()) 
 // finish counts a message of n bytes that was added.
 func (w *Writer) finish(n int) {
 	w.end += uint64(n)
-	w.ends = append(w.ends, w.end)
+	w.sizes = append(w.sizes, uint32(n))
+}
+
+// add adds a segment for the bytes that are, or will be, at the end of c.
+func (w *Writer) add(c *outChunk, n int, file *os.File, owned bool) {
+	w.seal()
+	if file != nil {
+		w.files++
+	}
+	c.n++
+	w.segs = append(w.segs, segment{at: w.end, c: c, beg: len(c.buf) - n, end: len(c.buf), file: file, owned: owned})
 }
 
 // begin makes the last segment one that grows with the chunk, in which there is
@@ -123,77 +154,98 @@ func (w *Writer) begin(n int, file *os.File, owned bool) {
 	if c == nil || cap(c.buf)-len(c.buf) < n {
 		c = w.room(n)
 	}
-	w.grows = true
-	if file != nil {
-		w.files++
-	} else if last := len(w.segs) - 1; last >= w.head && w.segs[last].chunk == c && w.segs[last].reaches(c) {
-		return
+	last := len(w.segs) - 1
+	if file != nil || last < w.head || w.segs[last].c != c || w.segs[last].end != len(c.buf) || w.gap() {
+		w.add(c, 0, file, owned)
 	}
-	w.segs = append(w.segs, segment{p: c.buf[len(c.buf):], at: w.end, chunk: c, file: file, owned: owned})
+	w.grows = true
 }
 
-// reaches reports whether s goes to the end of c.
-func (s *segment) reaches(c *outChunk) bool { return cap(s.p)-len(s.p) == cap(c.buf)-len(c.buf) }
+// gap reports whether a message was removed behind the last segment.
+func (w *Writer) gap() bool {
+	s := &w.segs[len(w.segs)-1]
+	return s.at+uint64(s.len()) != w.end
+}
 
 // seal ends the growth of the last segment.
 func (w *Writer) seal() {
 	if w.grows {
 		w.grows = false
-		s := &w.segs[len(w.segs)-1]
-		s.p = s.p[:cap(s.p)-cap(w.cur.buf)+len(w.cur.buf)]
+		w.segs[len(w.segs)-1].end = len(w.cur.buf)
 	}
 }
 
 // room makes a chunk with room for n bytes the current one.
 func (w *Writer) room(n int) *outChunk {
-	size := smallChunk
-	if c := w.cur; c != nil {
-		if last := len(w.segs) - 1; last >= w.head && w.segs[last].chunk == c {
-			w.segs[last].retired = true
-		}
-		size = min(cap(c.buf)*growFactor, bigChunk)
+	if w.pools == nil {
+		w.pools = new(outPools)
 	}
-	for size < n && size < bigChunk {
-		size *= growFactor
+	size, old := n, w.cur
+	if old != nil {
+		size = max(n, min(cap(old.buf)*growFactor, bigChunk))
 	}
-	size = max(size, n)
-	c := w.spare
-	w.spare = nil
-	if idle := w.idle.Value(); idle != nil && c == nil {
-		c = idle
-		if w.Len() == 0 {
-			w.segs, w.ends, w.bufs = c.segs, c.ends, c.bufs
-		}
-	}
-	w.idle = weak.Pointer[outChunk]{}
-	if c == nil || cap(c.buf) < size {
+	free, size := w.pools.chunks.get(size)
+	c, _ := free.(*outChunk)
+	if c == nil {
 		c = &outChunk{buf: make([]byte, 0, size)}
-		c.self = keep(c, &c.kept)
 	}
-	c.segs, c.ends, c.bufs = nil, nil, nil
 	c.buf = c.buf[:0]
-	c.use()
+	if w.segs == nil {
+		if w.lists, _ = w.pools.lists.Get().(*outLists); w.lists != nil {
+			w.segs, w.sizes, w.bufs = w.lists.segs, w.lists.sizes, w.lists.bufs
+		}
+	}
 	w.cur = c
+	if old != nil && old.n == 0 {
+		w.free(old)
+	}
 	return c
 }
 
+// drop takes one segment off c.
+func (w *Writer) drop(c *outChunk) {
+	if c.n--; c.n == 0 && c != w.cur {
+		w.free(c)
+	}
+}
+
+// free gives back memory that was cleared.
+func (w *Writer) free(c *outChunk) {
+	if c.release != nil {
+		c.release()
+	} else if w.pools != nil {
+		w.pools.chunks.put(c, cap(c.buf))
+	}
+}
+
 // Pending returns what the next write should carry, and the file that must go
-// with it, or nil: whole segments up to the next file, not more than max of
-// them. What it returns stays valid until Consume.
+// with it, or nil: whole segments up to the next file, in not more than max
+// pieces. What it returns stays valid until Consume.
 func (w *Writer) Pending(max int) ([][]byte, *os.File) {
 	w.seal()
 	w.bufs = w.bufs[:0]
 	if w.head == len(w.segs) {
 		return nil, nil
 	}
-	for i := w.head; i < len(w.segs) && len(w.bufs) < max; i++ {
+	var last *segment
+	for i := w.head; i < len(w.segs); i++ {
 		s := &w.segs[i]
 		if i > w.head && s.file != nil {
 			break
 		}
-		if len(s.p) > 0 {
-			w.bufs = append(w.bufs, s.p)
+		if s.len() == 0 {
+			continue
 		}
+		n := len(w.bufs)
+		if last != nil && last.c == s.c && last.end == s.beg { // behind a removed message
+			p := w.bufs[n-1]
+			w.bufs[n-1] = p[:len(p)+s.len()]
+		} else if n == max {
+			break
+		} else {
+			w.bufs = append(w.bufs, s.c.buf[s.beg:s.end])
+		}
+		last = s
 	}
 	return w.bufs, w.segs[w.head].file
 }
@@ -205,35 +257,32 @@ func (w *Writer) Consume(n int) {
 	w.seal()
 	clear(w.bufs)
 	w.gone += uint64(n)
-	first := w.first
+	w.part += n
 	for w.head < len(w.segs) {
 		s := &w.segs[w.head]
-		if s.file != nil && (n > 0 || len(s.p) == 0) {
+		if s.file != nil && (n > 0 || s.len() == 0) {
 			w.sentFiles++
 			w.dropFile(s)
 		}
-		k := min(n, len(s.p))
-		clear(s.p[:k])
-		s.p, s.at = s.p[k:], s.at+uint64(k)
+		k := min(n, s.len())
+		clear(s.c.buf[s.beg : s.beg+k])
+		s.beg, s.at = s.beg+k, s.at+uint64(k)
 		n -= k
-		if len(s.p) > 0 {
+		if s.len() > 0 {
 			break
 		}
 		w.shift()
 	}
-	if w.head == len(w.segs) {
-		w.first = len(w.ends)
-	}
-	start := w.Start()
-	for w.first < len(w.ends) && w.ends[w.first] <= start {
+	first := w.first
+	for w.first < len(w.sizes) && w.part >= int(w.sizes[w.first]) {
+		w.part -= int(w.sizes[w.first])
 		w.first++
 	}
 	w.sentMessages += uint64(w.first - first)
-	if w.first == len(w.ends) {
-		w.ends, w.first = w.ends[:0], 0
+	if w.first == len(w.sizes) && w.head == len(w.segs) {
 		w.rest()
-	} else if w.first > 1024 && w.first > len(w.ends)/2 {
-		w.ends = w.ends[:copy(w.ends, w.ends[w.first:])]
+	} else if w.first > 1024 && w.first > len(w.sizes)/2 {
+		w.sizes = w.sizes[:copy(w.sizes, w.sizes[w.first:])]
 		w.first = 0
 	}
 }
@@ -241,12 +290,7 @@ func (w *Writer) Consume(n int) {
 // shift removes the first segment, which is written.
 func (w *Writer) shift() {
 	s := &w.segs[w.head]
-	if s.release != nil {
-		s.release()
-	}
-	if s.retired {
-		w.spare = s.chunk
-	}
+	c := s.c
 	*s = segment{}
 	w.head++
 	if w.head == len(w.segs) {
@@ -256,6 +300,7 @@ func (w *Writer) shift() {
 		clear(w.segs[n:])
 		w.segs, w.head = w.segs[:n], 0
 	}
+	w.drop(c)
 }
 
 func (w *Writer) dropFile(s *segment) {
@@ -269,56 +314,119 @@ func (w *Writer) dropFile(s *segment) {
 	w.files--
 }
 
-// rest drops the empty queue's memory but keeps a weak pointer to it: the next
-// Append reuses it unless the garbage collector has freed it.
+// rest gives up the memory of an empty queue.
 func (w *Writer) rest() {
 	if c := w.cur; c != nil {
-		c.buf, c.segs, c.ends, c.bufs = c.buf[:0], w.segs[:0], w.ends[:0], w.bufs[:0]
-		w.cur, w.idle = nil, c.self
+		w.cur = nil
+		w.free(c)
+		if cap(w.segs) <= keepSegments && cap(w.sizes) <= keepSizes {
+			if w.lists == nil {
+				w.lists = new(outLists)
+			}
+			*w.lists = outLists{w.segs[:0], w.sizes[:0], w.bufs[:0]}
+			w.pools.lists.Put(w.lists)
+		}
 	}
-	w.segs, w.ends, w.bufs, w.spare = nil, nil, nil, nil
+	w.segs, w.sizes, w.bufs, w.lists, w.head, w.first, w.part = nil, nil, nil, nil, 0, 0, 0
 }
 
 // Remove takes the message that ends at stream offset end and is n bytes long
 // out of the queue again, and reports whether it could: not when a part of it
-// was written. No write of what Pending returned may be under way.
+// was written. Its memory is free at once. No write of what Pending returned
+// may be under way.
 func (w *Writer) Remove(end uint64, n int) bool {
 	w.seal()
 	beg := end - uint64(n)
 	if beg < w.Start() || n == 0 {
 		return false
 	}
+	behind := 0 // bytes of later messages
 	for i := len(w.segs) - 1; i >= w.head; i-- {
 		s := &w.segs[i]
-		if s.at >= end || s.at+uint64(len(s.p)) <= beg {
+		next := s.at + uint64(s.len())
+		if next <= beg {
+			break
+		}
+		if s.at >= end {
+			behind += s.len()
 			continue
+		}
+		if next > end {
+			behind += int(next - end)
 		}
 		if s.at == beg {
 			w.dropFile(s)
 		}
-		tail := *s
-		skip := min(end-s.at, uint64(len(s.p)))
-		tail.p, tail.at, tail.file = s.p[skip:], s.at+skip, nil
-		if keep := beg - min(beg, s.at); beg > s.at {
-			clear(s.p[keep:skip])
-			s.p = s.p[:keep]
-			s.retired = false
-			i++
-			w.segs = append(w.segs, segment{})
-			copy(w.segs[i+1:], w.segs[i:])
-			w.segs[i] = tail
-		} else {
-			clear(s.p[:skip])
-			*s = tail
-		}
+		w.cut(i, int(max(beg, s.at)-s.at), int(min(end, next)-s.at))
 	}
-	k := w.first + sort.Search(len(w.ends)-w.first, func(i int) bool { return w.ends[w.first+i] >= end })
-	w.ends = append(w.ends[:k], w.ends[k+1:]...)
+	k := len(w.sizes) - 1
+	for behind > 0 || w.sizes[k] == 0 {
+		behind -= int(w.sizes[k])
+		k--
+	}
+	w.sizes = slices.Delete(w.sizes, k, k+1)
 	w.gone += uint64(n)
 	if w.Len() == 0 {
 		w.Clear()
 	}
 	return true
+}
+
+// cut removes the bytes from..to of the segment i and closes the gap in its
+// chunk.
+func (w *Writer) cut(i, from, to int) {
+	s := &w.segs[i]
+	c, n := s.c, to-from
+	used := copy(c.buf[s.beg+from:], c.buf[s.beg+to:]) + s.beg + from
+	clear(c.buf[used:])
+	c.buf = c.buf[:used]
+	for j := i + 1; j < len(w.segs); j++ {
+		if t := &w.segs[j]; t.c == c {
+			t.beg, t.end = t.beg-n, t.end-n
+		}
+	}
+	tail := *s
+	tail.at, tail.beg, tail.end, tail.file = s.at+uint64(to), s.beg+from, s.end-n, nil
+	switch {
+	case from == 0 && tail.len() == 0:
+		w.segs = slices.Delete(w.segs, i, i+1)
+		if w.drop(c); c == w.cur && c.n == 0 {
+			w.cur = nil
+			w.free(c)
+			return
+		}
+	case from == 0:
+		*s = tail
+	default:
+		s.end = s.beg + from
+		if tail.len() > 0 {
+			c.n++
+			w.segs = slices.Insert(w.segs, i+1, tail)
+		}
+	}
+	if c != w.cur && c.n > 0 && c.release == nil && used < cap(c.buf)/3*2 {
+		w.shrink(c)
+	}
+}
+
+// shrink moves what is left in a chunk to which nothing will be added to memory
+// of its own.
+func (w *Writer) shrink(c *outChunk) {
+	beg := -1
+	p := []byte(nil)
+	for i := w.head; i < len(w.segs); i++ {
+		s := &w.segs[i]
+		if s.c != c {
+			continue
+		}
+		if beg < 0 {
+			beg = s.beg
+			p = slices.Clone(c.buf[beg:])
+		}
+		s.beg, s.end = s.beg-beg, s.end-beg
+	}
+	clear(c.buf)
+	c.buf = p
 }
 
 // First returns the message that the next write begins with: what it has in
@@ -330,9 +438,8 @@ func (w *Writer) First() (p []byte, end uint64, n int, owned, ok bool) {
 		return nil, 0, 0, false, false
 	}
 	w.seal()
-	s := &w.segs[w.head]
-	end = w.ends[w.first]
-	return s.p, end, int(end - s.at), s.owned, s.file != nil
+	s, n := &w.segs[w.head], int(w.sizes[w.first])
+	return s.c.buf[s.beg:s.end], s.at + uint64(n), n, s.owned, s.file != nil
 }
 
 // EachFile calls f with every message of which nothing was written and that has
@@ -340,12 +447,16 @@ func (w *Writer) First() (p []byte, end uint64, n int, owned, ok bool) {
 // size. What Pending returned must not be in use: f may change the message.
 func (w *Writer) EachFile(f func(p []byte, n int)) {
 	w.seal()
-	ends := w.ends[w.first:]
+	i, end, at := w.first, 0, w.part
 	for _, s := range w.segs[w.head:] {
 		if s.file != nil {
-			ends = ends[sort.Search(len(ends), func(i int) bool { return ends[i] > s.at }):]
-			f(s.p, int(ends[0]-s.at))
+			for end <= at {
+				end += int(w.sizes[i])
+				i++
+			}
+			f(s.c.buf[s.beg:s.end], int(w.sizes[i-1]))
 		}
+		at += s.len()
 	}
 }
 
@@ -361,7 +472,7 @@ func (w *Writer) Start() uint64 {
 func (w *Writer) End() uint64 { return w.end }
 
 // Len returns the number of messages that are not completely written.
-func (w *Writer) Len() int { return len(w.ends) - w.first }
+func (w *Writer) Len() int { return len(w.sizes) - w.first }
 
 // Size returns the number of bytes that are not written.
 func (w *Writer) Size() int { return int(w.end - w.gone) }
@@ -382,9 +493,9 @@ func (w *Writer) Clear() {
 	for w.head < len(w.segs) {
 		s := &w.segs[w.head]
 		w.dropFile(s)
-		clear(s.p)
+		clear(s.c.buf[s.beg:s.end])
 		w.shift()
 	}
-	w.ends, w.first, w.gone = w.ends[:0], 0, w.end
+	w.gone = w.end
 	w.rest()
 }
