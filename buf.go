@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"example.org/imsg/ibuf"
+	"example.org/imsg/internal/stream"
 	"example.org/imsg/internal/unixmsg"
 )
 
@@ -105,12 +106,38 @@ func (b *Buf) ReadSocket() error {
 // The caller must close it. It corresponds to imsgbuf_get and imsg_get.
 func (b *Buf) Get() (m Message, ok bool) { return b.in.next() }
 
+// GetBatch is Get for up to len(ms) messages and returns how many there were.
+// The caller must close each; CloseAll does it.
+func (b *Buf) GetBatch(ms []Message) (n int) { return b.in.take(ms) }
+
 // All takes the messages that have arrived, one after the other. The loop's
-// body must close each. It corresponds to calling imsgbuf_get in a loop.
+// body must close each; see Each. It corresponds to calling imsgbuf_get in a
+// loop.
 func (b *Buf) All() iter.Seq[Message] {
 	return func(yield func(Message) bool) {
 		for m, ok := b.Get(); ok; m, ok = b.Get() {
 			if !yield(m) {
+				return
+			}
+		}
+	}
+}
+
+// Each is All, but lends the messages to the loop's body: the loop closes them,
+// which is cheaper than Close, each after its body or soon after that and at
+// the latest when the loop ends. A message that the body has called Keep for is
+// the caller's to close. (So slices.Collect, which only sees the messages, is
+// for All.)
+func (b *Buf) Each() iter.Seq[Message] {
+	return func(yield func(Message) bool) {
+		var run stream.Run
+		defer run.Flush()
+		for m, ok := b.Get(); ok; m, ok = b.Get() {
+			more := yield(m)
+			if !m.f.Kept() {
+				run.Close(m.f)
+			}
+			if !more {
 				return
 			}
 		}

@@ -117,6 +117,16 @@ func (in *input) next() (Message, bool) {
 	return m, true
 }
 
+// take moves messages that are complete to ms and returns how many.
+func (in *input) take(ms []Message) (n int) {
+	for ok := true; n < len(ms); n++ {
+		if ms[n], ok = in.next(); !ok {
+			break
+		}
+	}
+	return n
+}
+
 func (in *input) trace(m Message) {
 	in.c.trace(Event{Direction: Received, Header: m.Header(), Payload: ibuf.NewView(m.Bytes()), HasFile: m.HasFile(), FileLost: m.f.FileLost()})
 }

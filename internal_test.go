@@ -107,6 +107,14 @@ func TestGuess(t *testing.T) {
 // BenchmarkDecode cuts a stream that is in memory already into messages, and
 // closes them: no system call.
 func BenchmarkDecode(b *testing.B) {
+	benchDecode(b, func(in *input) {
+		for m, ok := in.next(); ok; m, ok = in.next() {
+			m.Close()
+		}
+	})
+}
+
+func benchDecode(b *testing.B, take func(in *input)) {
 	for _, n := range []int{0, 64, 1024, 16368} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			var c settings
@@ -131,9 +139,7 @@ func BenchmarkDecode(b *testing.B) {
 					}
 					p = p[k:]
 				}
-				for m, ok := in.next(); ok; m, ok = in.next() {
-					m.Close()
-				}
+				take(&in)
 			}
 		})
 	}
@@ -198,4 +204,15 @@ func TestBusyPollYields(t *testing.T) {
 	}
 	stop.Store(true)
 	wg.Wait()
+}
+
+// BenchmarkDecodeBatch is BenchmarkDecode with messages that are taken and
+// closed many at a time.
+func BenchmarkDecodeBatch(b *testing.B) {
+	var ms [64]Message
+	benchDecode(b, func(in *input) {
+		for n := in.take(ms[:]); n > 0; n = in.take(ms[:]) {
+			CloseAll(ms[:n])
+		}
+	})
 }

@@ -145,6 +145,27 @@ func (m Message) TakeFD() int { return m.f.TakeFD() }
 // again; a file that was not taken is closed. It corresponds to imsg_free.
 func (m Message) Close() error { return m.f.Close() }
 
+// Keep makes the loop of Each that has yielded m leave it open: the caller must
+// close it. It returns m.
+func (m Message) Keep() Message {
+	m.f.Keep()
+	return m
+}
+
+// CloseAll closes messages like Close, at a price of little more than that of
+// one if they came one behind the other: for those of GetBatch and
+// ReceiveBatch. It returns the first error.
+func CloseAll(ms []Message) (err error) {
+	var run stream.Run
+	for _, m := range ms {
+		if cerr := run.Close(m.f); err == nil {
+			err = cerr
+		}
+	}
+	run.Flush()
+	return err
+}
+
 // Push moves m, with its file, to the end of q, as if nothing of its payload
 // had been read. The queue holds a copy, so that a message that waits long
 // does not hold on to its neighbours' memory; m is closed. The copy's header is

@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"example.org/imsg/internal/stream"
 	"example.org/imsg/internal/turn"
 )
 
@@ -195,24 +196,78 @@ func (r *receiver) close() {
 	r.wakeNext()
 }
 
+// ReceiveBatch is Receive for up to len(ms) messages at the price of little more
+// than one. It waits for the first only and returns how many there were: at
+// least one if the error is nil and ms is not empty. The caller must close
+// each; CloseAll does it.
+func (c *Conn) ReceiveBatch(ctx context.Context, ms []Message) (n int, err error) {
+	if len(ms) == 0 {
+		return 0, nil
+	}
+	if ctx.Err() == nil {
+		n = c.r.take(ms)
+	}
+	if n == 0 {
+		if ms[0], err = c.Receive(ctx); err == nil {
+			n = 1 + c.r.take(ms[1:])
+		}
+	}
+	return n, err
+}
+
+// take moves messages that are there already to ms.
+func (r *receiver) take(ms []Message) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.in.take(ms)
+}
+
 // All receives messages until the peer closes the channel (io.EOF), where the
-// loop ends, or until another error, which is the loop's last value. The
-// loop's body must close each message.
+// loop ends, or until another error, which is the loop's last value. The loop's
+// body must close each message; see Each.
 func (c *Conn) All(ctx context.Context) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
-		for endless := ctx.Done() == nil; ; {
-			var m Message
-			var ok bool
-			var err error
-			if endless { // no need to ask ctx each time
-				m, ok = c.r.next()
+		c.receiveAll(ctx, nil, yield)
+	}
+}
+
+// Each is All, but lends the messages to the loop's body: the loop closes them,
+// which is cheaper than Close, each after its body or soon after that and at the
+// latest when the loop waits for another or ends. A message that the body has
+// called Keep for is the caller's to close.
+func (c *Conn) Each(ctx context.Context) iter.Seq2[Message, error] {
+	return func(yield func(Message, error) bool) {
+		var run stream.Run
+		defer run.Flush()
+		c.receiveAll(ctx, &run, yield)
+	}
+}
+
+// receiveAll is the loop of All, and with run, which then closes the messages,
+// of Each.
+func (c *Conn) receiveAll(ctx context.Context, run *stream.Run, yield func(Message, error) bool) {
+	for endless := ctx.Done() == nil; ; {
+		var m Message
+		var ok bool
+		var err error
+		if endless || ctx.Err() == nil {
+			m, ok = c.r.next()
+		}
+		if !ok {
+			if run != nil {
+				run.Flush()
 			}
-			if !ok {
-				m, err = c.Receive(ctx)
-			}
-			if err == io.EOF || !yield(m, err) || err != nil {
-				return
-			}
+			m, err = c.Receive(ctx)
+		}
+		if err == io.EOF {
+			return
+		}
+		more := yield(m, err)
+		if run != nil && !m.f.Kept() {
+			run.Close(m.f)
+		}
+		if !more || err != nil {
+			return
 		}
 	}
 }

@@ -395,3 +395,162 @@ func TestFalsePID(t *testing.T) {
 		}
 	}
 }
+
+// Messages are taken, closed and queued many at a time, in order, with their
+// files, and an end or an error comes behind the last of them.
+func TestBatches(t *testing.T) {
+	testutil.NoLeak(t)
+	ctx := t.Context()
+	a, b, err := imsg.Pair(&imsg.Config{AllowFDPass: true, MaxQueueMessages: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var out []imsg.Outgoing
+	for i := range uint32(101) {
+		out = append(out, imsg.Outgoing{Header: imsg.Header{Type: i}, Data: testutil.Pattern(i, int(i*37)%3000)})
+	}
+	out[40].File = w
+	if n, err := a.ComposeBatch(out); n != 100 || !errors.Is(err, imsg.ErrQueueFull) || a.QueueLen() != 100 {
+		t.Fatalf("%d queued: %v", n, err)
+	}
+	sent := make(chan error, 1)
+	go func() { sent <- errors.Join(a.Flush(ctx), a.Close()) }()
+	ms := make([]imsg.Message, 7)
+	if n, err := b.ReceiveBatch(ctx, nil); n != 0 || err != nil {
+		t.Errorf("no room: %d, %v", n, err)
+	}
+	next := uint32(0)
+	for {
+		n, err := b.ReceiveBatch(ctx, ms)
+		if err != nil {
+			if n != 0 || err != io.EOF {
+				t.Errorf("%d, %v", n, err)
+			}
+			break
+		}
+		for _, m := range ms[:n] {
+			testutil.CheckFrame(t, m, next, int(next*37)%3000)
+			if m.HasFile() != (next == 40) {
+				t.Errorf("message %d: file %v", next, m.HasFile())
+			}
+			next++
+		}
+		if err := imsg.CloseAll(ms[:n]); err != nil {
+			t.Error(err)
+		}
+		for _, m := range ms[:n] {
+			if m.Bytes() != nil || m.Close() != nil {
+				t.Error("a message is open after CloseAll")
+			}
+		}
+	}
+	if next != 100 {
+		t.Errorf("%d messages", next)
+	}
+	if err := <-sent; err != nil {
+		t.Error(err)
+	}
+	if _, err := r.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the file is open: %v", err)
+	}
+	gone, cancel := context.WithCancel(ctx)
+	cancel()
+	if n, err := b.ReceiveBatch(gone, ms); n != 0 || !errors.Is(err, context.Canceled) {
+		t.Errorf("with a context that has ended: %d, %v", n, err)
+	}
+}
+
+// Each closes what its body has not kept, also when the loop is left.
+func TestEach(t *testing.T) {
+	testutil.NoLeak(t)
+	for _, conn := range []bool{false, true} {
+		ctx := t.Context()
+		a, b := bufs(t, imsg.Config{AllowFDPass: true})
+		ca, cb, err := imsg.Pair(&imsg.Config{AllowFDPass: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		compose := a.Compose
+		if conn {
+			compose = ca.Compose
+		}
+		var pipes []*os.File
+		for i := range uint32(50) {
+			var w *os.File
+			if i%10 == 3 {
+				r, wr, err := os.Pipe()
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer r.Close()
+				pipes, w = append(pipes, r), wr
+			}
+			if err := compose(imsg.Header{Type: i}, w, testutil.Pattern(i, 20)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := errors.Join(a.Flush(), ca.Flush(ctx), ca.Close()); err != nil {
+			t.Fatal(err)
+		}
+		var kept, all []imsg.Message
+		n := uint32(0)
+		body := func(m imsg.Message) bool {
+			testutil.CheckFrame(t, m, n, 20)
+			all = append(all, m)
+			if n++; n == 5 || n == 14 {
+				kept = append(kept, m.Keep())
+			}
+			return n != 20
+		}
+		closed := func() {
+			t.Helper()
+			for i, m := range all {
+				if open := m.Bytes() != nil; open != (i == 4 || i == 13) {
+					t.Errorf("conn %v: message %d is open: %v", conn, i, open)
+				}
+			}
+		}
+		loop := func() {
+			if conn {
+				for m, err := range cb.Each(ctx) {
+					if err != nil || !body(m) {
+						break
+					}
+				}
+				return
+			}
+			for n < 50 {
+				if err := b.ReadSocket(); err != nil {
+					t.Fatal(err)
+				}
+				for m := range b.Each() {
+					if !body(m) {
+						return
+					}
+				}
+			}
+		}
+		loop()
+		closed()
+		loop()
+		closed()
+		if n != 50 || len(kept) != 2 {
+			t.Fatalf("%d messages, %d kept", n, len(kept))
+		}
+		testutil.CheckFrame(t, kept[0], 4, 20)
+		testutil.CheckFrame(t, kept[1], 13, 20)
+		imsg.CloseAll(kept)
+		for i, r := range pipes {
+			if _, err := r.Read(make([]byte, 1)); err != io.EOF {
+				t.Errorf("conn %v: file %d is open: %v", conn, i, err)
+			}
+		}
+		cb.Close()
+	}
+}

@@ -255,6 +255,33 @@ func (c *Conn) Compose(h Header, f *os.File, data ...[]byte) error {
 	return c.opError("compose", h.Type, err)
 }
 
+// An Outgoing is a message for ComposeBatch.
+type Outgoing struct {
+	Header Header
+	File   *os.File // nil: none
+	Data   []byte   // the payload
+}
+
+// ComposeBatch is Compose for many messages at a time, which others' do not come
+// between. It returns how many were queued: all of them if the error is nil,
+// and otherwise those before the one that the error is about.
+func (c *Conn) ComposeBatch(ms []Outgoing) (n int, err error) {
+	w := &c.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := range ms {
+		m := &ms[i]
+		err := w.err
+		if err == nil {
+			err = w.out.compose(c.withPID(m.Header), m.File, true, [][]byte{m.Data})
+		}
+		if err != nil {
+			return i, c.opError("compose", m.Header.Type, err)
+		}
+	}
+	return len(ms), nil
+}
+
 // queueBuffer is what Builder.Commit calls.
 func (c *Conn) queueBuffer(h Header, b *ibuf.Buffer) error {
 	w := &c.w

@@ -143,11 +143,17 @@ func dupClose(file *os.File) int {
 	return fd
 }
 
-// Keep marks the message as one that Run.Close leaves open.
+// Keep sets what Kept reports, until the message is closed.
 func (f Frame) Keep() {
 	if s := f.open(); s != nil {
 		s.kept = true
 	}
+}
+
+// Kept reports whether Keep was called.
+func (f Frame) Kept() bool {
+	s := f.open()
+	return s != nil && s.kept
 }
 
 // Close gives the message up: its bytes are cleared (secrets travel here) and
@@ -184,10 +190,10 @@ type Run struct {
 	beg, end uint32
 }
 
-// Close closes f, now or with Flush, unless Keep was called for it.
+// Close closes f, now or with Flush.
 func (r *Run) Close(f Frame) error {
 	s := f.open()
-	if s == nil || s.kept {
+	if s == nil {
 		return nil
 	}
 	if s.file >= hasFile {
