@@ -305,3 +305,110 @@ func TestCallFile(t *testing.T) {
 		}
 	}
 }
+
+// TestLast lets answers end with a message of the type of the others: an empty
+// one, or one that was promised.
+func TestLast(t *testing.T) {
+	for _, match := range []peer.Match{peer.ByID, peer.ByPID, peer.InOrder} {
+		p, c := end(t, &peer.Config{Match: match})
+		go func() {
+			for m, err := range c.All(t.Context()) {
+				if err != nil {
+					return
+				}
+				for _, text := range []string{"a", "b", "c", ""} {
+					c.Send(t.Context(), imsg.Header{Type: item, ID: m.ID()}, nil, []byte(text))
+				}
+				m.Close()
+			}
+		}()
+		count := 0
+		for _, tt := range []struct {
+			last func(imsg.Message) bool
+			want string
+		}{
+			{func(m imsg.Message) bool { return m.Len() == 0 }, "a b c  "},
+			{func(imsg.Message) bool { count++; return count == 4 }, "a b c  "},
+		} {
+			got := ""
+			for m, err := range p.Stream(soon(t), peer.Request{Type: ask, Items: []uint32{item}, Last: tt.last}) {
+				if err != nil {
+					t.Fatalf("match %d: %v", match, err)
+				}
+				got += string(m.Bytes()) + " "
+				m.Close()
+			}
+			if got != tt.want {
+				t.Errorf("match %d: %q", match, got)
+			}
+		}
+		m, err := p.Call(soon(t), peer.Request{Type: ask, Items: []uint32{item}, Last: func(m imsg.Message) bool { return m.Len() == 0 }})
+		if err != nil || m.Len() != 0 {
+			t.Errorf("match %d: %v", match, err)
+		}
+		m.Close()
+	}
+}
+
+// TestLastPanics: what the other end sends must not end the program.
+func TestLastPanics(t *testing.T) {
+	p, c := end(t, nil)
+	go func() {
+		m := receive(t, c)
+		c.Send(t.Context(), imsg.Header{Type: item, ID: m.ID()}, nil)
+	}()
+	_, err := p.Call(soon(t), peer.Request{Type: ask, Items: []uint32{item}, Last: func(m imsg.Message) bool { return m.Bytes()[3] == 0 }})
+	check(t, "Call", err, net.ErrClosed)
+	<-p.Done()
+	var panicked *peer.PanicError
+	if !errors.As(p.Err(), &panicked) || panicked.Type != ask || !strings.Contains(string(panicked.Stack), "TestLastPanics") {
+		t.Errorf("%v", p.Err())
+	}
+}
+
+// TestForeignPID answers as OpenBGPD 7.7 does, which writes its own pid into
+// some messages.
+func TestForeignPID(t *testing.T) {
+	for _, cfg := range []peer.Config{{Match: peer.ByPID}, {Match: peer.InOrder, MaxCalls: 1}} {
+		p, c := end(t, &cfg)
+		go func() {
+			for m, err := range c.All(t.Context()) {
+				if err != nil {
+					return
+				}
+				c.Send(t.Context(), imsg.Header{Type: item, PID: m.PID()}, nil)
+				c.Send(t.Context(), imsg.Header{Type: answer, PID: m.PID() + 1}, nil, m.Bytes())
+				m.Close()
+			}
+		}()
+		for range 3 {
+			if text, err := call(soon(t), p, "x"); text != "x" || err != nil {
+				t.Errorf("match %d: %q, %v", cfg.Match, text, err)
+			}
+		}
+	}
+}
+
+// TestMisnamed: an answer that is not recognised is not called a request.
+func TestMisnamed(t *testing.T) {
+	for _, tt := range []struct {
+		match peer.Match
+		h     imsg.Header
+		want  string
+	}{
+		{peer.ByID, imsg.Header{Type: answer}, "answer type 2: not in the table of requests, and an answer to type 1 only with id 1: it came with id 0"},
+		{peer.ByID, imsg.Header{Type: note, ID: 1}, "message type 4: not in the table of requests, and no answer to type 1"},
+		{peer.InOrder, imsg.Header{Type: note}, "message type 4: not in the table of requests, and no answer to type 1"},
+	} {
+		p, c := end(t, &peer.Config{Match: tt.match})
+		go func() {
+			receive(t, c)
+			send(t, c, tt.h, nil, "")
+		}()
+		_, err := call(soon(t), p, "")
+		check(t, "Call", err, net.ErrClosed)
+		if err == nil || err.Error() != "peer: call type 1: the peer was closed because of peer: "+tt.want {
+			t.Error(err)
+		}
+	}
+}

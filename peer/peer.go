@@ -110,7 +110,7 @@ func (p *Peer) Shutdown(ctx context.Context) error {
 	select {
 	case p.turn <- struct{}{}: // the last message is out
 		<-p.turn
-		return nil
+		return p.Err()
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -208,3 +208,50 @@ func TestSlowStream(t *testing.T) {
 		check(t, "a call behind", err, nil)
 	}
 }
+
+// endless answers the first request of c with items for as long as it can.
+func endless(t *testing.T, c *imsg.Conn) {
+	m, err := c.Receive(soon(t))
+	if err != nil {
+		return
+	}
+	defer m.Close()
+	for c.Send(t.Context(), imsg.Header{Type: item, ID: m.ID()}, nil) == nil {
+	}
+}
+
+// TestContextFirst ends the context of a call that has messages at hand, and
+// will have for ever.
+func TestContextFirst(t *testing.T) {
+	p, c := end(t, nil)
+	go endless(t, c)
+	ctx, cancel := context.WithCancel(soon(t))
+	got := 0
+	var last error
+	for m, err := range p.Stream(ctx, list) {
+		if last = err; err != nil || got == 1000 {
+			break
+		}
+		m.Close()
+		if got++; got == 1 {
+			until(t, "receiving some", func() bool { return p.Conn().Stats().Received.Messages > 10 })
+			cancel()
+		}
+	}
+	check(t, "Stream", last, context.Canceled)
+	if got != 1 {
+		t.Errorf("%d messages after the end of the context", got-1)
+	}
+
+	p, c = end(t, nil)
+	go endless(t, c)
+	ctx, cancel = context.WithCancel(soon(t))
+	called := make(chan error)
+	go func() {
+		_, err := call(ctx, p, "")
+		called <- err
+	}()
+	until(t, "receiving many", func() bool { return p.Conn().Stats().Received.Messages > 1000 })
+	cancel()
+	check(t, "Call", <-called, context.Canceled)
+}

@@ -3,13 +3,17 @@ package peer_test
 import (
 	"context"
 	"errors"
+	"example.org/imsg/imsgtest"
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"example.org/imsg"
 	"example.org/imsg/peer"
@@ -295,4 +299,213 @@ func TestWorkers(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestNoAnswer lets handlers return without an answer, and say that it comes
+// later.
+func TestNoAnswer(t *testing.T) {
+	p, q := both(t, nil)
+	later := make(chan *peer.Incoming, 1)
+	finish := make(chan func(error), 1)
+	q.Handle(
+		peer.Rule{Type: note, Handle: func(context.Context, *peer.Incoming) error { return nil }},
+		peer.Rule{Type: ask, Handle: echo},
+		peer.Rule{Type: nest, Handle: func(_ context.Context, r *peer.Incoming) error {
+			finish <- r.ReplyLater()
+			later <- r
+			return nil
+		}})
+	serve(t, q)
+	if err := p.Send(soon(t), note, nil); err != nil {
+		t.Error(err)
+	}
+	request := func(typ uint32) error {
+		m, err := p.Call(soon(t), peer.Request{Type: typ, Items: []uint32{item}, Ends: []uint32{answer}})
+		m.Close()
+		return err
+	}
+	refused := func(what, want string, err error) {
+		t.Helper()
+		var remote *peer.RemoteError
+		if !errors.As(err, &remote) || !strings.Contains(remote.Text, want) {
+			t.Errorf("%s: %v, want %q", what, err, want)
+		}
+	}
+	refused("nil", "without an answer", request(note))
+	for _, tt := range []struct {
+		name string
+		err  error
+		send []uint32
+		want string
+	}{
+		{"later", nil, []uint32{item, answer}, ""},
+		{"later, without an answer", nil, nil, "without an answer"},
+		{"later, with an error", errTest, []uint32{item}, "it did not?work"},
+	} {
+		go func() {
+			in, finish := <-later, <-finish
+			for _, typ := range tt.send {
+				in.Reply(typ, nil)
+			}
+			finish(tt.err)
+			finish(errTest)
+			if tt.want != "" && in.Reply(answer, nil) == nil {
+				t.Errorf("%s: a reply behind the error", tt.name)
+			}
+		}()
+		if err := request(nest); tt.want != "" {
+			refused(tt.name, tt.want, err)
+		} else if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+	check(t, "a call behind", request(ask), nil)
+	until(t, "finishing", func() bool { return len(q.Pending().Requests) == 0 })
+}
+
+// TestReplyToNote: a message that expects no answer cannot get one, which would
+// be the end of its sender.
+func TestReplyToNote(t *testing.T) {
+	reports := make(chan error, 1)
+	a, b := imsgtest.Pair(t, nil)
+	p := closed(t, peer.New(a, &peer.Config{Report: func(err error) { reports <- err }}))
+	q := closed(t, peer.New(b, nil))
+	q.Handle(peer.Rule{Type: ask, Handle: func(ctx context.Context, r *peer.Incoming) error {
+		if err := r.Reply(answer, nil); (err == nil) != r.WantsAnswer() {
+			t.Errorf("Reply: %v", err)
+		} else if err != nil {
+			return err
+		}
+		return nil
+	}})
+	serve(t, q)
+	if err := p.Send(soon(t), ask, nil); err != nil {
+		t.Error(err)
+	}
+	_, err := call(soon(t), p, "")
+	check(t, "a call behind", err, nil)
+	var remote *peer.RemoteError
+	if err := <-reports; !errors.As(err, &remote) || !strings.Contains(remote.Text, "expects no answer") {
+		t.Errorf("reported: %v", err)
+	}
+}
+
+// TestReplyTimeout: an end that reads nothing does not hold a handler for good.
+func TestReplyTimeout(t *testing.T) {
+	for _, d := range []time.Duration{10 * time.Millisecond, -1} {
+		a, c := narrow(t, nil)
+		p := closed(t, peer.New(a, &peer.Config{WriteTimeout: d}))
+		returned := make(chan error, 1)
+		p.Handle(peer.Rule{Type: ask, Handle: func(_ context.Context, r *peer.Incoming) error {
+			for {
+				if err := r.Reply(answer, nil, make([]byte, 16000)); err != nil {
+					returned <- err
+					return err
+				}
+			}
+		}})
+		served := serve(t, p)
+		send(t, c, imsg.Header{Type: ask, ID: 1}, nil, "")
+		if d < 0 {
+			until(t, "writing a part", func() bool { return a.Stats().Sent.Bytes > 0 })
+			p.Close()
+			check(t, "Reply", <-returned, net.ErrClosed)
+			check(t, "Serve", served(), net.ErrClosed)
+			continue
+		}
+		check(t, "Reply", <-returned, context.DeadlineExceeded)
+		check(t, "Serve", served(), context.DeadlineExceeded)
+	}
+}
+
+// TestPanic lets handlers panic, and end their goroutines: others go on.
+func TestPanic(t *testing.T) {
+	for _, workers := range []int{1, 3} {
+		reports := make(chan error, 1)
+		a, b := imsgtest.Pair(t, nil)
+		p := closed(t, peer.New(a, nil))
+		q := closed(t, peer.New(b, &peer.Config{Workers: workers, Report: func(err error) { reports <- err }}))
+		q.Handle(peer.Rule{Type: ask, Handle: echo}, peer.Rule{Type: nest, Handle: func(_ context.Context, r *peer.Incoming) error {
+			if r.Len() == 0 {
+				runtime.Goexit()
+			}
+			panic("secret")
+		}})
+		serve(t, q)
+		for text, want := range map[string]string{"x": "internal error", "": "ended its goroutine"} {
+			_, err := p.Call(soon(t), peer.Request{Type: nest, Data: []byte(text), Ends: []uint32{answer}})
+			var remote *peer.RemoteError
+			if !errors.As(err, &remote) || !strings.Contains(remote.Text, want) {
+				t.Errorf("%q: %v", text, err)
+			}
+			_, err = call(soon(t), p, "")
+			check(t, "a call behind", err, nil)
+		}
+		var panicked *peer.PanicError
+		if err := <-reports; !errors.As(err, &panicked) || panicked.Type != nest || panicked.Value != "secret" ||
+			!strings.Contains(string(panicked.Stack), "TestPanic") {
+			t.Errorf("reported: %v", err)
+		}
+	}
+	p, q := both(t, nil)
+	q.Handle(peer.Rule{Type: ask, Handle: func(context.Context, *peer.Incoming) error { panic("secret") }})
+	served := serve(t, q)
+	_, err := call(soon(t), p, "")
+	check(t, "Call", err, io.ErrUnexpectedEOF)
+	var panicked *peer.PanicError
+	if err := served(); !errors.As(err, &panicked) || err.Error() != "peer: request type 1: panic: secret" {
+		t.Errorf("Serve: %v", err)
+	}
+}
+
+// TestWaitingMemory lets small requests wait between much that does not: they
+// must not keep its memory.
+func TestWaitingMemory(t *testing.T) {
+	const requests = 64
+	p, c := end(t, &peer.Config{MaxRequests: requests + 2})
+	begun, release := make(chan bool), make(chan bool)
+	got := 0
+	p.Handle(peer.Rule{Type: note, File: peer.FileOptional, Handle: func(_ context.Context, r *peer.Incoming) error {
+		if r.Len() == 0 {
+			begun <- true
+			<-release
+		} else if f := r.TakeFile(); string(r.Bytes()) != "sixteen bytes..." || (f == nil) != (got%2 == 0) {
+			t.Errorf("%q, %v", r.Bytes(), f)
+		} else {
+			f.Close()
+			got++
+		}
+		return nil
+	}})
+	served := serve(t, p)
+	send(t, c, imsg.Header{Type: note}, nil, "")
+	<-begun
+	before := heap()
+	w, _ := pipe(t)
+	for i := range requests {
+		send(t, c, imsg.Header{Type: note}, []*os.File{nil, w}[i%2], "sixteen bytes...")
+		for range 20 { // of no interest
+			send(t, c, imsg.Header{Type: peer.DefaultErrorType}, nil, strings.Repeat("x", 16000))
+		}
+	}
+	until(t, "receiving all", func() bool { return p.Conn().Stats().Received.Messages == 1+21*requests })
+	if n := heap() - before; n > 4<<20 {
+		t.Errorf("%d waiting requests hold %d KiB", requests, n>>10)
+	}
+	close(release)
+	c.Close()
+	check(t, "Serve", served(), nil)
+	if got != requests {
+		t.Errorf("%d handled", got)
+	}
+}
+
+// heap returns the size of what is in use, after what is not was collected.
+func heap() int64 {
+	var s runtime.MemStats
+	for range 3 {
+		runtime.GC()
+	}
+	runtime.ReadMemStats(&s)
+	return int64(s.HeapAlloc)
 }

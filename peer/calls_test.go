@@ -182,3 +182,89 @@ func TestServeContext(t *testing.T) {
 	check(t, "Serve", p.Serve(ctx), context.Canceled)
 	check(t, "Err", p.Err(), context.Canceled)
 }
+
+// TestAbandoned gives up many calls that are never answered: others have room.
+// What comes for those is closed, also if they are not remembered; an answer
+// that nobody has ever asked for ends the peer.
+func TestAbandoned(t *testing.T) {
+	p, c := end(t, &peer.Config{MaxCalls: 2})
+	var ids []uint32
+	for range 30 {
+		ids = append(ids, cancelled(t, p, c).ID)
+	}
+	if n := len(p.Pending().Calls); n > 8 {
+		t.Errorf("%d are remembered", n)
+	}
+	w, r := pipe(t)
+	for _, id := range ids {
+		send(t, c, imsg.Header{Type: item, ID: id}, w, "")
+		send(t, c, imsg.Header{Type: answer, ID: id}, w, "")
+	}
+	w.Close()
+	allClosed(t, r)
+	got := make(chan error, 1)
+	go func() {
+		_, err := call(soon(t), p, "")
+		got <- err
+	}()
+	m := receive(t, c)
+	send(t, c, imsg.Header{Type: answer, ID: m.ID()}, nil, "")
+	check(t, "a call behind", <-got, nil)
+	send(t, c, imsg.Header{Type: answer, ID: m.ID() + 1}, nil, "")
+	<-p.Done()
+	check(t, "Err", p.Err(), peer.ErrViolation)
+}
+
+// TestCancelType gives up calls whose handlers have begun, and some that wait:
+// the handler's context ends, and what waits is not handled.
+func TestCancelType(t *testing.T) {
+	p, q := both(t, &peer.Config{CancelType: nest, MaxCalls: 2})
+	began := make(chan string, 10)
+	q.Handle(peer.Rule{Type: ask, Handle: func(ctx context.Context, r *peer.Incoming) error {
+		began <- string(r.Bytes())
+		if string(r.Bytes()) == "last" {
+			return echo(ctx, r)
+		}
+		for r.Reply(item, nil) == nil && string(r.Bytes()) == "stream" && ctx.Err() == nil {
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	}})
+	served := serve(t, q)
+	var cancels []context.CancelFunc
+	results := make(chan error, 2)
+	for n, text := range []string{"begun", "waits"} {
+		ctx, cancel := context.WithCancel(soon(t))
+		cancels = append(cancels, cancel)
+		go func() {
+			_, err := call(ctx, p, text)
+			results <- err
+		}()
+		until(t, "receiving", func() bool { return q.Conn().Stats().Received.Messages == uint64(n+1) })
+	}
+	<-began
+	for _, cancel := range []context.CancelFunc{cancels[1], cancels[0]} {
+		cancel()
+		check(t, "Call", <-results, context.Canceled)
+	}
+	until(t, "answering both", func() bool { return len(p.Pending().Calls)+len(q.Pending().Requests) == 0 })
+	for m, err := range p.Stream(soon(t), peer.Request{Type: ask, Data: []byte("stream"), Items: []uint32{item}, Ends: []uint32{answer}}) {
+		if m.Close(); err != nil {
+			t.Error(err)
+		}
+		break
+	}
+	if text, err := call(soon(t), p, "last"); text != "last" || err != nil {
+		t.Errorf("%q, %v", text, err)
+	}
+	p.Close()
+	check(t, "Serve", served(), nil)
+	close(began)
+	n := 0
+	for range began {
+		n++
+	}
+	if n != 2 {
+		t.Errorf("%d more were handled, want those of the stream and the last", n)
+	}
+}

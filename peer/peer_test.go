@@ -1,0 +1,184 @@
+package peer_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+
+	"example.org/imsg"
+	"example.org/imsg/peer"
+)
+
+// TestEnds lets the channel end under a call, in different ways, and then
+// makes another.
+func TestEnds(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		end  func(*peer.Peer, *imsg.Conn, context.CancelFunc)
+		want error
+		err  error // of Serve
+	}{
+		{"other end closes", func(_ *peer.Peer, c *imsg.Conn, _ context.CancelFunc) { c.Close() }, io.ErrUnexpectedEOF, nil},
+		{"Close", func(p *peer.Peer, _ *imsg.Conn, _ context.CancelFunc) { p.Close() }, net.ErrClosed, net.ErrClosed},
+		{"Close twice", func(p *peer.Peer, _ *imsg.Conn, _ context.CancelFunc) { p.Close(); p.Close() }, net.ErrClosed, net.ErrClosed},
+		{"Serve's context", func(_ *peer.Peer, _ *imsg.Conn, cancel context.CancelFunc) { cancel() }, context.Canceled, context.Canceled},
+		{"inside a message", func(_ *peer.Peer, c *imsg.Conn, _ context.CancelFunc) {
+			f, err := c.File()
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Write(make([]byte, 7))
+			f.Close()
+			c.Close()
+		}, io.ErrUnexpectedEOF, io.ErrUnexpectedEOF},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p, c := end(t, nil)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			served, called := make(chan error, 1), make(chan error, 1)
+			go func() { served <- p.Serve(ctx) }()
+			go func() {
+				_, err := call(soon(t), p, "")
+				called <- err
+			}()
+			receive(t, c)
+			tt.end(p, c, cancel)
+			err := <-called
+			check(t, "Call", err, tt.want)
+			if !strings.HasPrefix(err.Error(), "peer: call type 1: ") {
+				t.Error(err)
+			}
+			check(t, "Serve", <-served, tt.err)
+			<-p.Done()
+			check(t, "Err", p.Err(), tt.err)
+			_, err = call(soon(t), p, "")
+			check(t, "Call afterwards", err, tt.want)
+			check(t, "Send afterwards", p.Send(soon(t), note, nil), tt.want)
+			check(t, "Serve again", p.Serve(soon(t)), tt.err)
+		})
+	}
+}
+
+// TestCloseUnused closes a peer that nobody has used.
+func TestCloseUnused(t *testing.T) {
+	p, c := end(t, nil)
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	<-p.Done()
+	if _, err := c.Receive(soon(t)); err != io.EOF {
+		t.Error(err)
+	}
+}
+
+// TestShutdown finishes what has begun, at both ends, refuses what has not, and
+// closes the channel.
+func TestShutdown(t *testing.T) {
+	p, q := both(t, &peer.Config{Workers: 2})
+	begun, release := make(chan *peer.Incoming, 2), make(chan bool)
+	var later func(error)
+	q.Handle(peer.Rule{Type: ask, Handle: func(ctx context.Context, r *peer.Incoming) error {
+		if string(r.Bytes()) == "later" {
+			later = r.ReplyLater()
+			begun <- r
+			return nil
+		}
+		begun <- r
+		<-release
+		_, err := call(ctx, q, "") // what has begun may need the other end
+		if err != nil {
+			return err
+		}
+		return echo(ctx, r)
+	}})
+	p.Handle(peer.Rule{Type: ask, Handle: echo})
+	served := serve(t, q)
+	serve(t, p)
+	type result struct {
+		text string
+		err  error
+	}
+	results := make(map[string]chan result)
+	request := func(text string) {
+		results[text] = make(chan result, 1)
+		c := results[text]
+		go func() {
+			text, err := call(soon(t), p, text)
+			c <- result{text, err}
+		}()
+	}
+	request("later")
+	in := <-begun
+	request("first")
+	request("second")
+	<-begun
+	<-begun
+	request("waits")
+	until(t, "waiting", func() bool { return len(q.Pending().Requests) == 4 })
+	down := make(chan error, 1)
+	go func() { down <- q.Shutdown(soon(t)) }()
+	until(t, "refusing calls", func() bool {
+		_, err := call(endingAfter(t, 2), q, "")
+		return errors.Is(err, net.ErrClosed)
+	})
+	request("too late")
+	until(t, "waiting", func() bool { return len(q.Pending().Requests) == 5 })
+	close(release)
+	for _, text := range []string{"first", "second"} {
+		if r := <-results[text]; r.text != text || r.err != nil {
+			t.Errorf("%s: %+v", text, r)
+		}
+	}
+	for _, text := range []string{"waits", "too late"} {
+		var remote *peer.RemoteError
+		if r := <-results[text]; !errors.As(r.err, &remote) || remote.Text != "shutting down" {
+			t.Errorf("%s: %+v", text, r)
+		}
+	}
+	select {
+	case err := <-down:
+		t.Errorf("Shutdown does not wait: %v", err)
+	default:
+	}
+	in.Reply(answer, nil, []byte("later"))
+	later(nil)
+	check(t, "Shutdown", <-down, nil)
+	if r := <-results["later"]; r.text != "later" || r.err != nil {
+		t.Errorf("later: %+v", r)
+	}
+	check(t, "Serve", served(), net.ErrClosed)
+	_, err := call(soon(t), p, "")
+	check(t, "a call behind", err, io.ErrUnexpectedEOF)
+	check(t, "again", q.Shutdown(soon(t)), net.ErrClosed)
+}
+
+// TestShutdownEnds shuts down what does not come to its end.
+func TestShutdownEnds(t *testing.T) {
+	for _, gone := range []bool{false, true} {
+		p, c := end(t, nil)
+		called := make(chan error, 1)
+		go func() {
+			_, err := call(soon(t), p, "")
+			called <- err
+		}()
+		receive(t, c)
+		ctx, cancel := context.WithCancel(t.Context())
+		down := make(chan error, 1)
+		go func() { down <- p.Shutdown(ctx) }()
+		if gone {
+			c.Close()
+			check(t, "Shutdown", <-down, nil)
+			check(t, "Call", <-called, io.ErrUnexpectedEOF)
+		} else {
+			cancel()
+			check(t, "Shutdown", <-down, context.Canceled)
+			check(t, "Call", <-called, net.ErrClosed)
+		}
+		cancel()
+		<-p.Done()
+	}
+}
