@@ -136,10 +136,7 @@ func (p *Peer) request(ctx context.Context, c *call, req *Request) (sent bool, e
 		}
 	}
 	h := imsg.Header{Type: req.Type, PID: p.cfg.PID}
-	return p.send(ctx, h, req.File, [][]byte{req.Data}, func(h *imsg.Header) (err error) {
-		h.ID, err = p.calls.enter(c)
-		return err
-	})
+	return p.send(ctx, h, req.File, [][]byte{req.Data}, func(uint32) (uint32, error) { return p.calls.enter(c) })
 }
 
 // next waits for the next message of the answer to c, and tells whether it is

@@ -14,7 +14,7 @@
 //
 // The end that has rights to give lists what it can be asked for:
 //
-//	p := peer.New(conn, &peer.Config{ErrorType: msgError})
+//	p := peer.New(conn, nil)
 //	p.Handle(peer.Rule{Type: msgOpen, Handle: func(ctx context.Context, r *peer.Incoming) error {
 //		f, err := policy.Open(string(r.Bytes()))
 //		if err != nil {
@@ -33,9 +33,10 @@
 //	f := m.TakeFile()
 //
 // The other end need not use this package. Answers are recognised by the
-// request's id, by its pid or by their order, whichever it keeps to ([Match]),
-// and by their type: that of a request should not be the type of an answer too
-// where both ends ask.
+// request's id, or where a server writes none by their order ([Match]), and by
+// their type: that of a request should not be the type of an answer too where
+// both ends ask. What ends an answer is a type ([Request].Ends) or what a
+// function says ([Request].Last).
 //
 // # What is refused
 //
@@ -44,6 +45,15 @@
 // the wrong state ([Rule]), an answer that nobody has asked for, and more
 // requests than can be held end the peer with [ErrViolation]: its channel is
 // closed, and so are the files of what had come.
+//
+// # Answers
+//
+// Every request is answered: by what its handler replies, or with an error if
+// the handler returns one, panics, or returns nil without a reply and without
+// saying that the answer comes later ([Incoming.ReplyLater]). A message that was
+// sent with Send has the id 0, expects no answer and cannot be given one. Where
+// answers are recognised by their order, the two look alike: there a handler
+// that returns nil without a reply answers nothing.
 //
 // # Ownership
 //
@@ -55,10 +65,14 @@
 //
 // # Cancellation
 //
-// When the context of a call ends, so does the call. If nothing of its request
-// was sent, nothing will be. If some of it was, the rest follows, and the call
-// keeps its place among [Config].MaxCalls until its answer has come, which is
-// closed: so what follows is still understood.
+// When the context of a call ends, so does the call, also if an answer is there
+// by then. If nothing of its request was sent, nothing will be. If some of it
+// was, the rest follows, and its answer is closed when it comes. With ByID, the
+// place of the call among [Config].MaxCalls is free at once; the peer remembers
+// four times as many calls that were given up, and of older ones only that it
+// has made them. With the other kinds of Match the place is free when the answer
+// has ended: what comes next is known only from that. With [Config].CancelType
+// the other end hears of it.
 //
 // # Limits
 //
@@ -68,16 +82,21 @@
 // waits for the other end, which may be waiting for us, reading goes on up to
 // four times as much: no number of calls in both directions, also by handlers,
 // stops both ends, however small the socket's buffers are. Beyond that, what
-// must not wait any longer fails: a request that is one too many while all
-// handlers wait for the other end ends the peer, and the stream that nobody
-// takes for a second fails. A held message keeps up to 256 KiB of memory from
-// being used again.
+// must not wait any longer fails: the stream that nobody takes for a second, and
+// an other end that has more than 4 x MaxRequests + Workers requests which are
+// not finished, if all handlers wait for it; with no more it is never ended. The
+// table of cases is in internal/flow, and every interleaving of two ends that
+// follow it is explored in test/flow.
+//
+// Requests of up to 4 KiB that wait are copied. A larger one, and a message that
+// a stream holds back, keep up to 256 KiB of memory from being used again.
 //
 // With one worker, handlers at both ends must not wait for each other: there is
 // nobody left to answer. With more, a handler that waits for an answer of the
 // same peer makes room for another, if it calls with the context that it was
 // given. Handlers and the bodies of loops over a stream should not wait in
-// other ways for what only the same peer can bring.
+// other ways for what only the same peer can bring. A reply waits for an end
+// that does not read for [Config].WriteTimeout at most.
 //
 // # Errors
 //
@@ -86,8 +105,8 @@
 // peer was closed, and with what Conn.Send says about a message that cannot be
 // sent. Only what Serve and Err return tells of violations. An other end that
 // is gone without having read everything can be ECONNRESET instead of an end.
-// The text of a handler's error goes to the other end if there is an ErrorType:
-// it should not say more than that end may know.
+// The text of a handler's error goes to the other end: it should not say more
+// than that end may know. [Peer.Pending] tells what has no answer yet.
 //
 // # Concurrency
 //

@@ -28,6 +28,7 @@ func FuzzDispatch(f *testing.F) {
 		{6, 1, 1, 1, 6, 1, 1, 0},                  // a file that must be
 		{8, 3, 3, 0, 8, 4, 3, 0, 2, 3, 0, 0},      // handlers that call
 		{7, 1, 1, 0},                              // not in the table
+		{8, 7, 3, 0, 98, 7, 0, 0, 98, 0, 0, 1},    // given up
 		{1, 1, 1, 2},                              // shorter than it says
 		{1, 1, 1, 4},                              // an impossible length
 		{1, 1, 1, 8, 3, 1, 1, 16},                 // a mark without a file, a file without a mark
@@ -42,7 +43,7 @@ func FuzzDispatch(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := peer.New(a, &peer.Config{Match: peer.Match(mode % 3), ErrorType: failed, MaxRequests: 2, Workers: 2})
+		p := peer.New(a, &peer.Config{Match: peer.Match(mode % 3), ErrorType: failed, CancelType: 98, MaxRequests: 2, Workers: 2})
 		p.Handle(
 			peer.Rule{Type: ask, Handle: echo},
 			peer.Rule{Type: note, File: peer.FileOptional, Handle: func(context.Context, *peer.Incoming) error { return errTest }},
@@ -65,7 +66,8 @@ func FuzzDispatch(f *testing.F) {
 			called <- true
 		}()
 		go func() {
-			for m := range p.Stream(ctx, peer.Request{Type: ask, Items: []uint32{item}, Ends: []uint32{answer}}) {
+			last := func(m imsg.Message) bool { return m.Len() == 7 }
+			for m := range p.Stream(ctx, peer.Request{Type: ask, Items: []uint32{item}, Ends: []uint32{answer}, Last: last}) {
 				m.Close()
 			}
 			called <- true

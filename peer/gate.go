@@ -74,6 +74,13 @@ func (g *gate) pause() (timedOut bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.state.TimedOut = false
+	if do, _ := g.limits.Next(g.state); do != flow.Read {
+		g.pauseLocked()
+	}
+	return g.state.TimedOut
+}
+
+func (g *gate) pauseLocked() {
 	var timer *time.Timer
 	expired := false
 	for !g.closed {
@@ -83,7 +90,7 @@ func (g *gate) pause() (timedOut bool) {
 			do, _ = g.limits.Next(g.state)
 		}
 		if do == flow.Read {
-			break
+			return
 		}
 		if do == flow.PauseBriefly && timer == nil {
 			timer = time.AfterFunc(patience, func() { g.update(func(*flow.State) { expired = true }) })
@@ -93,7 +100,6 @@ func (g *gate) pause() (timedOut bool) {
 		g.changed.Wait()
 		g.paused = false
 	}
-	return g.state.TimedOut
 }
 
 // close lets the reader go on to where it finds that the channel is closed.

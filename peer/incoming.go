@@ -123,17 +123,17 @@ func (r *Incoming) Reply(typ uint32, f *os.File, data ...[]byte) error {
 	if !r.WantsAnswer() {
 		return opError("reply", typ, errNoAnswerWanted)
 	}
-	err := r.reply(typ, f, data, func(*imsg.Header) error {
+	err := r.reply(typ, f, data, func(id uint32) (uint32, error) {
 		if r.refused.Load() {
-			return errRefused
+			return id, errRefused
 		}
 		r.replied.Store(true)
-		return nil
+		return id, nil
 	})
 	return opError("reply", typ, err)
 }
 
-func (r *Incoming) reply(typ uint32, f *os.File, data [][]byte, enter func(*imsg.Header) error) error {
+func (r *Incoming) reply(typ uint32, f *os.File, data [][]byte, enter func(uint32) (uint32, error)) error {
 	h := r.header
 	h.Type = typ
 	limit := newTimeLimit(r.peer.cfg.WriteTimeout)
@@ -162,11 +162,11 @@ func (r *Incoming) ReplyLater() (finish func(error)) {
 
 // refuse answers with an error, which ends the answer.
 func (r *Incoming) refuse(err error) error {
-	enter := func(*imsg.Header) error {
+	enter := func(id uint32) (uint32, error) {
 		if r.refused.Swap(true) {
-			return errRefused
+			return id, errRefused
 		}
-		return nil
+		return id, nil
 	}
 	p := r.peer
 	typ := p.cfg.ErrorType

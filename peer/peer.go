@@ -185,10 +185,10 @@ func (p *Peer) dispatch(m imsg.Message) error {
 			m.Close()
 		}
 		return err
-	case f.late && !p.requests.has(h.Type): // nobody remembers the call
-		return m.Close()
 	case p.cfg.isCancel(h.Type):
 		p.requests.giveUp(h.ID)
+		return m.Close()
+	case f.late && !p.requests.has(h.Type): // nobody remembers the call
 		return m.Close()
 	case failed && p.cfg.Match == ByID && h.ID == 0:
 		p.report(remoteError(0, m))

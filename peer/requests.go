@@ -147,8 +147,10 @@ func (p *Peer) conclude(r *Incoming, err error) {
 	if err == nil && p.cfg.Match == ByID && r.WantsAnswer() && !r.replied.Load() && !r.refused.Load() {
 		err = errNoAnswer
 	}
-	var panicked *PanicError
-	if errors.As(err, &panicked) {
+	if err == nil {
+		return
+	}
+	if panicked := (*PanicError)(nil); errors.As(err, &panicked) {
 		if !p.report(err) {
 			p.end(err)
 			return
@@ -156,7 +158,6 @@ func (p *Peer) conclude(r *Incoming, err error) {
 		err = errInternal
 	}
 	switch {
-	case err == nil:
 	case errors.Is(err, ErrViolation):
 		p.end(err)
 	case p.isLost(err): // the reader will find out how

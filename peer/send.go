@@ -28,7 +28,7 @@ func (p *Peer) Send(ctx context.Context, typ uint32, f *os.File, data ...[]byte)
 
 // sendFor sends, and lets the reader know who waits: the handler of r, or
 // somebody else if r is nil.
-func (p *Peer) sendFor(ctx context.Context, r *Incoming, h imsg.Header, f *os.File, data [][]byte, enter func(*imsg.Header) error) error {
+func (p *Peer) sendFor(ctx context.Context, r *Incoming, h imsg.Header, f *os.File, data [][]byte, enter func(id uint32) (uint32, error)) error {
 	p.gate.wait(r, flow.Send)
 	defer p.gate.done(r, flow.Send)
 	_, err := p.send(ctx, h, f, data, enter)
@@ -36,11 +36,11 @@ func (p *Peer) sendFor(ctx context.Context, r *Incoming, h imsg.Header, f *os.Fi
 }
 
 // send sends a message when it is its turn, after enter, if not nil, has agreed
-// and completed the header. sent says that at least a part of it is out and the
+// and returned its id. sent says that at least a part of it is out and the
 // rest will follow, whatever the error. Only one goroutine sends at a time: so
 // what is queued after a Send that was cancelled can only be the rest of its
 // message.
-func (p *Peer) send(ctx context.Context, h imsg.Header, f *os.File, data [][]byte, enter func(*imsg.Header) error) (sent bool, err error) {
+func (p *Peer) send(ctx context.Context, h imsg.Header, f *os.File, data [][]byte, enter func(id uint32) (uint32, error)) (sent bool, err error) {
 	if err := p.mayPass(f); err != nil {
 		return false, err
 	}
@@ -54,7 +54,7 @@ func (p *Peer) send(ctx context.Context, h imsg.Header, f *os.File, data [][]byt
 		}
 	}
 	if enter != nil {
-		if err := enter(&h); err != nil {
+		if h.ID, err = enter(h.ID); err != nil {
 			<-p.turn
 			return false, err
 		}

@@ -19,7 +19,7 @@ func TestStress(t *testing.T) {
 	for _, workers := range []int{1, 4} {
 		t.Run(fmt.Sprint(workers), func(t *testing.T) {
 			a, b := narrow(t, &imsg.Config{AllowFDPass: true})
-			cfg := &peer.Config{Workers: workers, MaxCalls: 6, MaxRequests: 4, ErrorType: failed}
+			cfg := &peer.Config{Workers: workers, MaxCalls: 6, MaxRequests: 4, CancelType: uint32(workers / 4 * 98)}
 			p, q := closed(t, peer.New(a, cfg)), closed(t, peer.New(b, cfg))
 			big := strings.Repeat("x", 9000)
 			for _, x := range []*peer.Peer{p, q} {

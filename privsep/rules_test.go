@@ -110,6 +110,25 @@ func TestState(t *testing.T) {
 	}
 }
 
+// TestHandlerPanics: a child that makes a handler of the parent panic ends nobody
+// by it, and the log says where it was.
+func TestHandlerPanics(t *testing.T) {
+	log := make(lines, 100)
+	r := upWith(t, pairDaemon, func(p *Proc) {
+		p.Handle("a", peer.Rule{Type: 10, Handle: func(context.Context, *peer.Incoming) error { panic("the parent's fault") }})
+	}, func(d *Daemon) { d.Logger = log.logger() })
+	tell(t, r.Peer("a"), "request", Parent, "10")
+	if line := log.wait(t, "a request failed"); !strings.Contains(line, "the parent's fault") || !strings.Contains(line, "TestHandlerPanics") {
+		t.Error(line)
+	}
+	for _, role := range []string{"a", "b"} {
+		ask[peerName](t, r.Peer(role), "hello")
+	}
+	if err := r.end(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestSiblingRules: a child that breaks its sibling's rules loses the channel to
 // it, and gets another one; nobody dies of it.
 func TestSiblingRules(t *testing.T) {
