@@ -58,9 +58,7 @@ func TestNoAllocs(t *testing.T) {
 			p := make([]byte, size)
 			h := imsg.Header{Type: 1}
 			a, b, err := imsg.Pair(cfg)
-			if err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, err)
 			noAllocs(t, "Send, Receive, Close of "+name, func() error {
 				if err := a.Send(bg, h, nil, p); err != nil {
 					return err
@@ -205,9 +203,7 @@ func TestIdleMemory(t *testing.T) {
 					default:
 						err = out.Compose(h, nil, p)
 					}
-					if err != nil {
-						t.Fatal(err)
-					}
+					testutil.Must(t, err)
 				}
 				for got := 0; got < tt.n; {
 					testutil.Must(t, errors.Join(out.WriteSocket(), in.ReadSocket()))

@@ -64,9 +64,7 @@ const (
 // startPeer starts the other process and returns our side's descriptor.
 func startPeer(b *testing.B, role string) int {
 	ours, theirs, err := unixmsg.Pair(true)
-	if err != nil {
-		b.Fatal(err)
-	}
+	testutil.Must(b, err)
 	f := os.NewFile(uintptr(theirs), "peer")
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), benchRole+"="+role)

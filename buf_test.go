@@ -195,9 +195,7 @@ func TestWriteSocket(t *testing.T) {
 func nonblocking(t testing.TB, fd int) bool {
 	t.Helper()
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	return flags&unix.O_NONBLOCK != 0
 }
 
@@ -565,9 +563,7 @@ func TestPushLostFile(t *testing.T) {
 	var q ibuf.Queue
 	testutil.Must(t, imsg.Push(&q, ms[0]))
 	m, _, err := imsg.Pop(&q)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	defer m.Close()
 	if !errors.Is(m.FileErr(), imsg.ErrFileLost) {
 		t.Errorf("popped: %v, want ErrFileLost", m.FileErr())
@@ -628,9 +624,7 @@ func TestBufErrorsStick(t *testing.T) {
 	m, _ := in.Get()
 	defer m.Close()
 	built, err := b.Create(h, 10)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	defer built.Discard()
 	f := testutil.DevNull(t)
 	defer f.Close()

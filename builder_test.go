@@ -31,9 +31,7 @@ func TestBuilderLimits(t *testing.T) {
 		create := func(typ uint32, n int) *imsg.Builder {
 			t.Helper()
 			bd, err := q.Create(imsg.Header{Type: typ, ID: 5}, n)
-			if err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, err)
 			return bd
 		}
 		for _, n := range []int{21, -1, 1 << 30} {

@@ -47,9 +47,7 @@ func TestMaxSizeBounds(t *testing.T) {
 			for _, set := range []func(int) error{b.SetMaxSize, c.SetMaxSize} {
 				err := set(tt.n)
 				if tt.limit == 0 {
-					if err != nil {
-						t.Error(err)
-					}
+					testutil.Check(t, err)
 					continue
 				}
 				want := fmt.Sprintf("imsg: set max size: payload of %d bytes, limit %d with the %v dialect: too large", tt.n, tt.limit, tt.d)
@@ -356,9 +354,7 @@ func TestAutoQueuedFile(t *testing.T) {
 					compose(imsg.Header{Type: 3, ID: 4, PID: 5}, testutil.DevNull(t)),
 					compose(imsg.Header{Type: 4, ID: 5, PID: 6}, nil),
 				} {
-					if err != nil {
-						t.Fatal(err)
-					}
+					testutil.Must(t, err)
 				}
 			}
 			var want []byte

@@ -21,9 +21,7 @@ func TestStartChild(t *testing.T) {
 			testutil.NoLeak(t)
 			cmd := exec.Command("sh", "-c", fmt.Sprintf("cat <&%d >&%d", fd, fd))
 			c, err := imsg.StartChild(cmd, fd, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, err)
 			ctx := testutil.DeadlineCtx(t)
 			testutil.Must(t, c.Send(ctx, imsg.Header{Type: 7, ID: 8}, nil, []byte("to and fro")))
 			m := testutil.Receive(t, c)
@@ -42,9 +40,7 @@ func TestStartChildGone(t *testing.T) {
 	testutil.NoLeak(t)
 	cmd := exec.Command("true")
 	c, err := imsg.StartChild(cmd, 3, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	defer c.Close()
 	if _, err := c.Receive(testutil.DeadlineCtx(t)); err != io.EOF {
 		t.Error(err)

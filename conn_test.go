@@ -88,9 +88,7 @@ func TestAfterClose(t *testing.T) {
 				testutil.Must(t, a.Compose(imsg.Header{Type: 1}, nil))
 			}
 			bd, err := a.Create(imsg.Header{Type: 5}, 10)
-			if err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, err)
 			defer bd.Discard()
 			testutil.Must(t, a.Close())
 			f := testutil.DevNull(t)
@@ -198,9 +196,7 @@ func TestCloseBehindSend(t *testing.T) {
 	ctx := testutil.DeadlineCtx(t)
 	for i := range 3000 {
 		a, b, err := imsg.Pair(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		done := make(chan error)
 		go func() { done <- a.Send(ctx, imsg.Header{Type: 1}, nil, make([]byte, i%2*8000)) }()
 		m := testutil.Receive(t, b)
@@ -223,9 +219,7 @@ func TestStaleHandle(t *testing.T) {
 	receive := func() imsg.Message {
 		testutil.Check(t, a.Send(ctx, imsg.Header{Type: 1}, nil, []byte("payload")))
 		m, err := b.Receive(ctx)
-		if err != nil {
-			t.Error(err)
-		}
+		testutil.Check(t, err)
 		return m
 	}
 	turn, done := make(chan bool), make(chan bool)
@@ -304,18 +298,12 @@ func TestCloseElsewhere(t *testing.T) {
 func TestNewConnDescriptor(t *testing.T) {
 	testutil.NoLeak(t)
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	a, err := imsg.NewConn(fds[0], nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	f := os.NewFile(uintptr(fds[1]), "other")
 	b, err := imsg.FileConn(f, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	for i, fd := range fds {
 		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
 		if err != nil || i == 0 && flags&unix.FD_CLOEXEC == 0 || !nonblocking(t, fd) {
@@ -328,14 +316,10 @@ func TestNewConnDescriptor(t *testing.T) {
 	testutil.Must(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil, testutil.Pattern(1, 3)))
 	testutil.ReceiveAll(t, b, 1)
 	dup, err := b.File()
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	testutil.Check(t, b.Close())
 	c, err := imsg.FileConn(dup, nil) // the duplicate outlives the Conn
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	dup.Close()
 	testutil.Must(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 2}, nil, testutil.Pattern(2, 3)))
 	testutil.ReceiveAll(t, c, 2)
@@ -408,14 +392,10 @@ func startChild(t *testing.T, stdout bool) (inside bool, c *imsg.Conn, cmd *exec
 	}
 	a, b := imsgtest.Pair(t, nil)
 	f, err := b.File()
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	defer f.Close()
 	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	cmd = exec.Command(exe, "-test.run=^"+t.Name()+"$", "-test.timeout=60s")
 	cmd.Env = append(os.Environ(), testutil.ChildEnv+"="+t.Name())
 	cmd.Stderr = os.Stderr
@@ -476,9 +456,7 @@ func TestProcessExits(t *testing.T) {
 	if inside {
 		b := imsg.NewBuf(3, &imsg.Config{AllowFDPass: true})
 		r, w, err := os.Pipe()
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		w.Write([]byte("from the dead"))
 		w.Close()
 		if err := errors.Join(
@@ -525,9 +503,7 @@ func TestNoSIGPIPE(t *testing.T) {
 			}
 		}
 		conn, err := imsg.NewConn(1, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		if err := conn.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil); !errors.Is(err, syscall.EPIPE) {
 			t.Fatalf("Conn: %v, want EPIPE", err)
 		}
@@ -551,9 +527,7 @@ func TestNoDescriptorLeft(t *testing.T) {
 	f := testutil.DevNull(t)
 	defer f.Close()
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "s")})
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	defer l.Close()
 	free := testutil.FillTable(t)
 	defer free()

@@ -25,15 +25,11 @@ import (
 func listen(t *testing.T, cfg *imsg.Config) (*imsg.Listener, string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "im")
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	path := filepath.Join(dir, "s")
 	l, err := imsg.Listen(path, cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	t.Cleanup(func() { l.Close() })
 	if l.Addr().String() != path {
 		t.Errorf("address %v", l.Addr())
@@ -45,14 +41,10 @@ func listen(t *testing.T, cfg *imsg.Config) (*imsg.Listener, string) {
 func connect(t *testing.T, l *imsg.Listener, path string, cfg *imsg.Config) (client, server *imsg.Conn) {
 	t.Helper()
 	client, err := imsg.Dial(testutil.DeadlineCtx(t), path, cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	t.Cleanup(func() { client.Close() })
 	server, err = l.Accept(testutil.DeadlineCtx(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	t.Cleanup(func() { server.Close() })
 	return client, server
 }
@@ -189,9 +181,7 @@ func TestAccept(t *testing.T) {
 	testutil.WantError(t, "the one who gives up", <-results, context.Canceled)
 	for range n / 2 {
 		c, err := imsg.Dial(testutil.DeadlineCtx(t), path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		if err := <-results; err != nil {
 			t.Errorf("accept: %v", err)
 		}
@@ -233,9 +223,7 @@ func TestAcceptMany(t *testing.T) {
 					return
 				}
 				m, err := c.Receive(ctx)
-				if err != nil {
-					t.Error(err)
-				}
+				testutil.Check(t, err)
 				mu.Lock()
 				if seen[m.Type()] {
 					t.Errorf("connection %d twice", m.Type())
@@ -282,9 +270,7 @@ func TestRefusedFiles(t *testing.T) {
 				}
 				testutil.ReceiveAll(t, to, 3)
 			} else {
-				if err != nil {
-					t.Error(err)
-				}
+				testutil.Check(t, err)
 				m, err := to.Receive(ctx)
 				if err != nil || m.HasFile() || !errors.Is(m.FileErr(), imsg.ErrFileLost) {
 					t.Errorf("%v, file %v, %v", err, m.HasFile(), m.FileErr())
@@ -316,9 +302,7 @@ func TestDialFullQueue(t *testing.T) {
 		t.Fatal(err)
 	}
 	first, err := imsg.Dial(testutil.DeadlineCtx(t), path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	defer first.Close()
 	const n = 4
 	results := make(chan error, n)
@@ -343,9 +327,7 @@ func TestDialFullQueue(t *testing.T) {
 	}
 	for range n {
 		s, _, err := unix.Accept(fd)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		unix.Close(s)
 	}
 	for range n - 1 {
@@ -361,23 +343,17 @@ func TestWrongKind(t *testing.T) {
 	testutil.NoLeak(t)
 	pair := func(typ int) *os.File {
 		fds, err := unix.Socketpair(unix.AF_UNIX, typ, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		unix.Close(fds[1])
 		return os.NewFile(uintptr(fds[0]), "")
 	}
 	tcp := func(typ int) *os.File {
 		fd, err := unix.Socket(unix.AF_INET, typ, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		return os.NewFile(uintptr(fd), "")
 	}
 	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	defer w.Close()
 	for _, tt := range []struct {
 		f    *os.File

@@ -57,9 +57,7 @@ func goldenChannels(t *testing.T, f func(t *testing.T, d imsg.Dialect, g *golden
 		imsg.Legacy:  "stream-legacy-le.jsonl",
 	} {
 		file, err := os.Open("testdata/" + name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		defer file.Close()
 		lines := bufio.NewScanner(file)
 		lines.Buffer(nil, 4<<20)

@@ -43,9 +43,7 @@ func testFiles(t *testing.T, n int) (fds []int, inodes []uint64) {
 	t.Helper()
 	for range n {
 		f, err := os.CreateTemp(t.TempDir(), "file")
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		t.Cleanup(func() { f.Close() })
 		fds = append(fds, int(f.Fd()))
 		inodes = append(inodes, inode(t, int(f.Fd())))

@@ -250,17 +250,13 @@ func TestAcceptFullTable(t *testing.T) {
 			testutil.NoLeak(t)
 			l, path := listen(t, nil)
 			client, err := imsg.Dial(testutil.DeadlineCtx(t), path, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, err)
 			t.Cleanup(func() { client.Close() })
 			testutil.Must(t, client.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil, testutil.Pattern(1, 3)))
 			var reserve []int
 			for range free {
 				fd, err := unix.Dup(0)
-				if err != nil {
-					t.Fatal(err)
-				}
+				testutil.Must(t, err)
 				reserve = append(reserve, fd)
 			}
 			release := testutil.FillTable(t)

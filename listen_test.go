@@ -25,9 +25,7 @@ import (
 func socketPath(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "im")
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	return filepath.Join(dir, "s")
 }
@@ -36,9 +34,7 @@ func socketPath(t *testing.T) string {
 func bound(t *testing.T, path string, typ int) int {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_UNIX, typ, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	t.Cleanup(func() { unix.Close(fd) })
 	unix.CloseOnExec(fd)
 	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
@@ -51,9 +47,7 @@ func bound(t *testing.T, path string, typ int) int {
 func stale(t *testing.T, path string) {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	defer unix.Close(fd)
 	if err := errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: path}), unix.Listen(fd, 1)); err != nil {
 		t.Fatal(err)
@@ -102,9 +96,7 @@ func TestListenMode(t *testing.T) {
 			}
 		}()
 		l, err := lc.Listen(testutil.DeadlineCtx(t), path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		if err := <-done; err != nil {
 			t.Fatal(err)
 		}
@@ -173,9 +165,7 @@ func TestRemoveStale(t *testing.T) {
 	// Who holds the lock is waited for, and ctx ends the wait.
 	path := socketPath(t)
 	lock, err := os.Create(path + ".lock")
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	defer lock.Close()
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
 		t.Fatal(err)
@@ -229,9 +219,7 @@ func TestCloseKeepsSuccessor(t *testing.T) {
 		t.Fatal(err)
 	}
 	l, err := imsg.Listen(path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	if err := old.Close(); err != nil {
 		t.Error(err)
 	}
@@ -246,15 +234,11 @@ func TestHandOver(t *testing.T) {
 	testutil.NoLeak(t)
 	l, path := listen(t, nil)
 	f, err := l.File()
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	l.SetUnlinkOnClose(false)
 	next, err := imsg.FileListener(f, nil)
 	f.Close()
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	answers(t, next, path)
 	l.Close()
 	answers(t, next, path)
@@ -272,13 +256,9 @@ func TestHandOver(t *testing.T) {
 	for _, unlink := range []bool{false, true} {
 		os.Remove(path)
 		nl, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		l, err := imsg.NewListener(nl, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		if unlink {
 			l.SetUnlinkOnClose(true)
 		}
@@ -295,9 +275,7 @@ func TestListenerModeChanged(t *testing.T) {
 	testutil.NoLeak(t)
 	l, path := listen(t, nil)
 	f, err := l.File()
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	defer f.Close()
 	if err := unix.SetNonblock(int(f.Fd()), false); err != nil {
 		t.Fatal(err)
@@ -339,22 +317,16 @@ func TestAbstractName(t *testing.T) {
 	for _, name := range []string{name, name + strings.Repeat("x", 107-len(name))} {
 		lc := imsg.ListenConfig{RemoveStale: true}
 		l, err := lc.Listen(testutil.DeadlineCtx(t), name, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		if l.Addr().String() != name {
 			t.Errorf("address %v", l.Addr())
 		}
 		answers(t, l, name)
 		f, err := l.File()
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		next, err := imsg.FileListener(f, nil)
 		f.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		answers(t, next, name)
 		next.Close()
 		if err := l.Close(); err != nil {
@@ -392,9 +364,7 @@ func TestListenErrors(t *testing.T) {
 	// The longest that is possible.
 	longest := path + strings.Repeat("x", len(syscall.RawSockaddrUnix{}.Path)-1-len(path))
 	l, err := imsg.Listen(longest, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	answers(t, l, longest)
 	l.Close()
 	lc := imsg.ListenConfig{RemoveStale: true}
@@ -430,9 +400,7 @@ func TestServe(t *testing.T) {
 		}()
 		dial := func(typ uint32) *imsg.Conn {
 			c, err := imsg.Dial(testutil.DeadlineCtx(t), path, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, err)
 			t.Cleanup(func() { c.Close() })
 			if err := c.Send(testutil.DeadlineCtx(t), imsg.Header{Type: typ}, nil); err != nil {
 				t.Fatal(err)
@@ -481,9 +449,7 @@ func TestServeFullTable(t *testing.T) {
 	testutil.SetMaxFiles(t)
 	l, path := listen(t, nil)
 	client, err := imsg.Dial(testutil.DeadlineCtx(t), path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	defer client.Close()
 	free := testutil.FillTable(t)
 	ctx, cancel := context.WithCancel(context.Background())

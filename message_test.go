@@ -206,25 +206,17 @@ func TestCloseTwice(t *testing.T) {
 // the channel among them. They are delivered, and closed, like any other.
 func TestStrangeFiles(t *testing.T) {
 	dir, err := os.MkdirTemp("", "im") // t.TempDir may be too long for an address
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	testutil.BothSides(t, imsg.Config{AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
 		folder, err := os.Open(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		defer folder.Close()
 		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, "s"), Net: "unix"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		defer l.Close()
 		listener, err := l.File()
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		defer listener.Close()
 		device := testutil.DevNull(t)
 		defer device.Close()
@@ -245,9 +237,7 @@ func TestStrangeFiles(t *testing.T) {
 					continue
 				}
 				is, err := got.Stat()
-				if err != nil {
-					t.Fatal(err)
-				}
+				testutil.Must(t, err)
 				if f != nil {
 					if was, err := f.Stat(); err != nil || !os.SameFile(was, is) {
 						t.Errorf("%v, a %v, arrived as %v", err, was.Mode(), is.Mode())
@@ -334,19 +324,13 @@ func lingering(t *testing.T) *os.File {
 	}
 	defer l.Close()
 	conn, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	defer conn.Close()
 	reader, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	t.Cleanup(func() { reader.Close() })
 	f, err := conn.(*net.TCPConn).File()
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	fd := number(t, f)
 	testutil.Must(t, unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 1}))
 	for p := make([]byte, 1<<16); ; { // until it is full
@@ -365,8 +349,6 @@ func number(t *testing.T, f *os.File) (n int) {
 	if err == nil {
 		err = rc.Control(func(fd uintptr) { n = int(fd) })
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	return n
 }

@@ -69,9 +69,7 @@ func TestBadLength(t *testing.T) {
 				peer.Write(slices.Concat(good, good, testutil.RawHeader(tt.wire, 2, tt.len, tt.file), behind))
 				for range 2 {
 					m, err := s.Next()
-					if err != nil {
-						t.Fatal(err)
-					}
+					testutil.Must(t, err)
 					testutil.CheckFrame(t, m, 1, 0)
 					m.Close()
 				}
@@ -115,9 +113,7 @@ func TestEOF(t *testing.T) {
 					}
 					for i := range want {
 						m, err := s.Next()
-						if err != nil {
-							t.Fatal(err)
-						}
+						testutil.Must(t, err)
 						testutil.CheckFrame(t, m, uint32(i+1), []int{first, second}[i])
 						m.Close()
 					}

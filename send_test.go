@@ -36,22 +36,16 @@ func shrink(t testing.TB, cs ...*imsg.Conn) {
 	t.Helper()
 	for _, c := range cs {
 		f, err := c.File()
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		rc, err := f.SyscallConn()
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		rc.Control(func(fd uintptr) {
 			err = errors.Join(
 				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, 4096),
 				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4096))
 		})
 		f.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 	}
 }
 
@@ -347,9 +341,7 @@ func TestClosedFile(t *testing.T) {
 	whole := ibuf.New(3)
 	whole.SetFile(f)
 	bd, err := a.Create(imsg.Header{Type: 2}, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	bd.SetFile(f)
 	for what, err := range map[string]error{
 		"Send":          a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 2}, f, []byte("x")),
@@ -425,9 +417,7 @@ func TestFileNotSent(t *testing.T) {
 			for i, s := range []*imsgtest.Socket{x, y} {
 				f := os.NewFile(uintptr(dupFD(t, s.FD)), "socket")
 				c, err := imsg.FileConn(f, cfg)
-				if err != nil {
-					t.Fatal(err)
-				}
+				testutil.Must(t, err)
 				f.Close()
 				t.Cleanup(func() { c.Close() })
 				cs[i] = c
@@ -447,9 +437,7 @@ func TestFileNotSent(t *testing.T) {
 					f = bad.make(t)
 				}
 				err := q.Compose(imsg.Header{Type: typ(i)}, f, testutil.Pattern(typ(i), 10*i))
-				if err != nil {
-					t.Fatal(err)
-				}
+				testutil.Must(t, err)
 				if f != nil {
 					bad.spoil(f)
 				}
@@ -585,9 +573,7 @@ func TestFileNotSent(t *testing.T) {
 // dupFD is a duplicate of fd.
 func dupFD(t *testing.T, fd int) int {
 	n, err := unixmsg.Dup(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	return n
 }
 

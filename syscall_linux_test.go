@@ -113,18 +113,14 @@ func TestModeChanged(t *testing.T) {
 				t.Run(fmt.Sprintf("files %v/%s/%s", files, what, end), func(t *testing.T) {
 					testutil.NoLeak(t)
 					a, b, err := imsg.Pair(&imsg.Config{AllowFDPass: files})
-					if err != nil {
-						t.Fatal(err)
-					}
+					testutil.Must(t, err)
 					defer b.Close()
 					defer a.Close()
 					if what == "Send" {
 						testutil.FillConn(t, a)
 					}
 					f, err := a.File()
-					if err != nil {
-						t.Fatal(err)
-					}
+					testutil.Must(t, err)
 					defer f.Close()
 					testutil.Must(t, unix.SetNonblock(int(f.Fd()), false))
 					ctx, cancel := context.WithCancel(context.Background())

@@ -169,9 +169,7 @@ func TestEventText(t *testing.T) {
 		t.Fatalf("%+v", events)
 	}
 	cred, err := a.PeerCred()
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	n, m := events[0].Channel, events[1].Channel
 	expect(t, "text", text, []string{
 		fmt.Sprintf("channel %d peer %d: sent OPEN (7) id 3 pid 4, 6 bytes", n, cred.PID),
@@ -215,9 +213,7 @@ func TestTraceVar(t *testing.T) {
 	if os.Getenv(testutil.ChildEnv) == t.Name() {
 		own := 0
 		a, b, err := imsg.Pair(&imsg.Config{Trace: func(imsg.Event) { own++ }})
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		ctx := testutil.DeadlineCtx(t)
 		testutil.Must(t, a.Send(ctx, imsg.Header{Type: 7}, nil, []byte("secret")))
 		if _, err := b.Receive(ctx); err != nil || own != 2 {
@@ -227,9 +223,7 @@ func TestTraceVar(t *testing.T) {
 		return
 	}
 	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	run := func(exe, value string) string {
 		cmd := exec.Command(exe, "-test.run=^TestTraceVar$")
 		cmd.Env = append(os.Environ(), testutil.ChildEnv+"="+t.Name(), imsg.TraceVar+"="+value)
@@ -252,9 +246,7 @@ func TestTraceVar(t *testing.T) {
 		t.Skip("only root can make a set-user-ID program of another user")
 	}
 	program, err := os.ReadFile(exe)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	suid := filepath.Join(t.TempDir(), "suid.test")
 	testutil.Must(t, errors.Join(os.WriteFile(suid, program, 0o755), os.Chown(suid, 50000, -1), os.Chmod(suid, 0o755|os.ModeSetuid)))
 	out := run(suid, "1")

@@ -19,6 +19,7 @@ import (
 
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
+	"example.org/imsg/internal/testutil"
 )
 
 // runVar makes the test binary the command.
@@ -51,13 +52,9 @@ func TestMain(m *testing.M) {
 func imsgCommand(t *testing.T, name string, args ...string) (cmd *exec.Cmd, tmp string) {
 	t.Helper()
 	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	tmp = filepath.Join(t.TempDir(), name)
-	if err := os.Mkdir(tmp, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, os.Mkdir(tmp, 0o755))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	cmd = exec.CommandContext(ctx, exe, args...)
@@ -237,9 +234,7 @@ func TestDemoAsOrdinaryUser(t *testing.T) {
 	}
 	// A directory that this user can get at, with the program in it.
 	dir, err := os.MkdirTemp("", "imsg-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	exe, tmp := filepath.Join(dir, "imsg"), filepath.Join(dir, "tmp")
 	cmd, _ := imsgCommand(t, "tmp", "demo")
@@ -279,9 +274,7 @@ func TestDemoFails(t *testing.T) {
 	t.Run("nobody reads", func(t *testing.T) {
 		cmd, tmp := imsgCommand(t, "tmp", "demo")
 		r, w, err := os.Pipe()
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		defer w.Close()
 		r.Close()
 		cmd.Stdout = w
@@ -299,23 +292,15 @@ func TestDemoInterrupted(t *testing.T) {
 	}
 	cmd, tmp := imsgCommand(t, workerHangs, "demo")
 	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
+	testutil.Must(t, cmd.Start())
 	pid := 0
 	if _, err := fmt.Fscanln(stderr, &pid); err != nil {
 		t.Error(err)
 	}
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Error(err)
-	}
+	testutil.Check(t, cmd.Process.Signal(syscall.SIGTERM))
 	rest, err := io.ReadAll(stderr)
-	if err != nil {
-		t.Error(err)
-	}
+	testutil.Check(t, err)
 	cmd.Wait()
 	if status := cmd.ProcessState.ExitCode(); status != 1 {
 		t.Errorf("exit status %d, want 1", status)
@@ -335,9 +320,7 @@ func wantLine(t *testing.T, s, re string) {
 
 func TestWorkerWithoutChannel(t *testing.T) {
 	file, err := os.Open(os.DevNull)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	defer file.Close()
 	for _, tt := range []struct {
 		name  string
@@ -375,9 +358,7 @@ func TestWorkerEndsWithChannel(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			a, b := imsgtest.Pair(t, nil)
 			f, err := b.File()
-			if err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, err)
 			defer f.Close()
 			b.Close()
 			cmd, tmp := imsgCommand(t, "tmp", "demo")
@@ -404,14 +385,10 @@ func TestWorkerEndsWithChannel(t *testing.T) {
 func closeWrite(t *testing.T, c *imsg.Conn) {
 	t.Helper()
 	f, err := c.File()
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	defer f.Close()
 	raw, err := f.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	if cerr := raw.Control(func(fd uintptr) { err = syscall.Shutdown(int(fd), syscall.SHUT_WR) }); cerr != nil || err != nil {
 		t.Fatal(cerr, err)
 	}

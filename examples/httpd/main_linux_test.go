@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"example.org/imsg/internal/testutil"
 )
 
 // The test binary is the program too, built as the tests are: TestMain runs it
@@ -58,28 +60,20 @@ func eachUser(t *testing.T, test func(t *testing.T, uid int)) {
 func start(t testing.TB, uid int, args ...string) *program {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "httpd-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	p := &program{root: filepath.Join(dir, "root"), log: filepath.Join(dir, "log")}
 	for _, d := range []string{dir, p.root} {
-		if err := os.MkdirAll(d, 0o755); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, os.MkdirAll(d, 0o755))
 	}
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, os.Chmod(dir, 0o755))
 	p.write(t, "../log", nil)
 	p.cmd = exec.Command("/proc/self/exe", append([]string{"-root", p.root, "-listen", "127.0.0.1:0", "-log", p.log}, args...)...)
 	p.cmd.Env = append(os.Environ(), programEnv+"=1")
 	p.cmd.Dir = "/"
 	if os.Getuid() != uid {
 		p.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
-		if err := os.Chown(p.log, uid, uid); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, os.Chown(p.log, uid, uid))
 	}
 	p.launch(t)
 	return p
@@ -90,12 +84,8 @@ func (p *program) launch(t testing.TB) {
 	var stderr bytes.Buffer
 	p.cmd.Stderr = &stderr
 	stdout, err := p.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
+	testutil.Must(t, p.cmd.Start())
 	bound := time.AfterFunc(patience, func() { p.cmd.Process.Kill() })
 	lines := bufio.NewScanner(stdout)
 	for p.addr == "" && lines.Scan() {
@@ -133,33 +123,23 @@ func (p *program) launch(t testing.TB) {
 func (p *program) write(t testing.TB, name string, data []byte) {
 	t.Helper()
 	name = filepath.Join(p.root, name)
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(name, data, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, os.MkdirAll(filepath.Dir(name), 0o755))
+	testutil.Must(t, os.WriteFile(name, data, 0o644))
 }
 
 // get does a request and returns the answer with its body.
 func (p *program) get(t testing.TB, path string, header ...string) (*http.Response, string) {
 	t.Helper()
 	req, err := http.NewRequest("GET", "http://"+p.addr+path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
 	res, err := p.client.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	return res, string(body)
 }
 
@@ -167,9 +147,7 @@ func (p *program) get(t testing.TB, path string, header ...string) (*http.Respon
 func (p *program) dial(t testing.TB) *net.TCPConn {
 	t.Helper()
 	c, err := net.Dial("tcp", p.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	t.Cleanup(func() { c.Close() })
 	c.SetDeadline(time.Now().Add(patience))
 	return c.(*net.TCPConn)

@@ -19,20 +19,18 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"example.org/imsg/internal/testutil"
 )
 
 // child returns the process that a role has now, or 0.
 func (p *program) child(t testing.TB, role string) int {
 	t.Helper()
 	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.cmd.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	for _, task := range tasks {
 		list, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", p.cmd.Process.Pid, task.Name()))
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		for _, pid := range strings.Fields(string(list)) {
 			title, _ := os.ReadFile("/proc/" + pid + "/cmdline")
 			if string(title) == "httpd: "+role+"\x00" {
@@ -56,9 +54,7 @@ func (p *program) descriptors(t testing.TB) [2]int {
 	var n [2]int
 	for i, role := range []string{"server", "files"} {
 		list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.child(t, role)))
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		n[i] = len(list)
 	}
 	return n
@@ -66,9 +62,7 @@ func (p *program) descriptors(t testing.TB) [2]int {
 
 func (p *program) signal(t testing.TB, role string, sig syscall.Signal) {
 	t.Helper()
-	if err := syscall.Kill(p.child(t, role), sig); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, syscall.Kill(p.child(t, role), sig))
 }
 
 // stop stops a role, and waits until all its threads have: a signal takes its time.
@@ -113,9 +107,7 @@ func TestStatus(t *testing.T) {
 		}
 		for _, role := range []string{"server", "files"} {
 			data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.child(t, role)))
-			if err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, err)
 			for _, line := range []string{"NoNewPrivs:\t1", "Seccomp:\t2", "CapEff:\t0000000000000000"} {
 				if !strings.Contains(string(data), "\n"+line+"\n") {
 					t.Errorf("%s: no %q", role, line)
@@ -241,9 +233,7 @@ func TestServerKilled(t *testing.T) {
 // all of the output only when the last process has closed it.
 func TestBadStart(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	defer taken.Close()
 	dir := t.TempDir()
 	for _, test := range []struct {

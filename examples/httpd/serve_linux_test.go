@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"example.org/imsg/internal/testutil"
 )
 
 const secret = "what nobody may read"
@@ -42,16 +44,10 @@ func documents(t *testing.T, p *program) {
 		"procroot":  "/proc/self/root",
 		"dir/aside": "../text.txt",
 	} {
-		if err := os.Symlink(target, filepath.Join(p.root, name)); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, os.Symlink(target, filepath.Join(p.root, name)))
 	}
-	if err := syscall.Mkfifo(filepath.Join(p.root, "pipe"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(filepath.Join(p.root, "unreadable.txt"), 0); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, syscall.Mkfifo(filepath.Join(p.root, "pipe"), 0o644))
+	testutil.Must(t, os.Chmod(filepath.Join(p.root, "unreadable.txt"), 0))
 }
 
 var requests = []struct {
@@ -179,9 +175,7 @@ func TestLog(t *testing.T) {
 		p.get(t, "/x.txt", "Range", "bytes=0-3")
 		p.get(t, "/%0a127.0.0.1%22forged%22")
 		data, err := os.ReadFile(p.log)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		const prefix = `127\.0\.0\.1 - - \[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] `
 		want := "^" + prefix + `"GET /x\.txt HTTP/1\.1" 200 10` + "\n" +
 			prefix + `"GET /x\.txt HTTP/1\.1" 206 4` + "\n" +
@@ -202,9 +196,7 @@ func TestChanged(t *testing.T) {
 		t.Errorf("after a change: %q", body)
 	}
 	p.write(t, "new", []byte("third"))
-	if err := os.Rename(filepath.Join(p.root, "new"), filepath.Join(p.root, "x.txt")); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, os.Rename(filepath.Join(p.root, "new"), filepath.Join(p.root, "x.txt")))
 	for begin := time.Now(); ; {
 		_, body := p.get(t, "/x.txt")
 		if body == "third" {

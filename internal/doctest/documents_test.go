@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"example.org/imsg/internal/testutil"
 )
 
 // proven is how a document names a test: `directory.TestName`, or
@@ -22,9 +24,7 @@ func TestDocumentsNameTests(t *testing.T) {
 		{"doc/platforms.md", "behaviour", 3, 15},
 	} {
 		text, err := os.ReadFile(tt.file)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		m := &mapping{t: t, tests: map[string]map[string]bool{}}
 		for _, name := range proven.FindAllStringSubmatch(string(text), -1) {
 			if !m.hasTest(name[1], name[2]) {
@@ -56,9 +56,7 @@ var (
 // nothing reaches a user, it is the tools.
 func TestDependencies(t *testing.T) {
 	text, err := os.ReadFile("SECURITY.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	justified := map[string]bool{}
 	for _, row := range rows(string(text), "module") {
 		for _, name := range quoted(row[1]) {
@@ -67,9 +65,7 @@ func TestDependencies(t *testing.T) {
 	}
 	for in, file := range map[string]string{"root": "go.mod", "tools": "tools/go.mod", "bench": "bench/go.mod"} {
 		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		lines := required
 		if in == "tools" {
 			lines = tools

@@ -11,6 +11,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"example.org/imsg/internal/testutil"
 )
 
 // What imsg_init(3) and ibuf_add(3) document, August 2026. (imsg_get is not
@@ -38,9 +40,7 @@ const (
 // TestMapping checks doc/mapping.md against the code.
 func TestMapping(t *testing.T) {
 	text, err := os.ReadFile("doc/mapping.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	m := &mapping{t: t, pkgs: map[string]*types.Package{}, tests: map[string]map[string]bool{}}
 	sections := strings.Split(string(text), "\n## ")
 	if len(sections) != 5 {

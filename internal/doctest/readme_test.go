@@ -4,18 +4,16 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"example.org/imsg/internal/testutil"
 )
 
 // The program in the README is the one in examples/hello, which is compiled.
 func TestReadmeProgram(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	hello, err := os.ReadFile("examples/hello/main.go")
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	_, program, _ := strings.Cut(string(readme), "```go\n")
 	program, _, ok := strings.Cut(program, "```")
 	if !ok || !strings.HasSuffix(string(hello), "\n"+program) {

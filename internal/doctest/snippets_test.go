@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"example.org/imsg/internal/testutil"
 )
 
 // imports are the packages that a snippet may use without importing them.
@@ -49,14 +51,10 @@ var fence = regexp.MustCompile("(?ms)(?:^<!--go\\b(.*?)-->\\s*?\\n)?^```go[^\\n]
 func snippets(t *testing.T) (all []snippet) {
 	t.Helper()
 	files, err := filepath.Glob("doc/*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	for _, name := range append(files, "README.md", "SECURITY.md", "CONTRIBUTING.md") {
 		text, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		for _, at := range fence.FindAllSubmatchIndex(text, -1) {
 			s := snippet{where: fmt.Sprintf("%s:%d", name, 1+strings.Count(string(text[:at[4]]), "\n")), text: string(text[at[4]:at[5]])}
 			if at[2] >= 0 {
@@ -146,15 +144,11 @@ type module struct {
 func newModule(t *testing.T) *module {
 	t.Helper()
 	root, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	m := &module{t, t.TempDir()}
 	for _, name := range []string{"go.mod", "go.sum"} {
 		text, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		if name == "go.mod" {
 			text = []byte(strings.Replace(string(text), "module example.org/imsg\n", "module example.org/snippets\n", 1) +
 				"\nrequire example.org/imsg v0.0.0\nreplace example.org/imsg => " + root + "\n")

@@ -154,9 +154,7 @@ func BothSides(t *testing.T, cfg imsg.Config, fn func(t *testing.T, peer *imsgte
 		peer, b := imsgtest.Sockets(t)
 		fd := b.Take()
 		c, err := imsg.NewConn(fd, &cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
+		Must(t, err)
 		t.Cleanup(func() { c.Close() })
 		s := connSide(t, c)
 		s.FD = fd
@@ -200,9 +198,7 @@ func ReadAvailable(t testing.TB, fd int) []byte {
 	WaitFD(t, fd, unix.POLLIN)
 	p := make([]byte, 1<<16)
 	n, err := unix.Read(fd, p)
-	if err != nil {
-		t.Fatal(err)
-	}
+	Must(t, err)
 	return p[:n]
 }
 
@@ -250,9 +246,7 @@ func InChild(t *testing.T, change func(*exec.Cmd)) bool {
 		return true
 	}
 	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	Must(t, err)
 	cmd := exec.Command(exe, "-test.run=^"+regexp.QuoteMeta(t.Name())+"$", "-test.v", "-test.timeout=60s")
 	cmd.Env = append(os.Environ(), ChildEnv+"="+t.Name())
 	if change != nil {
@@ -314,9 +308,7 @@ func FillTable(t *testing.T) (free func()) {
 				}
 			}
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		Must(t, err)
 		fds = append(fds, fd)
 	}
 }
@@ -324,9 +316,7 @@ func FillTable(t *testing.T) (free func()) {
 func DevNull(t *testing.T) *os.File {
 	t.Helper()
 	f, err := os.Open(os.DevNull)
-	if err != nil {
-		t.Fatal(err)
-	}
+	Must(t, err)
 	return f
 }
 
@@ -337,14 +327,10 @@ const fillType = 0xf111
 func FillConn(t testing.TB, c *imsg.Conn) (n int) {
 	t.Helper()
 	f, err := c.File()
-	if err != nil {
-		t.Fatal(err)
-	}
+	Must(t, err)
 	defer f.Close()
 	rc, err := f.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
+	Must(t, err)
 	p := Frame(imsg.Current, fillType, 48, false)
 	rc.Control(func(fd uintptr) {
 		for {
@@ -369,9 +355,7 @@ func DrainConn(t testing.TB, c *imsg.Conn, n int) {
 	t.Helper()
 	for range n {
 		m, err := c.Receive(DeadlineCtx(t))
-		if err != nil {
-			t.Fatal(err)
-		}
+		Must(t, err)
 		CheckFrame(t, m, fillType, 48)
 		m.Close()
 	}
@@ -423,9 +407,7 @@ func LeavesOpen(t *testing.T, n int) bool {
 	a.Write([]byte{0}, slices.Repeat([]int{p.Fd()}, n)...)
 	oob := make([]byte, unix.CmsgSpace(4))
 	_, oobn, _, _, err := unix.Recvmsg(b.FD, make([]byte, 1), oob, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	Must(t, err)
 	msgs, _ := unix.ParseSocketControlMessage(oob[:oobn])
 	for _, m := range msgs {
 		fds, _ := unix.ParseUnixRights(&m)

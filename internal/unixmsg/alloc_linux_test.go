@@ -22,9 +22,7 @@ func TestAllocs(t *testing.T) {
 		sixteen[i] = []byte("x")
 	}
 	check := func(err error) {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 	}
 	large, parts := make([]byte, 4<<10), make([]Part, MaxParts)
 	write := func(bufs [][]byte) func() {
@@ -80,17 +78,13 @@ func TestAllocs(t *testing.T) {
 				}
 			}
 			n, err := RecvMany(b, large, parts, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			for _, part := range parts[:n] {
 				unix.Close(int(part.File))
 			}
 		}},
 		{"Poll", func() {
-			if err := Poll(a, true, 1000); err != nil {
-				t.Fatal(err)
-			}
+			must(t, Poll(a, true, 1000))
 		}},
 		{"Recv into the stack", func() {
 			var q [16]byte

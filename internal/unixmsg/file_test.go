@@ -25,9 +25,7 @@ func TestPassFile(t *testing.T) {
 				r, w := pipe(t)
 				closeLater(t, r)
 				closeLater(t, w)
-				if err := unix.SetNonblock(w, nonblock); err != nil {
-					t.Fatal(err)
-				}
+				must(t, unix.SetNonblock(w, nonblock))
 				if n, err := Send(a, [][]byte{nil, []byte("take "), []byte("this")}, w, 0); err != nil || n == 0 {
 					t.Fatalf("send: %d, %v", n, err)
 				}
@@ -116,9 +114,7 @@ func TestSeveralFiles(t *testing.T) {
 				closeLater(t, r)
 				rs, ws = append(rs, r), append(ws, w)
 			}
-			if err := syscall.Sendmsg(a, []byte("many"), syscall.UnixRights(ws...), nil, 0); err != nil {
-				t.Fatal(err)
-			}
+			must(t, syscall.Sendmsg(a, []byte("many"), syscall.UnixRights(ws...), nil, 0))
 			for _, w := range ws {
 				mustClose(t, w)
 			}
@@ -165,9 +161,7 @@ func TestSeveralFiles(t *testing.T) {
 func installsBeyondRoom(t *testing.T) bool {
 	t.Helper()
 	a, b := pair(t, true)
-	if err := syscall.Sendmsg(a, []byte("x"), syscall.UnixRights(a, a, a), nil, 0); err != nil {
-		t.Fatal(err)
-	}
+	must(t, syscall.Sendmsg(a, []byte("x"), syscall.UnixRights(a, a, a), nil, 0))
 	before := openFDs()
 	oob := make([]byte, unix.CmsgSpace(sizeofFD))
 	if _, _, _, _, err := syscall.Recvmsg(b, make([]byte, 1), oob, 0); err != nil {
@@ -245,9 +239,7 @@ func TestKeepFirst(t *testing.T) {
 				data := make([]int, len(m.data))
 				for i, k := range m.data {
 					fd, err := Dup(w)
-					if err != nil {
-						t.Fatal(err)
-					}
+					must(t, err)
 					fds[k], data[i], state[k] = fd, fd, false
 				}
 				m.data = data

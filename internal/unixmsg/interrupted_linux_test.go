@@ -18,9 +18,7 @@ func TestInterrupted(t *testing.T) {
 	for name, read := range readers {
 		a, b := pair(t, false)
 		long := unix.Timeval{Sec: 60}
-		if err := unix.SetsockoptTimeval(b, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &long); err != nil {
-			t.Fatal(err)
-		}
+		must(t, unix.SetsockoptTimeval(b, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &long))
 		tid, done := make(chan int), make(chan error)
 		go func() {
 			runtime.LockOSThread()
@@ -33,9 +31,7 @@ func TestInterrupted(t *testing.T) {
 	const name = "Send"
 	a, b := pair(t, false)
 	long := unix.Timeval{Sec: 60}
-	if err := unix.SetsockoptTimeval(a, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &long); err != nil {
-		t.Fatal(err)
-	}
+	must(t, unix.SetsockoptTimeval(a, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &long))
 	p := make([]byte, 1<<16)
 	for {
 		if _, err := unix.SendmsgN(a, p, nil, nil, unix.MSG_DONTWAIT); err == unix.EAGAIN {
@@ -70,9 +66,7 @@ func interrupt(t *testing.T, name string, tid int, done chan error, finish func(
 		} else if time.Now().After(end) {
 			t.Fatalf("%s: the thread does not sleep in a system call", name)
 		}
-		if err := unix.Tgkill(unix.Getpid(), tid, unix.SIGURG); err != nil {
-			t.Fatal(err)
-		}
+		must(t, unix.Tgkill(unix.Getpid(), tid, unix.SIGURG))
 	}
 	finish()
 	if err := <-done; err != nil {
@@ -84,9 +78,7 @@ func interrupt(t *testing.T, name string, tid int, done chan error, finish func(
 func sleeping(t *testing.T, tid int) bool {
 	t.Helper()
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/stat", tid))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	state := stat[bytes.LastIndexByte(stat, ')')+2]
 	return state == 'S'
 }

@@ -57,9 +57,7 @@ func TestMain(m *testing.M) {
 func runChild(t *testing.T, name string, change func(*exec.Cmd)) {
 	t.Helper()
 	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	cmd := exec.Command(exe)
 	cmd.Env = []string{childEnv + "=" + name}
 	if change != nil {
@@ -104,9 +102,7 @@ func noLeak(t *testing.T) {
 func pair(t testing.TB, nonblock bool) (a, b int) {
 	t.Helper()
 	a, b, err := Pair(nonblock)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	closeLater(t, a)
 	closeLater(t, b)
 	return a, b
@@ -117,19 +113,23 @@ func pair(t testing.TB, nonblock bool) (a, b int) {
 func pipe(t testing.TB) (r, w int) {
 	t.Helper()
 	var p [2]int
-	if err := unix.Pipe(p[:]); err != nil {
-		t.Fatal(err)
-	}
+	must(t, unix.Pipe(p[:]))
 	for _, fd := range p {
 		unix.CloseOnExec(fd)
-		if err := unix.SetNonblock(fd, true); err != nil {
-			t.Fatal(err)
-		}
+		must(t, unix.SetNonblock(fd, true))
 	}
 	return p[0], p[1]
 }
 
 func closeLater(t testing.TB, fd int) { t.Cleanup(func() { unix.Close(fd) }) }
+
+// must ends the test if err is not nil.
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
 
 // mustClose fails the test if fd was not open: someone else closed it.
 func mustClose(t testing.TB, fd int) {

@@ -100,9 +100,7 @@ func receiveAll(t *testing.T, fd int, receive func(int, []byte) ([]Part, error))
 		if err == unix.EAGAIN {
 			return files
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		for _, part := range parts {
 			if part.Lost {
 				t.Error("a file was lost")

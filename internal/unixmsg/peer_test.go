@@ -30,9 +30,7 @@ func TestPeerCred(t *testing.T) {
 	check("socketpair", a)
 
 	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	closeLater(t, s)
 	if _, _, _, err := PeerCred(s); err == nil {
 		t.Error("an unconnected socket has a peer")
@@ -52,9 +50,7 @@ func TestPassRights(t *testing.T) {
 	if errors.Is(err, errors.ErrUnsupported) {
 		t.Skip("the kernel has no SO_PASSRIGHTS (linux 6.16)")
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	msg := [][]byte{[]byte("x")}
 	if n, err := Send(a, msg, a, 0); n != 0 || !isSyscall(err, syscall.EPERM) {
 		t.Errorf("send of a file to a peer that refuses files: %d, %v; want EPERM", n, err)
@@ -62,9 +58,7 @@ func TestPassRights(t *testing.T) {
 	if n, err := Send(a, msg, -1, 0); n != 1 || err != nil {
 		t.Errorf("send without a file: %d, %v", n, err)
 	}
-	if err := SetPassRights(b, true); err != nil {
-		t.Fatal(err)
-	}
+	must(t, SetPassRights(b, true))
 	if n, err := Send(a, msg, a, 0); n != 1 || err != nil {
 		t.Errorf("send of a file after it was allowed again: %d, %v", n, err)
 	}
@@ -109,35 +103,30 @@ func TestNamedPeer(t *testing.T) {
 func namedPair(t *testing.T) (client, server int) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "um") // t.TempDir may be too long for an address
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	addr := &unix.SockaddrUnix{Name: filepath.Join(dir, "s")}
 	socket := func() int {
 		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		closeLater(t, fd)
 		unix.CloseOnExec(fd)
 		return fd
 	}
 	listener, client := socket(), socket()
-	if err := unix.Bind(listener, addr); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Listen(listener, 1); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Connect(client, addr); err != nil {
-		t.Fatal(err)
-	}
+	must(t, unix.Bind(listener, addr))
+	must(t, unix.Listen(listener, 1))
+	must(t, unix.Connect(client, addr))
 	server, _, err = unix.Accept(listener)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	closeLater(t, server)
 	unix.CloseOnExec(server)
 	return client, server
+}
+
+// A test program has no more rights than who started it, wherever that can be told.
+func TestSecure(t *testing.T) {
+	if runtime.GOOS == "linux" && Secure() {
+		t.Error("this program runs with more rights than its user")
+	}
 }

@@ -53,9 +53,7 @@ func TestRecvMany(t *testing.T) {
 				files := 0
 				for {
 					n, err := RecvMany(b, p, parts, 0)
-					if err != nil {
-						t.Fatal(err)
-					}
+					must(t, err)
 					if parts[0].N == 0 {
 						break
 					}

@@ -63,9 +63,7 @@ func TestRoundTrip(t *testing.T) {
 					}
 					rest = [][]byte{want[len(got)+n:]}
 					n, err = read(b, p)
-					if err != nil {
-						t.Fatal(err)
-					}
+					must(t, err)
 					got = append(got, p[:n]...)
 				}
 				if !bytes.Equal(got, want) {
@@ -164,9 +162,7 @@ func TestPairAndDup(t *testing.T) {
 	for _, nonblock := range []bool{false, true} {
 		a, b := pair(t, nonblock)
 		c, err := Dup(a)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		closeLater(t, c)
 		if c < 3 || c == a {
 			t.Errorf("dup of %d is %d", a, c)
@@ -198,18 +194,14 @@ func isSyscall(err error, errno syscall.Errno) bool {
 func cloexec(t testing.TB, fd int) bool {
 	t.Helper()
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return flags&unix.FD_CLOEXEC != 0
 }
 
 func nonblocking(t testing.TB, fd int) bool {
 	t.Helper()
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return flags&unix.O_NONBLOCK != 0
 }
 

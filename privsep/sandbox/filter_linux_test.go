@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"example.org/imsg/internal/testutil"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
@@ -23,26 +24,18 @@ func ask(t *testing.T, vm *bpf.VM, arch, number uint32, args ...uint64) uint32 {
 		binary.BigEndian.PutUint32(data[16+8*i+4:], uint32(a>>32))
 	}
 	answer, err := vm.Run(data)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	return uint32(answer)
 }
 
 func makeVM(t *testing.T, promises, arch string) *bpf.VM {
 	t.Helper()
 	w, err := parse(promises)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	f, err := compile(w, arch, testPid, denied)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	vm, err := bpf.NewVM(f.program)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	return vm
 }
 
@@ -234,13 +227,9 @@ func TestFilterArguments(t *testing.T) {
 func TestFilterSize(t *testing.T) {
 	for arch := range audit {
 		w, err := parse(vocabulary)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		f, err := compile(w, arch, testPid, denied)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		if _, err := bpf.Assemble(f.program); err != nil {
 			t.Fatal(err)
 		}
@@ -267,9 +256,7 @@ func TestCallsExist(t *testing.T) {
 		}
 	}
 	w, err := parse(vocabulary)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	for word := range w {
 		for _, name := range strings.Fields(plainCalls(word)) {
 			check(name)

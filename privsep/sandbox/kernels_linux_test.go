@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"example.org/imsg/internal/testutil"
 	"golang.org/x/sys/unix"
 )
 
@@ -53,13 +54,9 @@ func TestOlderKernels(t *testing.T) {
 		name := fmt.Sprintf("ABI %d errata %d %s %q", row.abi, row.errata, row.arch, row.promises)
 		k := kernel{goarch: row.arch, landlock: landlockKernel{abi: row.abi, errata: row.errata, why: "made up"}}
 		w, err := parse(row.promises)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		plan, err := k.prepare(Policy{Promises: row.promises, Paths: row.paths}, w, "")
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		st := plan.states[2]
 		if got := strings.Join(st.Missing, "|"); got != row.missing {
 			t.Errorf("%s: missing %q, want %q", name, got, row.missing)
@@ -163,9 +160,7 @@ func TestStatusIsHonest(t *testing.T) {
 			t.Fatalf("%v: %s", err, out)
 		}
 		var status Status
-		if err := json.Unmarshal([]byte(out), &status); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, json.Unmarshal([]byte(out), &status))
 		if status.InForce() != Native() || status.System != "linux/"+goarch {
 			t.Errorf("%v", status)
 		}

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"example.org/imsg/internal/testutil"
 )
 
 // Whatever cannot be taken back runs in a process of its own: this test binary
@@ -79,9 +81,7 @@ func asUsers(t *testing.T, f func(t *testing.T, cred *syscall.Credential)) {
 func command(t testing.TB, name string, p Policy, cred *syscall.Credential, dir string) *exec.Cmd {
 	t.Helper()
 	policy, err := json.Marshal(p)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	// This path works even if the binary lies where nobody may look.
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe")
 	cmd.Env = append(os.Environ(), childEnv+"="+name, policyEnv+"="+string(policy), "TMPDIR=/tmp",
@@ -107,13 +107,9 @@ func run(t *testing.T, name string, p Policy, cred *syscall.Credential, dir stri
 func tempDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "sandbox-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o777); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, os.Chmod(dir, 0o777))
 	return dir
 }
 
@@ -166,9 +162,7 @@ func BenchmarkEnter(b *testing.B) {
 			for b.Loop() {
 				cmd := command(b, "cost", p, nil, "/")
 				out, err := cmd.Output()
-				if err != nil {
-					b.Fatal(err)
-				}
+				testutil.Must(b, err)
 				var ns float64
 				if _, err := fmt.Sscan(string(out), &ns); err != nil {
 					b.Fatal(err)

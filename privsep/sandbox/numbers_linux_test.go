@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"example.org/imsg/internal/testutil"
 )
 
 // TestNumbers compares the table with the source of x/sys, for both columns.
@@ -20,15 +22,11 @@ func TestNumbers(t *testing.T) {
 	constant := regexp.MustCompile(`(?m)^\s+SYS_(\w+)\s+=\s+(\d+)$`)
 	for _, arch := range []string{"amd64", "arm64"} {
 		source, err := os.ReadFile(filepath.Join(dir, "unix", "zsysnum_linux_"+arch+".go"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		real := map[string]uint32{}
 		for _, m := range constant.FindAllStringSubmatch(string(source), -1) {
 			n, err := strconv.ParseUint(m[2], 10, 32)
-			if err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, err)
 			real[strings.ToLower(m[1])] = uint32(n)
 		}
 		ours := numbersFor(arch)

@@ -5,6 +5,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"example.org/imsg/internal/testutil"
 )
 
 func TestCheck(t *testing.T) {
@@ -69,13 +71,9 @@ func TestPolicyJSON(t *testing.T) {
 		{Limits: Limits{FileSize: new(uint64(1 << 40))}},
 	} {
 		text, err := json.Marshal(p)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		var back Policy
-		if err := json.Unmarshal(text, &back); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, json.Unmarshal(text, &back))
 		if !reflect.DeepEqual(p, back) {
 			t.Errorf("%+v became %+v by %s", p, back, text)
 		}

@@ -5,6 +5,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"example.org/imsg/internal/testutil"
 )
 
 var someStatus = Status{System: "linux/amd64", States: []State{
@@ -29,13 +31,9 @@ func TestStatusString(t *testing.T) {
 func TestStatusJSON(t *testing.T) {
 	for _, s := range []Status{{}, {System: "x"}, someStatus} {
 		text, err := json.Marshal(s)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		var back Status
-		if err := json.Unmarshal(text, &back); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, json.Unmarshal(text, &back))
 		if !reflect.DeepEqual(s, back) {
 			t.Errorf("%+v became %+v by %s", s, back, text)
 		}

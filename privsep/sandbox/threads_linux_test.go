@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"example.org/imsg/internal/testutil"
 )
 
 // locked runs f on n threads that exist at the same time and existed before
@@ -68,30 +70,20 @@ func TestThreads(t *testing.T) {
 			asUsers(t, func(t *testing.T, cred *syscall.Credential) {
 				cmd := command(t, "threads", p, cred, "/")
 				stdin, err := cmd.StdinPipe()
-				if err != nil {
-					t.Fatal(err)
-				}
+				testutil.Must(t, err)
 				stdout, err := cmd.StdoutPipe()
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := cmd.Start(); err != nil {
-					t.Fatal(err)
-				}
+				testutil.Must(t, err)
+				testutil.Must(t, cmd.Start())
 				pid, err := readLine(stdout)
 				if err != nil {
 					t.Errorf("child said %q: %v", pid, err)
 				}
 				seen := map[string]int{}
 				tasks, err := filepath.Glob("/proc/" + pid + "/task/*/status")
-				if err != nil {
-					t.Fatal(err)
-				}
+				testutil.Must(t, err)
 				for _, name := range tasks {
 					status, err := os.ReadFile(name)
-					if err != nil {
-						t.Fatal(err)
-					}
+					testutil.Must(t, err)
 					var lines []string
 					for line := range strings.Lines(string(status)) {
 						if field, _, _ := strings.Cut(line, ":"); strings.HasPrefix(field, "Seccomp") || field == "NoNewPrivs" {
@@ -101,9 +93,7 @@ func TestThreads(t *testing.T) {
 					seen[strings.Join(lines, ", ")]++
 				}
 				stdin.Close()
-				if err := cmd.Wait(); err != nil {
-					t.Error(err)
-				}
+				testutil.Check(t, cmd.Wait())
 				if len(tasks) < 12 || len(seen) != 1 {
 					t.Fatalf("%d threads, %v", len(tasks), seen)
 				}

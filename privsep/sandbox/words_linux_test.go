@@ -6,6 +6,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"example.org/imsg/internal/testutil"
 )
 
 const goarch = runtime.GOARCH
@@ -88,13 +90,9 @@ func TestWords(t *testing.T) {
 func TestWordsWithoutMeaning(t *testing.T) {
 	for _, word := range strings.Fields("sendfd recvfd pf bpf unveil error disklabel") {
 		plain, err := compile(words{"stdio": true}, "amd64", 1, retKill)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		f, err := compile(words{"stdio": true, word: true}, "amd64", 1, retKill)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		if len(f.program) != len(plain.program) {
 			t.Errorf("%s changes the filter: %d instructions, %d without", word, len(f.program), len(plain.program))
 		}

@@ -116,9 +116,7 @@ func (c faultCase) try(t *testing.T, planners []faultPlanner) (sum faultCount) {
 	}
 	if *onlyPlan != "" {
 		p, err := parseFaultPlan(*onlyPlan)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		try(p)
 		return sum
 	}

@@ -73,9 +73,7 @@ func TestFaultIOURing(t *testing.T) {
 	}
 	out, in := imsgtest.Pair(t, nil)
 	fd, err := unixmsg.Dup(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	f := os.NewFile(uintptr(fd), "io_uring")
 	ctx := testutil.DeadlineCtx(t)
 	testutil.Must(t, out.Compose(imsg.Header{Type: 1}, f))

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"example.org/imsg"
+	"example.org/imsg/internal/testutil"
 	"example.org/imsg/internal/unixmsg"
 	"golang.org/x/sys/unix"
 )
@@ -42,24 +43,16 @@ func TestOptionalCalls(t *testing.T) {
 				path := t.TempDir() + "/s"
 				cfg := &imsg.Config{AllowFDPass: name != "setsockopt"}
 				l, err := imsg.Listen(path, cfg)
-				if err != nil {
-					t.Fatal(err)
-				}
+				testutil.Must(t, err)
 				defer l.Close()
 				a, err := imsg.Dial(ctx, path, cfg)
-				if err != nil {
-					t.Fatal(err)
-				}
+				testutil.Must(t, err)
 				defer a.Close()
 				b, err := l.Accept(ctx)
-				if err != nil {
-					t.Fatal(err)
-				}
+				testutil.Must(t, err)
 				defer b.Close()
 				null, err := os.Open(os.DevNull)
-				if err != nil {
-					t.Fatal(err)
-				}
+				testutil.Must(t, err)
 				defer null.Close()
 				file := null
 				if !cfg.AllowFDPass {
@@ -73,9 +66,7 @@ func TestOptionalCalls(t *testing.T) {
 				}
 				for i := range uint32(n) {
 					m, err := b.Receive(ctx)
-					if err != nil {
-						t.Fatal(err)
-					}
+					testutil.Must(t, err)
 					if m.Type() != i || m.FileErr() != nil || m.HasFile() != (file != nil) {
 						t.Errorf("message %d: type %d, file %v, %v", i, m.Type(), m.HasFile(), m.FileErr())
 					}

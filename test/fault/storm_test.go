@@ -45,9 +45,7 @@ func faultStorm(t *testing.T, seed uint64, d imsg.Dialect, who [2]string) (sum f
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	w.let(func(_ int, c unixmsg.Call) unixmsg.Fault { return stormFault(rnd, c) })
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	ctx, stop := context.WithTimeout(context.Background(), 3*testutil.Bound)
 	defer stop()
 	var sides [2]*stormSide

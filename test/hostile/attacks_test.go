@@ -64,9 +64,7 @@ func attackerProcess(t *testing.T) {
 	testutil.Must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l))
 	ctl := testutil.NewConn(t, 3, &imsg.Config{AllowFDPass: true})
 	null, err := unix.Open("/dev/null", unix.O_RDONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	defer unix.Close(null)
 	ctx := context.Background()
 	var a *attack

@@ -54,15 +54,11 @@ func startRole(t *testing.T, role string, uid uint32) *process {
 	t.Helper()
 	a, b := imsgtest.Pair(t, nil)
 	f, err := b.File()
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	defer f.Close()
 	b.Close()
 	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	cmd := exec.Command(exe, "-test.run=^TestHostileServer$", "-test.timeout=60s")
 	cmd.Env = append(os.Environ(), testutil.ChildEnv+"="+role)
 	cmd.ExtraFiles = []*os.File{f}

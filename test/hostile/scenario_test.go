@@ -66,9 +66,7 @@ func runScenario(t *testing.T, kind string, n int) {
 	defer s.null.Close()
 	for id := range uint32(honestChannels) {
 		fd, err := s.server.add(id+1, imsg.Current)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		c := testutil.NewConn(t, fd, &imsg.Config{AllowFDPass: true})
 		s.honest = append(s.honest, c)
 	}
@@ -108,9 +106,7 @@ func (s *scenario) attack(i int) {
 		null = nil
 	}
 	fd, err := s.server.add(id, a.dialect)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	f := os.NewFile(uintptr(fd), "channel")
 	s.attacker.must(imsg.Header{Type: ctlAttack, ID: uint32(i)}, f, ctlReady)
 	f.Close()

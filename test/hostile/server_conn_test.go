@@ -83,18 +83,14 @@ func serveConns(t *testing.T) {
 	testutil.NoLeak(t)
 	testutil.SetMaxFiles(t)
 	ctl, err := imsg.NewConn(3, serverConfig(imsg.Current))
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	v := &connServer{t: t, ctl: ctl, conns: map[uint32]*imsg.Conn{}}
 	ctx := context.Background()
 	for m := range orders(t, ctl) {
 		switch m.Type() {
 		case ctlAdd:
 			c, err := imsg.NewConn(m.TakeFD(), serverConfig(imsg.Dialect(m.Bytes()[0])))
-			if err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, err)
 			v.mu.Lock()
 			v.conns[m.ID()] = c
 			v.mu.Unlock()

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"example.org/imsg"
+	"example.org/imsg/internal/testutil"
 )
 
 // Messages of got's helpers, in the current dialect. A helper finds its side
@@ -50,9 +51,7 @@ func gotConfigBase(t *testing.T) uint32 {
 	t.Helper()
 	argv := unpacked(t, "IMSG_GOT", "usr/bin/got")
 	out, err := exec.Command(argv[0], append(argv[1:], "--version")...).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	if strings.TrimSpace(string(out)) == "got 0.111" {
 		return 51
 	}
@@ -78,9 +77,7 @@ func newBlob(t *testing.T, dir string, n int) blob {
 	w.Write(b.raw)
 	w.Close()
 	b.path = filepath.Join(dir, fmt.Sprintf("%x", sum))
-	if err := os.WriteFile(b.path, z.Bytes(), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, os.WriteFile(b.path, z.Bytes(), 0o600))
 	return b
 }
 
@@ -97,23 +94,15 @@ func TestGotBlobs(t *testing.T) {
 		b := newBlob(t, dir, n)
 		blobs = append(blobs, b)
 		in, err := os.Open(b.path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		out, err := os.OpenFile(b.path+".out", os.O_RDWR|os.O_CREATE, 0o600)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := conn.Compose(imsg.Header{Type: gotBlobRequest}, in, b.id[:]); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
+		testutil.Must(t, conn.Compose(imsg.Header{Type: gotBlobRequest}, in, b.id[:]))
 		if err := conn.Compose(imsg.Header{Type: gotBlobOutFile}, out); err != nil {
 			t.Fatalf("blob %d: %v", i, err)
 		}
 	}
-	if err := conn.Flush(c.ctx); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, conn.Flush(c.ctx))
 	longest := 0
 	for i, b := range blobs {
 		p := expect(t, c.ctx, conn, gotBlob)
@@ -150,19 +139,13 @@ func TestGotConfig(t *testing.T) {
 	base := gotConfigBase(t)
 	path := filepath.Join(t.TempDir(), "config")
 	const config = "[core]\n\trepositoryformatversion = 0\n[user]\n\tname = Inter Op\n\temail = io@example.org\n"
-	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, os.WriteFile(path, []byte(config), 0o600))
 	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	defer f.Close()
 	c := startGot(t, "got-read-gitconfig")
 	conn := c.conn(imsg.Current)
-	if err := conn.Send(c.ctx, imsg.Header{Type: base + gotConfigParse}, f); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, conn.Send(c.ctx, imsg.Header{Type: base + gotConfigParse}, f))
 	send(t, c.ctx, conn, imsg.Header{Type: base + gotConfigFormat})
 	if p := expect(t, c.ctx, conn, base+gotConfigInt); len(p) != 4 || number(t, p, 0) != 0 {
 		t.Errorf("format version % x", p)

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"example.org/imsg"
+	"example.org/imsg/internal/testutil"
 )
 
 // Messages of the lookup tables of opensmtpd before 7.6, in the legacy dialect.
@@ -31,9 +32,7 @@ func startTable(t *testing.T) *child {
 	t.Helper()
 	argv := unpacked(t, "IMSG_TABLE_PASSWD", "usr/libexec/opensmtpd/table-passwd")
 	users := filepath.Join(t.TempDir(), "users")
-	if err := os.WriteFile(users, []byte("alice:secret:1001:1002:Alice:/home/alice:/bin/sh\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, os.WriteFile(users, []byte("alice:secret:1001:1002:Alice:/home/alice:/bin/sh\n"), 0o600))
 	return start(t, 0, append(argv, users)...)
 }
 
@@ -73,13 +72,9 @@ func TestTablePasswd(t *testing.T) {
 	const pipelined = 100
 	lookup := encode(int32(serviceUserInfo), uint64(0), "alice")
 	for range pipelined {
-		if err := conn.Compose(imsg.Header{Type: tableLookup}, nil, lookup); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, conn.Compose(imsg.Header{Type: tableLookup}, nil, lookup))
 	}
-	if err := conn.Flush(c.ctx); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, conn.Flush(c.ctx))
 	for range pipelined {
 		expect(t, c.ctx, conn, tableResult)
 	}
@@ -100,14 +95,10 @@ func TestTableFiles(t *testing.T) {
 	expect(t, c.ctx, conn, tableResult)
 
 	f, err := os.Open(os.DevNull)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	defer f.Close()
 	lookup := encode(int32(serviceUserInfo), uint64(0), "alice")
-	if err := conn.Send(c.ctx, imsg.Header{Type: tableLookup}, f, lookup); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, conn.Send(c.ctx, imsg.Header{Type: tableLookup}, f, lookup))
 	if p := expect(t, c.ctx, conn, tableResult); number(t, p, 0) != 1 {
 		t.Errorf("answer to a lookup with a file: % x", p)
 	}

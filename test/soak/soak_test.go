@@ -11,6 +11,7 @@ import (
 
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
+	"example.org/imsg/internal/testutil"
 )
 
 func TestMain(m *testing.M) {
@@ -28,9 +29,7 @@ func TestSoak(t *testing.T) {
 		// Every ending is among the first channels of this seed.
 		s, err := run(context.Background(), options{seed: 2, workers: 8, duration: d}, func(line string) { t.Log(line) })
 		t.Log(s.line())
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		if s.lost.Load() != 0 {
 			t.Error("something was lost")
 		}
@@ -152,9 +151,7 @@ func TestPipes(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f, err := os.Create(t.TempDir() + "/pipe")
-			if err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, err)
 			defer f.Close()
 			for _, s := range tt.says {
 				if s.kind == 0 {
@@ -164,9 +161,7 @@ func TestPipes(t *testing.T) {
 				}
 			}
 			all, err := os.ReadFile(f.Name())
-			if err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, err)
 			ps := pipes{closes: make(map[uint32]uint64)}
 			err = ps.watch(bytes.NewReader(all))
 			if (err == nil) != tt.ok || ps.delivered.Load() != tt.delivered || ps.closed.Load() != tt.closed {

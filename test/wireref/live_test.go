@@ -35,9 +35,7 @@ func TestLive(t *testing.T) {
 	l := &live{t: t, files: new(testutil.Files), index: map[uint64]int{}}
 	for i := range 6 {
 		f, fd, err := l.files.Create()
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		l.fds, l.open, l.index[f.Inode] = append(l.fds, fd), append(l.open, os.NewFile(uintptr(fd), "file")), i
 	}
 	seed := *liveSeed
