@@ -100,11 +100,6 @@ var prisons = []prison{
 		{"type input", "EPERM", ""}, {"code", "EPERM", ""}, {"no such call", "EPERM", ""},
 		{"x32 getpid", escapeDeath, ""}, {"x32 ptrace", escapeDeath, ""}, {"x32 execve", escapeDeath, ""},
 	}},
-	{"strict", func(r *Role, _ string) { r.Sandbox = sandbox.Policy{Promises: "stdio", Strict: true} }, []escapeRow{
-		{"setuid", escapeDeath, ""}, {"read /etc/passwd", escapeDeath, ""}, {"inet", escapeDeath, ""}, {"exec", escapeDeath, ""},
-		{"fork", escapeDeath, ""}, {"kill parent", escapeDeath, ""}, {"chroot", escapeDeath, ""}, {"x32 getpid", escapeDeath, ""},
-		{"no such call", escapeDeath, ""}, {"dumpable", escapeDeath, ""},
-	}},
 	// It sees all names, and may use none.
 	{"stdio, root kept", func(r *Role, _ string) { r.Chroot, r.Sandbox.Promises = NoChroot, "stdio" }, []escapeRow{
 		{"read DIR/file", "EPERM", ""}, {"name socket DIR/socket", "EPERM", ""}, {"open memory sibling", "EPERM", ""}, {"exec", "EPERM", ""},

@@ -14,7 +14,7 @@ func Native() Mechanism { return Capsicum }
 
 // capsicumWords are the promises that hold without opening anything by name.
 // Capability mode cannot allow more, and would forbid any other promise whole.
-const capsicumWords = "stdio recvfd sendfd error unveil"
+const capsicumWords = "stdio recvfd sendfd error unveil " + tcpAccept
 
 // prepare uses capability mode if nothing is promised that it would break.
 // This file is compiled by the tests, not run.

@@ -37,13 +37,14 @@
 //	fattr      chmod, change of times          chown   change of owner
 //	flock      locks on files                  id      change of ids and of limits
 //	proc       start processes, signal others, sessions and groups, priority, limits
-//	exec       execute programs; they inherit the sandbox, so this implies prot_exec
+//	exec       execute programs; they inherit the sandbox, so this implies prot_exec.
+//	           Which ones, paths with x say; a loader or interpreter among them runs
+//	           whatever it can read
 //	prot_exec  memory that is executable
 //	tty        terminal commands except input on the user's behalf; /dev/tty with rpath, wpath
 //	settime    set clocks
 //	ps         read /proc                      vminfo  read /proc/meminfo and a few others
 //	route, wroute  netlink sockets for routes; reading and changing are the same to a filter
-//	tape, audio, video, drm, vmm  the commands of these devices; vmm is KVM
 //	sendfd, recvfd, pf, bpf, unveil, error, disklabel  nothing
 //
 // A filter cannot see control messages, so descriptors can be sent and received
@@ -51,12 +52,16 @@
 // in sendmsg: a datagram socket that was received can send anywhere until
 // Landlock knows UDP (ABI 10).
 //
-// A forbidden call fails with EPERM (a forbidden path with EACCES), with
-// Policy.Strict it ends the process with SIGSYS. Calls that nobody makes by
-// mistake, such as ptrace, bpf, io_uring_setup and mount, always end it.
-// Under Strict mind that a library may try a file it can do without: package
-// net the backlog in /proc, the C library of a cgo program the number of CPUs.
-// Promise "rpath" with empty, non-nil Paths lets such attempts fail instead.
+// A forbidden call fails with EPERM (a forbidden path or port with EACCES). Calls
+// that nobody makes by mistake, such as ptrace, bpf, io_uring_setup and mount, end
+// the process with SIGSYS.
+//
+// # Ports on Linux
+//
+// With Ports, "inet" opens no UDP, MPTCP and ping sockets, and of TCP what the
+// ports say; that takes Landlock's ABI 4 (Linux 6.7). Before, the port is a gap,
+// which Status names and Require refuses; no port at all needs no Landlock.
+// OpenBSD has no such rule, and says so in the same way.
 //
 // # Paths on Linux
 //

@@ -47,7 +47,7 @@ func enter(p Policy, root string, change func() error, prepare preparer) (Status
 	}
 	do := plan{}
 	if p.restricts() {
-		w, err := parse(p.Promises)
+		w, err := p.words()
 		if err != nil {
 			return Status{}, err
 		}

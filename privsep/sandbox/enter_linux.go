@@ -1,13 +1,11 @@
 package sandbox
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"runtime"
 
 	"golang.org/x/net/bpf"
-	"golang.org/x/sys/unix"
 )
 
 // Native returns the mechanisms that this system can have.
@@ -15,11 +13,7 @@ func Native() Mechanism { return Seccomp | Landlock | NoNewPrivs }
 
 // prepare looks at the present kernel.
 func prepare(p Policy, w words, root string) (plan, error) {
-	k, err := thisKernel()
-	if err != nil {
-		return plan{}, err
-	}
-	return k.prepare(p, w, root)
+	return thisKernel().prepare(p, w, root)
 }
 
 // A kernel is what a Linux offers.
@@ -29,16 +23,12 @@ type kernel struct {
 	landlock landlockKernel
 }
 
-func thisKernel() (kernel, error) {
+func thisKernel() kernel {
 	k := kernel{goarch: runtime.GOARCH, landlock: thisLandlock()}
-	err := seccompError()
-	switch {
-	case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP):
+	if err := seccompError(); err != nil { // not in this kernel, or forbidden by a sandbox around us
 		k.seccomp = err.Error()
-	case err != nil: // a sandbox around us
-		return k, fmt.Errorf("sandbox: seccomp cannot be used here: %w", err)
 	}
-	return k, nil
+	return k
 }
 
 func (k kernel) prepare(p Policy, w words, root string) (plan, error) {

@@ -32,10 +32,7 @@ type filter struct {
 
 // denial returns the answer to forbidden calls.
 func (p Policy) denial() uint32 {
-	switch {
-	case p.Strict:
-		return retKill
-	case p.Debug:
+	if p.Debug {
 		return retTrap
 	}
 	return retErrno | uint32(unix.EPERM)
@@ -43,10 +40,7 @@ func (p Policy) denial() uint32 {
 
 // denialName is denial in words.
 func (p Policy) denialName() string {
-	switch p.denial() {
-	case retKill:
-		return "kill"
-	case retTrap:
+	if p.Debug {
 		return "trap"
 	}
 	return "EPERM"
@@ -74,7 +68,7 @@ func compile(w words, goarch string, pid int, denial uint32) (filter, error) {
 
 	allowed := map[string][]rule{} // an empty list: always
 	var order []string
-	for word := range strings.FieldsSeq(vocabulary) {
+	for word := range strings.FieldsSeq(vocabulary + " " + portWords) {
 		if !w[word] {
 			continue
 		}

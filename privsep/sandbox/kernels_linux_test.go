@@ -95,10 +95,7 @@ func TestKernelWithout(t *testing.T) {
 // kernelChild enters with the ABI in its first argument, as far as this kernel
 // goes, and shows what is in force and what it can still open.
 func kernelChild(p Policy) error {
-	k, err := thisKernel()
-	if err != nil {
-		return err
-	}
+	k := thisKernel()
 	var abi int
 	if _, err := fmt.Sscan(os.Args[1], &abi); err != nil {
 		return err
@@ -165,8 +162,8 @@ func TestStatusIsHonest(t *testing.T) {
 			t.Errorf("%v", status)
 		}
 		t.Log(status)
-		if out, err := run(t, "probe", p, cred, tempDir(t), "enter again"); out != "EPERM" || err != nil {
-			t.Errorf("second Enter: %q, %v; want EPERM", out, err)
+		if out, err := run(t, "probe", p, cred, tempDir(t), "enter again"); !strings.HasPrefix(out, "sandbox: required seccomp: none, operation not permitted") || err != nil {
+			t.Errorf("second Enter: %q, %v; want one that says what is missing", out, err)
 		}
 	})
 }

@@ -114,7 +114,7 @@ func gaps(missing []string, p Policy, w words, filtered bool) []string {
 		gapTruncate: w["wpath"] && p.Paths != nil || w["tmppath"],
 		gapUnix:     w["unix"] && p.Paths != nil,
 		gapIoctl:    w.any(deviceWords) && p.Paths != nil,
-		gapTCP:      w["dns"],
+		gapTCP:      w.any("dns " + tcpBind + " " + tcpConnect),
 		gapUDP:      w["dns"],
 		gapAttrs:    true,
 	}
@@ -154,6 +154,14 @@ func (k landlockKernel) prepare(p Policy, w words, root string, filtered bool) (
 	}
 	if w["dns"] && have.ports&ll.AccessNetConnectSendUDP != 0 {
 		rules = append(rules, landlock.BindUDP(0), landlock.ConnectSendUDP(53))
+	}
+	for _, port := range p.Ports {
+		if strings.Contains(port.Perm, "b") && have.ports&ll.AccessNetBindTCP != 0 {
+			rules = append(rules, landlock.BindTCP(port.Number))
+		}
+		if strings.Contains(port.Perm, "c") && have.ports&ll.AccessNetConnectTCP != 0 {
+			rules = append(rules, landlock.ConnectTCP(port.Number))
+		}
 	}
 	state.InForce = true
 	state.Detail = fmt.Sprintf("ABI %d, %d rules", k.abi, len(rules))

@@ -58,6 +58,7 @@ func children() map[string]func(Policy) error {
 		"program":  programChild,
 		"chroot":   chrootChild,
 		"cost":     costChild,
+		"ports":    portsChild,
 	}
 }
 

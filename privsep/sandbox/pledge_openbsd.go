@@ -21,6 +21,9 @@ func prepare(p Policy, w words, _ string) (plan, error) {
 	if pledge.InForce {
 		pledge.Detail = promises
 	}
+	if p.Ports != nil {
+		pledge.Missing, pledge.Gaps = []string{"ports"}, []string{"ports"}
+	}
 	// Without paths pledge alone decides which files can be opened.
 	unveil := State{Mechanism: Unveil, Asked: p.Paths != nil, InForce: p.Paths != nil, Detail: "no paths given"}
 	if unveil.InForce {

@@ -21,6 +21,11 @@ type Policy struct {
 	// allows is never more than what the promises allow.
 	Paths []Path
 
+	// Ports narrow the promise "inet" to TCP, and to these ports. Nil leaves it
+	// as it is; non-nil but empty leaves only sockets that are there already,
+	// which can still accept: what a server needs that was given its listeners.
+	Ports []Port
+
 	// Limits are set first. See [Limits].
 	Limits Limits
 
@@ -29,13 +34,9 @@ type Policy struct {
 	// for all that the present system has.
 	Require Mechanism
 
-	// Strict ends the process at the first forbidden system call instead of
-	// letting the call fail with EPERM. OpenBSD always does that.
-	Strict bool
-
 	// Debug is for finding out which promise is missing. On Linux the
 	// process dies with a traceback that shows the call, on OpenBSD the
-	// promise "error" is added. It excludes Strict.
+	// promise "error" is added.
 	Debug bool
 }
 
@@ -43,6 +44,12 @@ type Policy struct {
 type Path struct {
 	Name string // absolute
 	Perm string // letters as in unveil(2): r read, w write, x execute, c create and remove
+}
+
+// A Port opens one TCP port, of every address.
+type Port struct {
+	Number uint16 // 0, to bind only: one that the system chooses
+	Perm   string // letters: b bind and listen, c connect
 }
 
 // Check reports whether p makes sense: unknown words, bad permissions and
@@ -53,9 +60,6 @@ func (p Policy) Check() error {
 	if err != nil {
 		return err
 	}
-	if p.Strict && (p.Debug || w["error"]) {
-		return errors.New(`sandbox: strict contradicts debug and the promise "error"`)
-	}
 	if p.Require != 0 && !p.restricts() {
 		return fmt.Errorf("sandbox: %v required of a policy that restricts nothing", p.Require)
 	}
@@ -64,6 +68,17 @@ func (p Policy) Check() error {
 	}
 	if len(p.Paths) > 0 && len(w) > 0 && !w.any(pathWords) {
 		return fmt.Errorf("sandbox: %d paths, but no promise that uses a path (%s)", len(p.Paths), pathWords)
+	}
+	if p.Ports != nil && !w["inet"] {
+		return fmt.Errorf("sandbox: %d ports, but no promise \"inet\" to narrow", len(p.Ports))
+	}
+	for i, port := range p.Ports {
+		if err := checkLetters(port.Perm, "bc"); err != nil {
+			return fmt.Errorf("sandbox: port %d: %d: %w", i+1, port.Number, err)
+		}
+		if port.Number == 0 && port.Perm != "b" {
+			return fmt.Errorf("sandbox: port %d: nothing can connect to 0", i+1)
+		}
 	}
 	for i, path := range p.Paths {
 		if err := path.check(); err != nil {
@@ -79,15 +94,24 @@ func (p Path) check() error {
 		return fmt.Errorf("name %q is not absolute", p.Name)
 	case strings.ContainsRune(p.Name, 0):
 		return fmt.Errorf("name %q contains a NUL", p.Name)
-	case p.Perm == "":
-		return fmt.Errorf("%s: no permission", p.Name)
 	}
-	for i, c := range p.Perm {
-		if !strings.ContainsRune("rwxc", c) {
-			return fmt.Errorf("%s: permission %d of %q is none of r w x c", p.Name, i+1, p.Perm)
+	if err := checkLetters(p.Perm, "rwxc"); err != nil {
+		return fmt.Errorf("%s: %w", p.Name, err)
+	}
+	return nil
+}
+
+// checkLetters reports what is wrong with a permission of the known letters.
+func checkLetters(perm, known string) error {
+	if perm == "" {
+		return errors.New("no permission")
+	}
+	for i, c := range perm {
+		if !strings.ContainsRune(known, c) {
+			return fmt.Errorf("permission %d of %q is none of %s", i+1, perm, strings.Join(strings.Split(known, ""), " "))
 		}
-		if strings.ContainsRune(p.Perm[:i], c) {
-			return fmt.Errorf("%s: permission %d of %q appears twice", p.Name, i+1, p.Perm)
+		if strings.ContainsRune(perm[:i], c) {
+			return fmt.Errorf("permission %d of %q appears twice", i+1, perm)
 		}
 	}
 	return nil

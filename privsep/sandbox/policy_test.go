@@ -26,8 +26,13 @@ func TestCheck(t *testing.T) {
 		{Policy{Promises: "stdio,rpath"}, `promise 1: unknown word "stdio,rpath"`},
 		{Policy{Promises: "rpath wpath"}, `none of 2 promises is "stdio"`},
 		{Policy{Promises: "  "}, "2 spaces and no word"},
-		{Policy{Promises: "stdio", Strict: true, Debug: true}, "strict contradicts debug"},
-		{Policy{Promises: "stdio error", Strict: true}, "strict contradicts"},
+		{Policy{Promises: "stdio inet", Ports: []Port{{179, "bc"}, {0, "b"}}}, ""},
+		{Policy{Promises: "stdio inet", Ports: []Port{}}, ""},
+		{Policy{Promises: "stdio", Ports: []Port{}}, `0 ports, but no promise "inet"`},
+		{Policy{Promises: "stdio inet", Ports: []Port{{80, "b"}, {81, ""}}}, "port 2: 81: no permission"},
+		{Policy{Promises: "stdio inet", Ports: []Port{{80, "r"}}}, `port 1: 80: permission 1 of "r" is none of b c`},
+		{Policy{Promises: "stdio inet", Ports: []Port{{0, "bc"}}}, "port 1: nothing can connect to 0"},
+		{Policy{Promises: "stdio audio"}, `promise 2: unknown word "audio"`},
 		{Policy{Require: Native() | Seccomp}, "of a policy that restricts nothing"},
 		{Policy{Paths: ok, Require: Seccomp | Landlock}, "seccomp required of a policy without promises"},
 		{Policy{Paths: ok, Require: Pledge}, "pledge required of a policy without promises"},
@@ -66,7 +71,9 @@ func TestZeroPolicy(t *testing.T) {
 func TestPolicyJSON(t *testing.T) {
 	for _, p := range []Policy{
 		{},
-		{Promises: "stdio", Paths: []Path{}, Require: Seccomp | Landlock, Strict: true},
+		{Promises: "stdio", Paths: []Path{}, Require: Seccomp | Landlock, Debug: true},
+		{Promises: "stdio inet", Ports: []Port{}},
+		{Promises: "stdio inet", Ports: []Port{{25, "c"}}},
 		{Paths: []Path{{"/", "r"}}, Limits: Limits{OpenFiles: new(uint64(0))}, Debug: true},
 		{Limits: Limits{FileSize: new(uint64(1 << 40))}},
 	} {

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"strings"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -141,11 +142,6 @@ func probes() map[string]probe {
 		"sctp socket":   socket(unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_SCTP),
 		"window size":   ioctlOnPipe(unix.TIOCGWINSZ),
 		"type input":    ioctlOnPipe(unix.TIOCSTI),
-		"tape status":   ioctlOnPipe(0x80306d02),
-		"sound":         ioctlOnPipe('A'<<8 | 1),
-		"camera":        ioctlOnPipe('V'<<8 | 1),
-		"graphics":      ioctlOnPipe('d'<<8 | 1),
-		"hypervisor":    ioctlOnPipe(0xae<<8 | 1),
 		"new namespace": now(func() error { return startIn(unix.CLONE_NEWUSER) }),
 		"fork":          now(func() error { return startIn(0) }),
 		"stat":          now(func() error { _, err := os.Stat("/"); return err }),
@@ -153,8 +149,13 @@ func probes() map[string]probe {
 		"openat2":       raw(unix.SYS_OPENAT2),
 		"clone3":        raw(unix.SYS_CLONE3),
 		"x32":           raw(0x40000000 + unix.SYS_GETPID),
-		"enter again":   now(func() error { _, err := Enter(Policy{Promises: "stdio"}); return err }),
-		"none":          now(func() error { return nil }),
+		"enter again":   now(func() error { _, err := Enter(Policy{Promises: "stdio", Require: Seccomp}); return err }),
+		// A child that is the parent's, not this process's.
+		"brother":           raw(unix.SYS_CLONE, unix.CLONE_PARENT|uintptr(unix.SIGCHLD)),
+		"memory file":       now(func() error { _, err := unix.MemfdCreate("x", unix.MFD_CLOEXEC); return err }),
+		"run memory":        runMemory(0),
+		"run sealed memory": runMemory(unix.MFD_NOEXEC_SEAL),
+		"none":              now(func() error { return nil }),
 	}
 	for name, number := range fatalNumbers() {
 		m[name] = raw(number, ^uintptr(0), ^uintptr(0), ^uintptr(0))
@@ -208,6 +209,25 @@ func socketOption(level, option int) probe {
 func mapPage(prot int) error {
 	_, err := unix.Mmap(-1, 0, os.Getpagesize(), prot, unix.MAP_ANON|unix.MAP_PRIVATE)
 	return err
+}
+
+// runMemory executes a program that it has written to memory.
+func runMemory(flags int) probe {
+	return func() (func() error, error) {
+		program, err := os.ReadFile("/bin/true")
+		return func() error {
+			fd, err := unix.MemfdCreate("x", flags)
+			if err != nil {
+				return err
+			}
+			if _, err := unix.Write(fd, program); err != nil {
+				return err
+			}
+			path, argv := []byte{0}, []*byte{new(byte), nil}
+			return rawCall(unix.SYS_EXECVEAT, uintptr(fd), uintptr(unsafe.Pointer(&path[0])), uintptr(unsafe.Pointer(&argv[0])),
+				uintptr(unsafe.Pointer(&argv[1])), unix.AT_EMPTY_PATH)
+		}, err
+	}
 }
 
 func turnToCode() error {

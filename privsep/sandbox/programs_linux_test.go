@@ -28,7 +28,7 @@ func TestPrograms(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			asUsers(t, func(t *testing.T, cred *syscall.Credential) {
-				out, err := run(t, "program", Policy{Promises: promises, Strict: true}, cred, tempDir(t), name)
+				out, err := run(t, "program", Policy{Promises: promises, Debug: true}, cred, tempDir(t), name)
 				if out != "ok" || err != nil {
 					t.Errorf("%v: %s", err, out)
 				}

@@ -5,11 +5,21 @@ import (
 	"strings"
 )
 
-// vocabulary is every word that OpenBSD knows. It is the same on all systems,
-// so that a policy that is wrong on one is wrong on all.
+// vocabulary are OpenBSD's words, but for those of devices (tape, audio, video,
+// drm, vmm). It is the same on all systems, so that a policy that is wrong on one
+// is wrong on all.
 const vocabulary = "stdio rpath wpath cpath dpath tmppath inet mcast fattr chown flock unix dns getpw " +
-	"sendfd recvfd tape tty proc exec prot_exec settime ps vminfo id pf route wroute " +
-	"audio video bpf unveil error vmm disklabel drm"
+	"sendfd recvfd tty proc exec prot_exec settime ps vminfo id pf route wroute " +
+	"bpf unveil error disklabel"
+
+// portWords stand for "inet" in a policy with Ports: sockets that are there can
+// accept and be asked, and new ones bind or connect where a port allows it.
+const (
+	tcpAccept  = "tcp-accept"
+	tcpBind    = "tcp-bind"
+	tcpConnect = "tcp-connect"
+	portWords  = tcpAccept + " " + tcpBind + " " + tcpConnect
+)
 
 // pathWords are the promises that Paths narrow.
 const pathWords = "rpath wpath cpath dpath fattr chown unix exec"
@@ -35,6 +45,25 @@ func parse(promises string) (words, error) {
 	}
 	if len(w) > 0 && !w["stdio"] {
 		return nil, fmt.Errorf("sandbox: none of %d promises is \"stdio\", which the Go runtime needs", len(w))
+	}
+	return w, nil
+}
+
+// words returns the promises of p as its Ports narrow them.
+func (p Policy) words() (words, error) {
+	w, err := parse(p.Promises)
+	if err != nil || p.Ports == nil || !w["inet"] {
+		return w, err
+	}
+	delete(w, "inet")
+	w[tcpAccept] = true
+	for _, port := range p.Ports {
+		if strings.Contains(port.Perm, "b") {
+			w[tcpBind] = true
+		}
+		if strings.Contains(port.Perm, "c") {
+			w[tcpConnect] = true
+		}
 	}
 	return w, nil
 }

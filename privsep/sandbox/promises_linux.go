@@ -10,7 +10,7 @@ const (
 	stdioCalls = "read write recvmsg futex epoll_pwait epoll_wait nanosleep close " +
 		"readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek fstat fsync fdatasync ftruncate fallocate fadvise64 " +
 		"recvmmsg recvfrom shutdown sendfile splice tee copy_file_range close_range " +
-		"dup dup2 dup3 pipe pipe2 poll ppoll select pselect6 getdents getdents64 fchdir memfd_create " +
+		"dup dup2 dup3 pipe pipe2 poll ppoll select pselect6 getdents getdents64 fchdir " +
 		"epoll_create epoll_create1 epoll_ctl epoll_pwait2 eventfd eventfd2 " +
 		"munmap mremap madvise mincore msync brk " +
 		"clock_gettime clock_getres clock_nanosleep gettimeofday time times sched_yield sched_getaffinity getcpu " +
@@ -54,6 +54,12 @@ func plainCalls(word string) string {
 		return lookCalls + " unlink unlinkat truncate"
 	case "inet", "unix":
 		return socketCalls + " " + serverCalls
+	case tcpAccept:
+		return "getsockname getpeername getsockopt accept accept4"
+	case tcpBind:
+		return "bind listen"
+	case tcpConnect:
+		return "connect"
 	case "dns":
 		return socketCalls + " " + lookCalls
 	case "route", "wroute":
@@ -67,7 +73,7 @@ func plainCalls(word string) string {
 	case "proc":
 		return "fork vfork kill tgkill pidfd_open pidfd_send_signal setsid setpgid setpriority prlimit64"
 	case "exec":
-		return "execve execveat arch_prctl set_tid_address"
+		return "execve arch_prctl set_tid_address"
 	case "settime":
 		return "settimeofday clock_settime clock_adjtime adjtimex"
 	case "id":
@@ -109,7 +115,7 @@ func argRules(w words, pid int) []rule {
 		{"prlimit64", append(null(2), arg(0, all32, 0))},
 		{"prlimit64", append(null(2), self)},
 		// A thread, not a process, and no new namespace for it.
-		{"clone", []test{arg(0, unix.CLONE_THREAD|namespaces, unix.CLONE_THREAD)}},
+		{"clone", []test{arg(0, unix.CLONE_THREAD|neverCloned, unix.CLONE_THREAD)}},
 		{"prctl", []test{arg(0, all32, unix.PR_SET_VMA)}}, // the runtime names its memory
 		{"prctl", []test{arg(0, all32, unix.PR_SET_NAME)}},
 		{"prctl", []test{arg(0, all32, unix.PR_GET_NAME)}},
@@ -118,13 +124,14 @@ func argRules(w words, pid int) []rule {
 		{"prctl", []test{arg(0, all32, unix.PR_GET_SECCOMP)}},
 	}
 	rules = append(rules, memoryRules(w)...)
+	rules = append(rules, execRules(w)...)
 	rules = append(rules, sendRules(w)...)
 	rules = append(rules, fcntlRules(w)...)
 	rules = append(rules, ioctlRules(w)...)
 	rules = append(rules, openRules(w)...)
 	rules = append(rules, socketRules(w)...)
 	if w["proc"] {
-		rules = append(rules, rule{"clone", []test{arg(0, namespaces, 0)}})
+		rules = append(rules, rule{"clone", []test{arg(0, neverCloned, 0)}})
 	}
 	if w["dpath"] { // named pipes, no devices
 		rules = append(rules,
@@ -134,5 +141,7 @@ func argRules(w words, pid int) []rule {
 	return rules
 }
 
-const namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWUSER |
+// neverCloned are new namespaces, and a child that is the parent's: it would be
+// this process's sibling, which the parent did not start and does not expect.
+const neverCloned = unix.CLONE_PARENT | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWUSER |
 	unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP

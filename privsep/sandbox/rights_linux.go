@@ -26,7 +26,7 @@ const (
 )
 
 const (
-	deviceWords = "tty tape audio video drm vmm"    // use ioctl
+	deviceWords = "tty"                             // use ioctl
 	fileWords   = "tmppath dns getpw ps vminfo tty" // bring paths of their own
 )
 

@@ -27,6 +27,18 @@ func memoryRules(w words) []rule {
 	}
 }
 
+// execRules keep a program that may execute others from executing what it has
+// written itself: Landlock's paths do not bind files that are in no directory.
+func execRules(w words) []rule {
+	if !w["exec"] {
+		return []rule{{"memfd_create", nil}}
+	}
+	return []rule{
+		{"memfd_create", []test{arg(1, unix.MFD_NOEXEC_SEAL, unix.MFD_NOEXEC_SEAL)}},
+		{"execveat", []test{arg(4, unix.AT_EMPTY_PATH, 0)}},
+	}
+}
+
 // sendRules: a datagram socket can send to any name, which a filter cannot see, so
 // a pair is of another kind; and TCP's fast open connects behind Landlock's back.
 func sendRules(w words) []rule {
@@ -69,25 +81,13 @@ func fcntlRules(w words) []rule {
 	return rules
 }
 
-// ioctlRules have single commands, and whole families of drivers by the second byte.
+// ioctlRules have single commands.
 func ioctlRules(w words) []rule {
 	const fionread, fionbio, fionclex, fioclex = 0x541b, 0x5421, 0x5450, 0x5451
 	rules := oneOf("ioctl", 1, fionread, fionbio, fionclex, fioclex, unix.TCGETS)
 	if w["tty"] { // never TIOCSTI, which types for the user
 		rules = append(rules, oneOf("ioctl", 1, unix.TCSETS, unix.TCSETSW, unix.TCSETSF, unix.TIOCGWINSZ, unix.TIOCSWINSZ,
 			unix.TIOCGPGRP, unix.TIOCSPGRP, unix.TIOCGSID, unix.TCSBRK, unix.TCXONC, unix.TCFLSH, unix.TIOCOUTQ)...)
-	}
-	if w["tape"] {
-		const mtioctop, mtiocget, mtiocpos = 0x40086d01, 0x80306d02, 0x80086d03
-		rules = append(rules, oneOf("ioctl", 1, mtioctop, mtiocget, mtiocpos)...)
-	}
-	for _, driver := range []struct {
-		word   string
-		letter uint32
-	}{{"audio", 'A'}, {"video", 'V'}, {"drm", 'd'}, {"vmm", 0xae}} {
-		if w[driver.word] {
-			rules = append(rules, rule{"ioctl", []test{arg(1, 0xff00, driver.letter<<8)}})
-		}
 	}
 	return rules
 }
@@ -142,6 +142,10 @@ func socketRules(w words) []rule {
 			add(family, unix.SOCK_DGRAM, 0, unix.IPPROTO_UDP)
 		}
 	}
+	if w.any(tcpBind + " " + tcpConnect) {
+		add(unix.AF_INET, unix.SOCK_STREAM, 0, unix.IPPROTO_TCP)
+		add(unix.AF_INET6, unix.SOCK_STREAM, 0, unix.IPPROTO_TCP)
+	}
 	if w["inet"] { // MPTCP, too, connects behind Landlock's back
 		add(unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_MPTCP)
 		add(unix.AF_INET6, unix.SOCK_STREAM, unix.IPPROTO_MPTCP)
@@ -169,22 +173,22 @@ func optionRules(w words) []rule {
 			rules = append(rules, rule{"setsockopt", []test{arg(1, all32, level), arg(2, all32, o)}})
 		}
 	}
-	if w.any("inet unix dns route wroute") {
+	if w.any("inet unix dns route wroute " + tcpAccept) {
 		add(unix.SOL_SOCKET, unix.SO_REUSEADDR, unix.SO_REUSEPORT, unix.SO_BROADCAST, unix.SO_KEEPALIVE, unix.SO_LINGER,
 			unix.SO_SNDBUF, unix.SO_RCVBUF, unix.SO_RCVLOWAT, unix.SO_OOBINLINE, unix.SO_DONTROUTE, unix.SO_PRIORITY,
 			unix.SO_RCVTIMEO, unix.SO_SNDTIMEO, unix.SO_TIMESTAMP, unix.SO_TIMESTAMPNS, unix.SO_TIMESTAMPING,
 			unix.SO_PASSCRED, unix.SO_RXQ_OVFL, unix.SO_ZEROCOPY)
 	}
-	if w.any("inet dns") {
+	if w.any("inet dns " + tcpAccept) {
 		add(unix.IPPROTO_TCP, unix.TCP_NODELAY, unix.TCP_MAXSEG, unix.TCP_CORK, unix.TCP_KEEPIDLE, unix.TCP_KEEPINTVL,
 			unix.TCP_KEEPCNT, unix.TCP_SYNCNT, unix.TCP_LINGER2, unix.TCP_DEFER_ACCEPT, unix.TCP_WINDOW_CLAMP,
 			unix.TCP_QUICKACK, unix.TCP_CONGESTION, unix.TCP_USER_TIMEOUT, unix.TCP_FASTOPEN,
-			unix.TCP_FASTOPEN_CONNECT, unix.TCP_NOTSENT_LOWAT)
+			unix.TCP_FASTOPEN_CONNECT, unix.TCP_NOTSENT_LOWAT, unix.TCP_MD5SIG, unix.TCP_MD5SIG_EXT) // the last two are BGP's
 		add(unix.IPPROTO_UDP, unix.UDP_SEGMENT, unix.UDP_GRO)
 		add(unix.IPPROTO_IP, unix.IP_TOS, unix.IP_TTL, unix.IP_PKTINFO, unix.IP_MTU_DISCOVER, unix.IP_RECVERR,
-			unix.IP_RECVTTL, unix.IP_RECVTOS, unix.IP_FREEBIND, unix.IP_BIND_ADDRESS_NO_PORT)
+			unix.IP_RECVTTL, unix.IP_RECVTOS, unix.IP_MINTTL, unix.IP_FREEBIND, unix.IP_BIND_ADDRESS_NO_PORT)
 		add(unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, unix.IPV6_V6ONLY, unix.IPV6_RECVPKTINFO, unix.IPV6_RECVHOPLIMIT,
-			unix.IPV6_TCLASS, unix.IPV6_RECVTCLASS, unix.IPV6_MTU_DISCOVER, unix.IPV6_RECVERR, unix.IPV6_DONTFRAG)
+			unix.IPV6_TCLASS, unix.IPV6_RECVTCLASS, unix.IPV6_MTU_DISCOVER, unix.IPV6_RECVERR, unix.IPV6_DONTFRAG, unix.IPV6_MINHOPCOUNT)
 	}
 	if w["mcast"] {
 		add(unix.IPPROTO_IP, unix.IP_MULTICAST_IF, unix.IP_MULTICAST_TTL, unix.IP_MULTICAST_LOOP, unix.IP_MULTICAST_ALL,
