@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"example.org/imsg"
+	"example.org/imsg/internal/unixmsg"
 	"example.org/imsg/peer"
 	"example.org/imsg/privsep/sandbox"
 )
@@ -35,6 +37,7 @@ func (d *Daemon) RunChild() {
 		return
 	}
 	os.Unsetenv(envRole)
+	syscall.Umask(syscall.Umask(0o077) | 0o022)
 	ctl, err := openControl()
 	if err == nil {
 		err = closeInherited()
@@ -46,8 +49,14 @@ func (d *Daemon) RunChild() {
 	os.Exit(newChild(d, ctl, role, n).main())
 }
 
-// openControl checks that descriptor 3 is what a parent leaves there.
+// openControl checks that descriptor 3 is what the parent leaves there, and that
+// who has made it is the process that started this one, with the same rights. A
+// program that has more rights than who starts it (set-user-ID, or with file
+// capabilities) is nobody's child: all that is said here is the starter's.
 func openControl() (*imsg.Conn, error) {
+	if isSecure() {
+		return nil, fmt.Errorf("%w: this program has rights that its starter has not", ErrNotChild)
+	}
 	kind, err := unix.GetsockoptInt(controlFD, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil {
 		return nil, fmt.Errorf("%w: descriptor %d: %w", ErrNotChild, controlFD, err)
@@ -55,6 +64,16 @@ func openControl() (*imsg.Conn, error) {
 	addr, err := unix.Getsockname(controlFD)
 	if _, local := addr.(*unix.SockaddrUnix); err != nil || !local || kind != unix.SOCK_STREAM {
 		return nil, fmt.Errorf("%w: descriptor %d is no stream socket of the unix domain", ErrNotChild, controlFD)
+	}
+	pid, uid, _, err := unixmsg.PeerCred(controlFD)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return newConn(controlFD, true)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: descriptor %d: %w", ErrNotChild, controlFD, err)
+	}
+	if int(uid) != os.Geteuid() || pid != os.Getppid() && (pid != 0 || runtime.GOOS == "linux") {
+		return nil, fmt.Errorf("%w: descriptor %d is of process %d and user %d", ErrNotChild, controlFD, pid, uid)
 	}
 	return newConn(controlFD, true)
 }
@@ -67,7 +86,7 @@ type child struct {
 	role   *Role
 	hello  hello
 	proc   *Proc
-	root   os.FileInfo // what must be at "/" after chroot
+	root   *os.File // what must be at "/" after chroot
 	status Status
 	run    chan struct{} // closed when the parent says go
 	session
@@ -215,6 +234,14 @@ func (c *child) readHello() error {
 // receive takes the configuration, the files and the channels. From then on
 // the parent may say go or stop at any time.
 func (c *child) receive() error {
+	if c.hello.Root {
+		m, err := c.expect(ctlRoot)
+		if err != nil {
+			return err
+		}
+		c.root = m.TakeFile()
+		m.Close()
+	}
 	for len(c.proc.config) < c.hello.Config {
 		m, err := c.expect(ctlConfig)
 		if err != nil {
@@ -318,26 +345,26 @@ func (c *child) change() error {
 		step{"groups", c.groups},
 		step{"ids", c.ids},
 		step{"dumpable", setUndumpable},
+		step{"parent", c.dieWithParent},
 		step{"proof", c.checkPrivileges},
 	)
 }
 
 func (c *child) chroot() error {
-	if !c.hello.Root || c.hello.Chroot == "" {
+	if !c.hello.Root {
 		return nil
 	}
-	var err error
-	if c.root, err = os.Stat(c.hello.Chroot); err != nil {
+	if err := c.root.Chdir(); err != nil {
 		return err
 	}
-	if err := syscall.Chroot(c.hello.Chroot); err != nil {
+	if err := syscall.Chroot("."); err != nil {
 		return os.NewSyscallError("chroot", err)
 	}
 	return os.Chdir("/")
 }
 
 func (c *child) groups() error {
-	if c.hello.GID < 0 {
+	if c.hello.GID < 0 || !c.hello.Groups {
 		return nil
 	}
 	return os.NewSyscallError("setgroups", syscall.Setgroups([]int{c.hello.GID}))
@@ -347,6 +374,11 @@ func (c *child) ids() error {
 	if c.hello.GID >= 0 {
 		if err := setGID(c.hello.GID); err != nil {
 			return fmt.Errorf("gid %d: %w", c.hello.GID, err)
+		}
+	}
+	if c.hello.Alone {
+		if err := limitProcesses(); err != nil {
+			return err
 		}
 	}
 	if c.hello.UID >= 0 {
@@ -360,9 +392,18 @@ func (c *child) ids() error {
 // confine gives up what can be given up without being root, and the rest in
 // between.
 func (c *child) confine() error {
-	policy, root := c.hello.Sandbox, c.hello.Chroot
-	if !c.hello.Root { // and no change of root
-		root = ""
+	policy, root := c.hello.Sandbox, ""
+	if c.hello.Root {
+		if root = c.hello.Chroot; root == EmptyDir {
+			raw, err := c.root.SyscallConn()
+			if err == nil {
+				err = raw.Control(func(fd uintptr) { root = fmt.Sprintf("/proc/self/fd/%d", fd) })
+			}
+			if err != nil {
+				return err
+			}
+		}
+	} else {
 		policy.Paths = slices.Clone(policy.Paths)
 		for i := range policy.Paths {
 			policy.Paths[i].Name = c.proc.Path(policy.Paths[i].Name)
@@ -371,6 +412,19 @@ func (c *child) confine() error {
 	status, err := sandbox.EnterWith(policy, root, c.change)
 	c.status.Sandbox = status
 	return err
+}
+
+// dieWithParent has the kernel kill this process when its parent dies, even if it
+// is stopped then. A change of ids would undo it.
+func (c *child) dieWithParent() error {
+	parent := os.Getppid()
+	if err := killWithParent(); err != nil {
+		return err
+	}
+	if os.Getppid() != parent {
+		return errors.New("the parent has died")
+	}
+	return nil
 }
 
 // checkPrivileges shows that the rights are gone and cannot be had back, and fills in the
@@ -382,11 +436,16 @@ func (c *child) checkPrivileges() error {
 	c.status.Groups, _ = os.Getgroups()
 	if c.root != nil {
 		c.status.Chroot = h.Chroot
-		if here, err := os.Stat("/"); err != nil || !os.SameFile(c.root, here) {
+		root, err := c.root.Stat()
+		if err != nil {
+			return err
+		}
+		if here, err := os.Stat("/"); err != nil || !os.SameFile(root, here) {
 			return fmt.Errorf("/ is not %s: %v", h.Chroot, err)
 		}
+		c.root.Close()
 	}
-	if err := wanted(h.UID, h.GID).check(c.status); err != nil {
+	if err := wanted(h.UID, h.GID, !h.Groups).check(c.status); err != nil {
 		return err
 	}
 	if os.Geteuid() != os.Getuid() || os.Getegid() != os.Getgid() {
@@ -409,13 +468,15 @@ type credentials struct {
 
 // wanted are the credentials of a child of this process, or of this one, with
 // ids that are changed unless they are -1.
-func wanted(uid, gid int) credentials {
+func wanted(uid, gid int, keepGroups bool) credentials {
 	w := credentials{uid: os.Getuid(), gid: gid, groups: []int{gid}}
 	if uid >= 0 {
 		w.uid = uid
 	}
 	if gid < 0 {
 		w.gid = os.Getgid()
+	}
+	if gid < 0 || keepGroups {
 		w.groups, _ = os.Getgroups()
 	}
 	slices.Sort(w.groups)
@@ -432,7 +493,7 @@ func (w credentials) check(s Status) error {
 
 // A threadState is what the kernel says of a thread, as it says it.
 type threadState struct {
-	uid, gid, groups, effective, permitted, noNewPrivs, seccomp string
+	uid, gid, groups, effective, permitted, inheritable, ambient, noNewPrivs, seccomp string
 }
 
 func (w credentials) checkThread(s threadState) error {
@@ -441,8 +502,9 @@ func (w credentials) checkThread(s threadState) error {
 	if s.uid != all(w.uid) || s.gid != all(w.gid) || s.groups != groups {
 		return fmt.Errorf("a thread has the user ids %s, group ids %s and groups %s instead of uid %d, gid %d, groups %s", s.uid, s.gid, s.groups, w.uid, w.gid, groups)
 	}
-	if none := "0000000000000000"; w.uid > 0 && (s.effective != none || s.permitted != none) {
-		return fmt.Errorf("a thread has the capabilities %s, %s", s.effective, s.permitted)
+	const none = "0000000000000000"
+	if w.uid > 0 && (s.effective != none || s.permitted != none) || s.inheritable != none || s.ambient != none {
+		return fmt.Errorf("a thread has the capabilities %s, %s, %s, %s", s.effective, s.permitted, s.inheritable, s.ambient)
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ import (
 const (
 	// The parent's.
 	ctlHello  uint32 = 1 + iota // who the child is, and how many of the next three follow
+	ctlRoot                     // the directory that is to be its root
 	ctlConfig                   // a piece of the configuration
 	ctlFile                     // a file, by name
 	ctlPeer                     // the end of a channel; also later, in place of one that has ended
@@ -63,6 +64,7 @@ var transitions = map[uint32]struct {
 	next state
 }{
 	ctlHello:   {byParent, stateStarted, false, stateGreeted},
+	ctlRoot:    {byParent, stateGreeted, true, 0},
 	ctlConfig:  {byParent, stateGreeted, false, 0},
 	ctlFile:    {byParent, stateGreeted, true, 0},
 	ctlPeer:    {byParent, anyState &^ stateStarted, true, 0},
@@ -130,9 +132,11 @@ type hello struct {
 	Build    string
 	Role     string
 	Instance int
-	Root     bool // whether the parent is root, and the child changes ids and root
-	UID, GID int  // -1: not changed
+	Root     bool // a directory follows that is to be its root
 	Chroot   string
+	UID, GID int  // -1: not changed
+	Groups   bool // GID becomes the only group
+	Alone    bool // no other role, nor the parent, has that user
 	Sandbox  sandbox.Policy
 	Peers    []peerRole // a channel to each instance of each follows, and one to the parent
 	Files    int        // and that many of these

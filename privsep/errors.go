@@ -34,7 +34,7 @@ type ChildError struct {
 	// Step is "plan" (in the parent, before anything was started), "start"
 	// (the process could not be started, or died before it was ready), a step
 	// of the child's start, "hello", "peers", "setup", "chroot", "groups",
-	// "ids", "dumpable", "proof", "sandbox", "ready", or "run".
+	// "ids", "dumpable", "parent", "proof", "sandbox", "ready", or "run".
 	Step string
 
 	// Err is what the child said, or how its process ended. An error number

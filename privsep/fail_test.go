@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -128,15 +126,6 @@ func TestFailingSteps(t *testing.T) {
 		}
 	}
 	check(fails(t, requireDaemon), "impossible", "sandbox", "pledge", nil)
-
-	if isRoot() { // a root that goes away after it was looked at
-		dir := filepath.Join(t.TempDir(), "root")
-		if err := os.Mkdir(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		check(fails(t, scriptDaemon, configured("remove "+dir), func(d *Daemon) { d.Roles[1].Chroot = dir }),
-			"script", "chroot", "no such file", fs.ErrNotExist)
-	}
 
 	stop := errors.New("stop")
 	if err := fails(t, pairDaemon, func(d *Daemon) { d.Prepare = func(context.Context, *Proc) error { return stop } }); !errors.Is(err, stop) || !strings.Contains(err.Error(), "prepare") {

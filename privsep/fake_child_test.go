@@ -21,6 +21,7 @@ import (
 type fakeChild struct {
 	ctl   *imsg.Conn
 	hello hello
+	root  *os.File
 	files map[string]*os.File
 }
 
@@ -55,6 +56,14 @@ func (c *fakeChild) greet() {
 		os.Exit(101)
 	}
 	m.Close()
+	if c.hello.Root {
+		m, err := expect(context.Background(), c.ctl, ctlRoot, true)
+		if err != nil {
+			os.Exit(107)
+		}
+		c.root = m.TakeFile()
+		m.Close()
+	}
 	for left := c.hello.channels() + c.hello.Files; left > 0; {
 		m, err := c.ctl.Receive(context.Background())
 		switch {

@@ -42,7 +42,7 @@ var claimDaemon = &Daemon{Name: "claim", Grace: time.Second, Roles: []Role{
 	}),
 	fakeRole("dies when all is well", func(c *fakeChild) {
 		c.greet()
-		if c.hello.Root && (syscall.Chroot(c.hello.Chroot) != nil || syscall.Chdir("/") != nil) {
+		if c.hello.Root && (c.root.Chdir() != nil || syscall.Chroot(".") != nil || syscall.Chdir("/") != nil) {
 			os.Exit(108)
 		}
 		fakeDrop(c, []int{c.hello.GID})

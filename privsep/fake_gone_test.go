@@ -141,7 +141,7 @@ func TestNotChild(t *testing.T) {
 		}, false, "fostered/open/0", ErrNotChild.Error()},
 		{"datagram socket", socket(unix.AF_UNIX, unix.SOCK_DGRAM), false, "fostered/open/0", ErrNotChild.Error()},
 		{"packet socket", socket(unix.AF_UNIX, unix.SOCK_SEQPACKET), false, "fostered/open/0", ErrNotChild.Error()},
-		{"unconnected socket", socket(unix.AF_UNIX, unix.SOCK_STREAM), false, "fostered/open/0", "hello"},
+		{"unconnected socket", socket(unix.AF_UNIX, unix.SOCK_STREAM), false, "fostered/open/0", ErrNotChild.Error()},
 		{"closed, Main", nil, true, "fostered/open/0", ErrNotChild.Error()},
 		{"another daemon, Main", nil, true, "other/open/0", ErrNotChild.Error()},
 		{"no number, Main", nil, true, "fostered/open/x", ErrNotChild.Error()},

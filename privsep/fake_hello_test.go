@@ -64,7 +64,18 @@ func TestWrongHello(t *testing.T) {
 			p.send(ctlConfig, nil, []byte("four"))
 			p.connect()
 		}, "peers", ErrProtocol.Error()},
-		{"a root that is not there", with(func(h *hello) { h.Root, h.Chroot = true, "/nonexistent" }), "chroot", "no such file"},
+		{"no root", func(p *fakeParent) {
+			h := p.hello("open")
+			h.Root, h.Chroot = true, "/"
+			p.send(ctlHello, nil, h)
+			p.connect()
+		}, "peers", ErrProtocol.Error()},
+		{"a root that is no directory", func(p *fakeParent) {
+			h := p.hello("open")
+			h.Root, h.Chroot = true, "/"
+			p.send(ctlHello, nil, h)
+			p.send(ctlRoot, p.null(), []byte{})
+		}, "chroot", "not a directory"},
 	}
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {

@@ -20,7 +20,7 @@ import (
 func fakeProcess() *process {
 	s := &shared{
 		d: &Daemon{Name: "fuzz", Grace: time.Second}, log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		events: make(chan event), over: make(chan struct{}),
+		launcher: &launcher{}, events: make(chan event), over: make(chan struct{}),
 	}
 	close(s.over) // nobody listens to events
 	p := &process{shared: s, session: session{state: stateGreeted}, plan: &plan{role: &Role{Name: "child"}, uid: -1, gid: -1}, name: peerName{"child", 0}, left: make(chan struct{})}

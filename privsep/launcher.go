@@ -2,6 +2,7 @@ package privsep
 
 import (
 	"runtime"
+	"sync"
 	"syscall"
 )
 
@@ -52,4 +53,21 @@ func (l *launcher) start(args []string, attr *syscall.ProcAttr) (pid int, err er
 	}
 	<-done
 	return pid, err
+}
+
+// makeThreads has the runtime make n threads now, which it keeps: later there may
+// be a limit, which a child can reach, and without a thread the runtime ends the
+// process.
+func makeThreads(n int) {
+	var all, ready sync.WaitGroup
+	ready.Add(n)
+	for range n {
+		all.Go(func() {
+			runtime.LockOSThread() // each has one
+			defer runtime.UnlockOSThread()
+			ready.Done()
+			ready.Wait()
+		})
+	}
+	all.Wait()
 }

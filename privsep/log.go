@@ -31,8 +31,8 @@ func (w logWriter) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// relay hands a record of a child to the parent's logger, with its origin. The
-// error is the child's; that the parent cannot write its log is not.
+// relay hands a record of a child to the parent's logger, with its origin, the
+// present time, and nothing that cannot be printed. The error is the child's; that the parent cannot write its log is not.
 func relay(to *slog.Logger, from peerName, pid int, line []byte) error {
 	d := json.NewDecoder(bytes.NewReader(line))
 	d.UseNumber()
@@ -40,7 +40,7 @@ func relay(to *slog.Logger, from peerName, pid int, line []byte) error {
 	if err != nil {
 		return fmt.Errorf("%w: a log record: %v", ErrProtocol, err)
 	}
-	var rec slog.Record
+	rec := slog.Record{Time: time.Now()}
 	said := make([]slog.Attr, 0, len(attrs))
 	taken := map[string]bool{"role": true, "instance": true, "pid": true}
 	for _, a := range attrs {
@@ -49,8 +49,7 @@ func relay(to *slog.Logger, from peerName, pid int, line []byte) error {
 		case taken[name]: // the origin cannot be covered
 			a.Key += "_"
 			said = append(said, a)
-		case name == slog.TimeKey:
-			rec.Time, err = time.Parse(time.RFC3339Nano, text)
+		case name == slog.TimeKey: // is the parent's
 		case name == slog.LevelKey:
 			err = rec.Level.UnmarshalText([]byte(text))
 		case name == slog.MessageKey:
@@ -97,6 +96,9 @@ func readAttrs(d *json.Decoder, depth int) ([]slog.Attr, error) {
 		if err != nil {
 			return nil, err
 		}
+		if key = printable(key); key == "" { // with which a group would not be one
+			key = "_"
+		}
 		attrs = append(attrs, slog.Attr{Key: key, Value: v})
 	}
 	_, err := d.Token()
@@ -128,14 +130,16 @@ func readValue(d *json.Decoder, depth int) (slog.Value, error) {
 		attrs, err := readAttrs(d, depth+1)
 		return slog.GroupValue(attrs...), err
 	case json.Number:
-		return number(v.String()), nil
+		return numberValue(v.String()), nil
+	case string:
+		return slog.StringValue(printable(v)), nil
 	default:
 		return slog.AnyValue(v), nil
 	}
 }
 
-// number keeps integers exact.
-func number(text string) slog.Value {
+// numberValue keeps integers exact.
+func numberValue(text string) slog.Value {
 	if i, err := strconv.ParseInt(text, 10, 64); err == nil {
 		return slog.Int64Value(i)
 	}

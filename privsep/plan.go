@@ -3,24 +3,25 @@ package privsep
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/user"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 )
 
 // A plan is a role with its names looked up.
 type plan struct {
 	role   *Role
-	root   bool // change ids and root
-	uid    int  // -1: stays
+	uid    int // -1: stays
 	gid    int
-	chroot string   // as it is declared, EmptyDir included; "" stays
-	miss   []string // what an ordinary user cannot do
+	chroot string // as it is declared, EmptyDir included; "" stays
 	peers  []peerRole
+
+	chroots    bool     // it is changed
+	alone      bool     // no other role has the user
+	keepGroups bool     // they cannot be changed
+	missing    []string // what the daemon has no right to do
 }
 
 // check looks at what Prepare cannot change.
@@ -53,7 +54,9 @@ func (d *Daemon) plans() ([]*plan, error) {
 		plans = append(plans, p)
 	}
 	for i, p := range plans {
+		p.alone = p.uid > 0
 		for j, q := range plans {
+			p.alone = p.alone && (i == j || p.uid != q.uid)
 			if d.linked(p.role, q.role) {
 				p.peers = append(p.peers, peerRole{q.role.Name, q.role.instances(), p.role.passes() && q.role.passes(), j < i})
 			}
@@ -96,26 +99,61 @@ func (d *Daemon) plan(r *Role, root bool) (*plan, error) {
 	if err := r.Sandbox.Check(); err != nil {
 		return nil, err
 	}
-	p := &plan{role: r, root: root, uid: -1, gid: -1}
+	p := &plan{role: r, uid: -1, gid: -1}
 	if err := p.ids(override(r.User, d.User, NoUser), r.Group); err != nil {
 		return nil, err
 	}
 	if p.chroot = override(r.Chroot, d.Chroot, NoChroot); p.chroot != "" && p.chroot != EmptyDir {
-		if err := checkRoot(p.chroot, root); err != nil {
+		f, err := openRoot(p.chroot, root)
+		if err != nil {
 			return nil, err
 		}
+		f.Close()
 	}
-	if !root {
-		who := fmt.Sprintf("user %d is not root", os.Geteuid())
-		if p.uid >= 0 || p.gid >= 0 {
-			p.miss = append(p.miss, "ids: "+who)
+	p.limit()
+	return p, nil
+}
+
+// limit leaves out what the daemon has no right to do, and notes it.
+func (p *plan) limit() {
+	miss := func(what, why string) bool {
+		if why != "" {
+			p.missing = append(p.missing, what+": "+why)
+		}
+		return why != ""
+	}
+	if p.uid >= 0 || p.gid >= 0 {
+		if miss("ids", cannotChangeIDs(p.uid, p.gid)) {
 			p.uid, p.gid = -1, -1
 		}
-		if p.chroot != "" {
-			p.miss = append(p.miss, "chroot: "+who)
+	}
+	if p.gid >= 0 {
+		p.keepGroups = miss("groups", cannotChangeGroups())
+	}
+	if p.uid > 0 {
+		miss("kill", cannotKill())
+	}
+	if p.chroot != "" {
+		p.chroots = !miss("chroot", cannotChroot())
+	}
+}
+
+// openRoot opens the directory that is to be the root.
+func (p *plan) openRoot(daemon string) (*os.File, error) {
+	if p.chroot == EmptyDir {
+		return emptyRoot(daemon)
+	}
+	return openRoot(p.chroot, true)
+}
+
+// checkMissing is what Daemon.Privileged is for.
+func (d *Daemon) checkMissing(plans []*plan) error {
+	for _, p := range plans {
+		if d.Privileged && len(p.missing) > 0 {
+			return &ChildError{Role: p.role.Name, Step: "plan", Err: fmt.Errorf("%w: %s", ErrUnprivileged, strings.Join(p.missing, "; "))}
 		}
 	}
-	return p, nil
+	return nil
 }
 
 // override is a role's own value, or the daemon's.
@@ -129,27 +167,33 @@ func override(own, general, none string) string {
 	return own
 }
 
-// ids looks up a user and a group.
-func (p *plan) ids(name, group string) error {
+// ids looks up a user and a group; numbers need not be known.
+func (p *plan) ids(name, group string) (err error) {
 	if name != "" {
-		u, err := user.Lookup(name)
-		if err != nil {
-			return err
-		}
-		if p.uid, err = strconv.Atoi(u.Uid); err != nil {
-			return err
-		}
-		if p.gid, err = strconv.Atoi(u.Gid); err != nil {
-			return err
+		u, lookup := user.Lookup(name)
+		if lookup == nil {
+			if p.uid, err = strconv.Atoi(u.Uid); err != nil {
+				return err
+			}
+			if p.gid, err = strconv.Atoi(u.Gid); err != nil {
+				return err
+			}
+		} else if p.uid, err = number(name); err != nil {
+			return lookup
+		} else if p.gid = p.uid; group == "" {
+			if u, err := user.LookupId(name); err == nil {
+				p.gid, _ = strconv.Atoi(u.Gid)
+			}
 		}
 	}
 	if group != "" {
-		g, err := user.LookupGroup(group)
-		if err != nil {
-			return err
-		}
-		if p.gid, err = strconv.Atoi(g.Gid); err != nil {
-			return err
+		g, lookup := user.LookupGroup(group)
+		if lookup == nil {
+			if p.gid, err = strconv.Atoi(g.Gid); err != nil {
+				return err
+			}
+		} else if p.gid, err = number(group); err != nil {
+			return lookup
 		}
 	}
 	if p.uid == 0 && name != "root" {
@@ -158,21 +202,8 @@ func (p *plan) ids(name, group string) error {
 	return nil
 }
 
-// checkRoot says whether a directory can be a child's root: who can write there
-// decides what the child finds.
-func checkRoot(dir string, root bool) error {
-	info, err := os.Stat(dir)
-	if err != nil {
-		return fmt.Errorf("chroot: %w", err)
-	}
-	if !info.IsDir() {
-		return fmt.Errorf("chroot %s: %w", dir, syscall.ENOTDIR)
-	}
-	if !root {
-		return nil
-	}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid != 0 || info.Mode().Perm()&0o022 != 0 {
-		return fmt.Errorf("chroot %s: mode %v, owner %d: others than root can write there: %w", dir, info.Mode(), st.Uid, fs.ErrPermission)
-	}
-	return nil
+// number is a user or a group given as one.
+func number(text string) (int, error) {
+	n, err := strconv.ParseUint(text, 10, 31)
+	return int(n), err
 }

@@ -51,11 +51,9 @@ type process struct {
 	plan  *plan
 	name  peerName
 	ctl   *imsg.Conn
-	peer  *peer.Peer // the parent's own channel to it
-	far   int        // the child's end of ctl, until it was started; then -1
-	empty string     // its directory, if it has an EmptyDir
-	root  string     // that it changes to
-	info  os.FileInfo
+	peer  *peer.Peer  // the parent's own channel to it
+	far   int         // the child's end of ctl, until it was started; then -1
+	root  os.FileInfo // that it changes to
 	os    *os.Process
 	since time.Time
 	session
@@ -91,39 +89,23 @@ func (s *shared) newProcess(plan *plan, instance int) (*process, error) {
 // introduce queues hello, the configuration and the files. The channels follow.
 func (p *process) introduce() error {
 	plan := p.plan
-	chroot := plan.chroot
-	if chroot == EmptyDir {
-		chroot = ""
-		if plan.root {
-			dir, err := os.MkdirTemp("", p.d.Name+"-")
-			if err != nil {
-				return err
-			}
-			p.empty, chroot = dir, dir
-			if err := os.Chmod(dir, 0o555); err != nil {
-				return err
-			}
-		}
-	}
-	if plan.root && chroot != "" {
-		var err error
-		if p.info, err = os.Stat(chroot); err != nil {
-			return err
-		}
-		p.root = chroot
-	}
 	level := lowest(p.log)
 	p.grants.mu.Lock() // AddFile closes files
 	defer p.grants.mu.Unlock()
 	grant := p.grants.roles[p.name.Role]
 	h := hello{
 		Protocol: protocol, Build: p.build, Role: p.name.Role, Instance: p.name.Instance,
-		Root: plan.root, UID: plan.uid, GID: plan.gid, Chroot: chroot, Sandbox: plan.role.Sandbox,
+		Root: plan.chroots, Chroot: plan.chroot, UID: plan.uid, GID: plan.gid, Groups: !plan.keepGroups, Alone: plan.alone, Sandbox: plan.role.Sandbox,
 		Peers: plan.peers, Files: len(grant.files), Config: len(grant.config),
 		Dirs: p.d.Directories, Workers: plan.role.Workers, Level: level, Grace: p.d.grace(),
 	}
 	if err := p.send(ctlHello, -1, marshal(h)); err != nil {
 		return err
+	}
+	if plan.chroots {
+		if err := p.sendRoot(); err != nil {
+			return err
+		}
 	}
 	for data := grant.config; len(data) > 0; {
 		n := min(len(data), maxPayload)
@@ -142,6 +124,24 @@ func (p *process) introduce() error {
 		}
 	}
 	return nil
+}
+
+// sendRoot looks at the directory that is to be the child's root, as it is now,
+// and sends that very directory.
+func (p *process) sendRoot() error {
+	f, err := p.plan.openRoot(p.d.Name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if p.root, err = f.Stat(); err != nil {
+		return err
+	}
+	fd, err := unixmsg.DupFile(f)
+	if err != nil {
+		return err
+	}
+	return p.send(ctlRoot, fd, nil)
 }
 
 // send queues a message, with a descriptor if fd is not negative, which it takes
@@ -229,14 +229,6 @@ func (p *process) discard() {
 	p.ctl.Close()
 	if p.far >= 0 {
 		unix.Close(p.far)
-	}
-	p.removeEmpty()
-}
-
-func (p *process) removeEmpty() {
-	if p.empty != "" {
-		os.Remove(p.empty)
-		p.empty = ""
 	}
 }
 
@@ -345,7 +337,7 @@ func (p *process) replace(m imsg.Message) error {
 }
 
 // stepNames are those of a child's start.
-var stepNames = []string{"hello", "peers", "setup", "chroot", "groups", "ids", "dumpable", "proof", "sandbox", "ready"}
+var stepNames = []string{"hello", "peers", "setup", "chroot", "groups", "ids", "dumpable", "parent", "proof", "sandbox", "ready"}
 
 // maxLine is the longest line of a child's output that is one record.
 const maxLine = 4096
@@ -430,7 +422,7 @@ func (p *process) failed(ready bool, err error) *ChildError {
 // verify looks at the child from outside, and believes the kernel: it corrects
 // st. What only the child can know is its word.
 func (p *process) verify(st *Status) error {
-	want := wanted(p.plan.uid, p.plan.gid)
+	want := wanted(p.plan.uid, p.plan.gid, p.plan.keepGroups)
 	if err := want.check(*st); err != nil {
 		return err
 	}
@@ -439,8 +431,11 @@ func (p *process) verify(st *Status) error {
 		return err
 	}
 	st.Role, st.Instance, st.PID, st.Groups = p.name.Role, p.name.Instance, p.os.Pid, want.groups
-	st.Chroot, st.Missing = "", p.plan.miss
+	st.Chroot, st.Missing = "", slices.Concat(p.plan.missing, p.launcher.missing)
 	states, err := readThreads(p.os.Pid)
+	if errors.Is(err, fs.ErrNotExist) && !errors.Is(p.os.Signal(syscall.Signal(0)), os.ErrProcessDone) {
+		err = nil // it is there, but /proc hides it
+	}
 	if err != nil {
 		return err
 	}
@@ -450,23 +445,24 @@ func (p *process) verify(st *Status) error {
 		if err := want.checkThread(s); err != nil {
 			return err
 		}
-		if force&sandbox.NoNewPrivs != 0 && s.noNewPrivs != "1" || force&sandbox.Seccomp != 0 && s.seccomp != "2" {
+		if s.noNewPrivs != "1" && (len(p.launcher.missing) == 0 || force&sandbox.NoNewPrivs != 0) || force&sandbox.Seccomp != 0 && s.seccomp != "2" {
 			return fmt.Errorf("a thread has no_new_privs %s and seccomp %s, but the status is %v", s.noNewPrivs, s.seccomp, st.Sandbox)
 		}
 		st.Threads += n
 	}
-	if p.root == "" {
+	if p.root == nil {
 		return nil
 	}
-	if st.Chroot = p.root; p.empty != "" {
-		st.Chroot = EmptyDir
-	}
+	st.Chroot = p.plan.chroot
 	if states == nil { // there is no /proc, or it is not for us
 		return nil
 	}
 	is, err := rootOf(p.os.Pid)
-	if err == nil && !os.SameFile(p.info, is) {
-		err = fmt.Errorf("its root is not %s", p.root)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil // that takes CAP_SYS_PTRACE; the child has seen it itself
+	}
+	if err == nil && !os.SameFile(p.root, is) {
+		err = fmt.Errorf("its root is not %s", p.plan.chroot)
 	}
 	return err
 }

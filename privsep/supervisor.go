@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"runtime"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +17,9 @@ import (
 	"example.org/imsg/peer"
 	"example.org/imsg/privsep/sandbox"
 )
+
+// spareThreads are for what the parent's own code does.
+const spareThreads = 8
 
 // The supervisor is the parent's loop: what concerns all children is decided
 // here, in one goroutine, which waits for nothing but events. Others tell it what
@@ -72,6 +78,9 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 		timer: time.NewTimer(time.Hour),
 	}
 	s.timer.Stop()
+	if v, ok := os.LookupEnv(envRole); ok {
+		return fmt.Errorf("privsep: %s is %q: %w: call RunChild before Run", envRole, v, ErrNotChild)
+	}
 	if err := d.check(); err != nil {
 		return err
 	}
@@ -82,17 +91,27 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 	listeners := takeListeners()
 	defer closeListeners(listeners)
 	defer s.grants.close()
-	if s.notify, err = newNotifier(); err != nil {
-		return fmt.Errorf("privsep: %w", err)
-	}
+	var unheard error
+	s.notify, unheard = newNotifier()
 	defer s.notify.close()
 	if err := keepFiles(); err != nil {
 		return err
 	}
+	if err := setUndumpable(); err != nil { // its children may have its user
+		return err
+	}
+	pipe := make(chan os.Signal, 1) // nobody ends the daemon by not reading its output
+	signal.Notify(pipe, syscall.SIGPIPE)
+	defer signal.Stop(pipe)
 	inner, cancel := context.WithCancel(ctx)
 	s.cancel = cancel
 	defer cancel()
-	s.log = d.logger()
+	records := newLogQueue()
+	defer func() { records.close(d.grace()) }()
+	s.log = records.logger(d.logger())
+	if unheard != nil {
+		s.log.Warn("the service manager is told nothing", "err", unheard)
+	}
 	s.proc = newProc(peerName{Role: Parent}, s.log, nil)
 	s.proc.parent = &parentProc{grants: s.grants, listeners: listeners, status: s.statuses, isRole: func(name string) bool { return d.role(name) != nil }}
 	s.proc.ending = inner
@@ -107,11 +126,19 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 	if s.plans, err = d.plans(); err != nil {
 		return err
 	}
-	s.log = d.logger()
+	if err := d.checkMissing(s.plans); err != nil {
+		return err
+	}
+	s.log = records.logger(d.logger()) // Prepare may have changed it
 	s.proc.log, s.proc.dirs = s.log, d.Directories
 	for _, plan := range s.plans {
 		s.proc.know(peerRole{plan.role.Name, plan.role.instances(), plan.role.passes(), true})
 	}
+	n := 0
+	for _, plan := range s.plans {
+		n += plan.role.instances()
+	}
+	makeThreads(n + runtime.GOMAXPROCS(0) + spareThreads) // one waits for each child
 	s.launcher = newLauncher()
 	defer s.launcher.close()
 	if err := s.start(); err != nil {
@@ -330,7 +357,6 @@ func (s *supervisor) add(p *process) {
 
 // ready lets a child run; at first when all are ready.
 func (s *supervisor) ready(ctx context.Context, p *process) {
-	p.removeEmpty()
 	s.mu.Lock()
 	p.up = true
 	s.mu.Unlock()
@@ -372,7 +398,6 @@ func (s *supervisor) gone(p *process, err error) {
 	s.mu.Lock()
 	delete(s.children, p.name)
 	s.mu.Unlock()
-	p.removeEmpty()
 	if p.broken != nil {
 		err = p.failed(p.up, p.broken)
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"runtime"
 	"strings"
 	"syscall"
 
@@ -60,8 +61,9 @@ func restrictThread() (missing []string) {
 	// user was given for this program is the parent's alone.
 	failed("capabilities", dropCapabilities(os.Geteuid() != 0))
 	// The keys of who started the daemon are in its session keyring.
-	if _, err := unix.KeyctlJoinSessionKeyring(""); !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EPERM) {
-		failed("session keyring", err) // those mean that there is no access to keys at all
+	_, _, errno := unix.Syscall(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0)
+	if errno != 0 && errno != unix.ENOSYS && errno != unix.EPERM { // those mean that there is no access to keys at all
+		failed("session keyring", errno)
 	}
 	return missing
 }
@@ -81,6 +83,103 @@ func dropCapabilities(all bool) error {
 		}
 	}
 	return os.NewSyscallError("capset", unix.Capset(&header, &data[0]))
+}
+
+// killWithParent is for the process, but a thread asks for it, and must live.
+func killWithParent() error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		done <- unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
+		select {}
+	}()
+	return os.NewSyscallError("prctl", <-done)
+}
+
+// maxProcesses is how many threads a role's user may have, in all its processes:
+// more than a Go program needs, and less than a system has.
+const maxProcesses = 1024
+
+// limitProcesses is for a user that only one role has.
+func limitProcesses() error {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NPROC, &limit); err != nil {
+		return os.NewSyscallError("getrlimit", err)
+	}
+	limit.Cur, limit.Max = min(limit.Cur, maxProcesses), min(limit.Max, maxProcesses)
+	return os.NewSyscallError("setrlimit", unix.Setrlimit(unix.RLIMIT_NPROC, &limit))
+}
+
+// isSecure says whether this program was given more rights than its starter has.
+func isSecure() bool {
+	if os.Getuid() != os.Geteuid() || os.Getgid() != os.Getegid() {
+		return true
+	}
+	const atSecure = 23
+	vector, err := unix.Auxv()
+	for _, v := range vector {
+		if v[0] == atSecure {
+			return v[1] != 0
+		}
+	}
+	return err != nil
+}
+
+// without says which of these capabilities this process has not.
+func without(names ...string) string {
+	bits := map[string]uint{"CAP_KILL": unix.CAP_KILL, "CAP_SETGID": unix.CAP_SETGID, "CAP_SETUID": unix.CAP_SETUID, "CAP_SYS_CHROOT": unix.CAP_SYS_CHROOT}
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if os.Geteuid() != 0 {
+		return fmt.Sprintf("user %d is not root", os.Geteuid())
+	}
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return err.Error()
+	}
+	for _, name := range names {
+		if data[0].Effective&(1<<bits[name]) == 0 {
+			return "root without " + name
+		}
+	}
+	return ""
+}
+
+func cannotChroot() string { return without("CAP_SYS_CHROOT") }
+func cannotKill() string   { return without("CAP_KILL") }
+
+func cannotChangeIDs(uid, gid int) string {
+	if why := without("CAP_SETUID", "CAP_SETGID"); why != "" {
+		return why
+	}
+	if !isMapped("uid", uid) {
+		return fmt.Sprintf("user %d is not in this user namespace", uid)
+	}
+	if !isMapped("gid", gid) {
+		return fmt.Sprintf("group %d is not in this user namespace", gid)
+	}
+	return ""
+}
+
+func cannotChangeGroups() string {
+	if text, _ := os.ReadFile("/proc/self/setgroups"); strings.TrimSpace(string(text)) == "deny" {
+		return "not allowed in this user namespace"
+	}
+	return ""
+}
+
+// isMapped says whether there is a user or group in this user namespace.
+func isMapped(kind string, id int) bool {
+	text, err := os.ReadFile("/proc/self/" + kind + "_map")
+	if err != nil || id < 0 {
+		return true
+	}
+	for line := range strings.Lines(string(text)) {
+		var first, outside, n int64
+		if _, err := fmt.Sscan(line, &first, &outside, &n); err == nil && int64(id) >= first && int64(id)-first < n {
+			return true
+		}
+	}
+	return false
 }
 
 // readThreads reads from the kernel what the threads of a process are: the
@@ -119,7 +218,7 @@ func readThreads(pid int) (map[threadState]int, error) {
 
 func parseStatus(text string) (s threadState) {
 	fields := map[string]*string{
-		"Uid": &s.uid, "Gid": &s.gid, "Groups": &s.groups, "CapEff": &s.effective, "CapPrm": &s.permitted,
+		"Uid": &s.uid, "Gid": &s.gid, "Groups": &s.groups, "CapEff": &s.effective, "CapPrm": &s.permitted, "CapInh": &s.inheritable, "CapAmb": &s.ambient,
 		"NoNewPrivs": &s.noNewPrivs, "Seccomp": &s.seccomp,
 	}
 	for line := range strings.Lines(text) {

@@ -4,6 +4,7 @@ package privsep
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"syscall"
 )
@@ -20,9 +21,27 @@ func keepFiles() error { return eachFile(syscall.CloseOnExec) }
 // monotonic is for systemd, which is not on these systems.
 func monotonic() int64 { return 0 }
 
+// killWithParent: a child sees the end of its channel.
+func killWithParent() error { return nil }
+func limitProcesses() error { return nil }
+
 // isFirstThread and restrictThread: what is inherited from a thread is Linux's.
 func isFirstThread() bool      { return false }
 func restrictThread() []string { return nil }
+
+func isSecure() bool { return os.Getuid() != os.Geteuid() || os.Getgid() != os.Getegid() }
+
+func notRoot() string {
+	if os.Geteuid() != 0 {
+		return fmt.Sprintf("user %d is not root", os.Geteuid())
+	}
+	return ""
+}
+
+func cannotChroot() string                { return notRoot() }
+func cannotKill() string                  { return notRoot() }
+func cannotChangeIDs(uid, gid int) string { return notRoot() }
+func cannotChangeGroups() string          { return notRoot() }
 
 // readThreads: threads can be looked at on Linux only. Not run.
 func readThreads(int) (map[threadState]int, error) { return nil, nil }

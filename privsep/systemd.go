@@ -1,6 +1,7 @@
 package privsep
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -21,7 +22,7 @@ func takeListeners() map[string][]*os.File {
 	for _, v := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID"} {
 		os.Unsetenv(v)
 	}
-	if pid != os.Getpid() {
+	if pid != os.Getpid() || isSecure() {
 		return nil
 	}
 	files := make(map[string][]*os.File)
@@ -55,8 +56,11 @@ type notifier struct{ conn *net.UnixConn }
 func newNotifier() (notifier, error) {
 	name := os.Getenv("NOTIFY_SOCKET")
 	os.Unsetenv("NOTIFY_SOCKET")
-	if name == "" {
+	if name == "" || isSecure() {
 		return notifier{}, nil
+	}
+	if name[0] != '/' && name[0] != '@' {
+		return notifier{}, fmt.Errorf("NOTIFY_SOCKET is %s: %w", name, errors.ErrUnsupported)
 	}
 	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: name, Net: "unixgram"})
 	if err != nil {
@@ -68,7 +72,7 @@ func newNotifier() (notifier, error) {
 // send is lost if nobody listens: a daemon does not end for that, nor wait.
 func (n notifier) send(state string) {
 	if n.conn != nil {
-		n.conn.SetWriteDeadline(time.Now().Add(time.Second))
+		n.conn.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
 		n.conn.Write([]byte(state))
 	}
 }

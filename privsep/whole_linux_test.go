@@ -1,6 +1,7 @@
 package privsep
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -253,10 +254,27 @@ func TestMainFails(t *testing.T) {
 			t.Errorf("%s: printed %q", c.env, out)
 		}
 	}
-	cmd := middle(t, "simple", "NOTIFY_SOCKET=/nonexistent/notify")
-	var out bytes.Buffer
-	cmd.Stderr = &out
-	if cmd.Run(); cmd.ProcessState.ExitCode() != 1 || !strings.HasPrefix(out.String(), "simple: privsep: NOTIFY_SOCKET: ") {
-		t.Errorf("%v, printed %q", cmd.ProcessState, out.String())
+}
+
+// TestNobodyNotified: a service manager that is not there, or not to be reached,
+// keeps no daemon from running.
+func TestNobodyNotified(t *testing.T) {
+	for _, socket := range []string{"/nonexistent/notify", "vsock:2:1234", "@nobody is there"} {
+		cmd := middle(t, "simple", "NOTIFY_SOCKET="+socket)
+		out, in := deathPipe(t)
+		cmd.Stderr = in
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		in.Close()
+		line, err := bufio.NewReader(out).ReadString('\n')
+		if err != nil || !strings.Contains(line, "NOTIFY_SOCKET") {
+			t.Errorf("%s: printed %q, %v", socket, line, err)
+		}
+		cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("%s: %v", socket, err)
+		}
+		out.Close()
 	}
 }

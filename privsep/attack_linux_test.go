@@ -1,0 +1,512 @@
+package privsep
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"example.org/imsg/imsgtest"
+)
+
+// poseDaemon is a program that somebody else than its user starts.
+var poseDaemon = register(Daemon{Name: "pose", Roles: []Role{{Name: "a", Run: witness, Setup: func(context.Context, *Proc) error {
+	return os.WriteFile("/proc/self/fd/4", []byte("Setup ran"), 0)
+}}}})
+
+// TestPosing: nobody can pose as the parent of a program that has more rights than
+// he has: it does not begin as a child. (The test is the starter: an ordinary user,
+// in a process of its own.)
+func TestPosing(t *testing.T) {
+	if !isRoot() {
+		t.Skip("needs root, to make a set-user-ID program")
+	}
+	dir, err := os.MkdirTemp("", "privsep-pose-") // t.TempDir is root's alone
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, mode := range []os.FileMode{0o755 | os.ModeSetuid, 0o755 | os.ModeSetgid, 0o755} {
+		name := filepath.Join(dir, fmt.Sprintf("pose-%d", mode))
+		if err := os.WriteFile(name, program, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(name, mode); err != nil {
+			t.Fatal(err)
+		}
+		cmd := middle(t, "poser", "POSE="+name)
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: 65534, Gid: 65534}
+		var out bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &out
+		err := cmd.Run()
+		if want := mode&(os.ModeSetuid|os.ModeSetgid) != 0; want != strings.Contains(out.String(), ErrNotChild.Error()) {
+			t.Errorf("%v: %v, printed %q", mode, err, out.String())
+		}
+		if mode != 0o755 && strings.Contains(out.String(), "greeted") {
+			t.Errorf("%v: it takes anybody for its parent:\n%s", mode, out.String())
+		}
+	}
+}
+
+// poser starts a program as a child of its own, and says so if it listens.
+var _ = registerMiddle("poser", func() int {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	cmd := exec.Command(os.Getenv("POSE"))
+	cmd.Env = []string{envRole + "=pose/a/0"}
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
+	cmd.ExtraFiles = []*os.File{os.NewFile(uintptr(fds[1]), "far")}
+	if err := cmd.Start(); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	unix.Close(fds[1])
+	unix.Write(fds[0], fakeFrame(ctlHello, false, []byte("{}")))
+	buf := make([]byte, 1<<10)
+	if n, _ := unix.Read(fds[0], buf); n > 0 {
+		fmt.Println("greeted")
+	}
+	cmd.Wait()
+	return 0
+})
+
+// TestNotItsParent: a socket that another process has made is not the parent's.
+func TestNotItsParent(t *testing.T) {
+	defer leaveNothing(t)()
+	cmd := middle(t, "stranger")
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil || !strings.Contains(out.String(), ErrNotChild.Error()) {
+		t.Errorf("%v, printed %q", err, out.String())
+	}
+}
+
+// stranger starts one that starts a child with the stranger's channel.
+var _ = registerMiddle("stranger", func() int {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 1
+	}
+	cmd := exec.Command("/bin/sh", "-c", "/proc/"+strconv.Itoa(os.Getpid())+"/exe; :")
+	cmd.Env = []string{envRole + "=pose/a/0"}
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
+	cmd.ExtraFiles = []*os.File{os.NewFile(uintptr(fds[1]), "far")}
+	if err := cmd.Run(); err != nil {
+		fmt.Println(err)
+	}
+	return 0
+})
+
+// TestForkBomb: a program that calls Run but not RunChild is no fork bomb.
+func TestForkBomb(t *testing.T) {
+	defer leaveNothing(t)()
+	cmd := middle(t, "bomb")
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil || !strings.Contains(out.String(), "call RunChild before Run") {
+		t.Errorf("%v, printed %q", err, out.String())
+	}
+}
+
+// bombDaemon's children run the daemon again, as main would that forgot RunChild.
+var bombDaemon = Daemon{Name: "bomb", Grace: time.Second, Env: []string{envMiddle}, Roles: []Role{{Name: "a", Run: witness}}}
+
+var _ = registerFake("bomb", func(role string, n int) int {
+	os.Setenv(envRole, fmt.Sprintf("bomb/%s/%d", role, n))
+	fmt.Fprintln(os.Stderr, bombDaemon.Run(context.Background()))
+	return 1
+})
+
+var _ = registerMiddle("bomb", func() int {
+	_ = bombDaemon.Run(context.Background()) // the child's words are in the log
+	return 0
+})
+
+// lingerDaemon's children may use the network, and no files.
+var lingerDaemon = &Daemon{Name: "linger", Grace: 2 * time.Second, Env: []string{"GORACE"}, Roles: []Role{
+	fakeRole("passes on what cannot be closed", func(c *fakeChild) {
+		c.readyGo()
+		fd, err := fakeLinger()
+		if err != nil {
+			os.Exit(111)
+		}
+		for range 3 { // marked and not
+			_ = unix.Sendmsg(controlFD, fakeFrame(ctlLog, true, fakeRecord(64)), unix.UnixRights(fd), nil, unix.MSG_DONTWAIT)
+			_ = unix.Sendmsg(controlFD, fakeFrame(ctlLog, false, fakeRecord(64)), unix.UnixRights(fd), nil, unix.MSG_DONTWAIT)
+		}
+		os.Exit(12)
+	}),
+	fakeRole("is there too", func(c *fakeChild) { c.readyGo(); c.linger() }),
+}}
+
+var _ = registerFake("linger", fakeMain)
+
+// fakeLinger returns a TCP socket with data that nobody reads, on which close waits
+// for an hour.
+func fakeLinger() (int, error) {
+	l, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err == nil {
+		err = errors.Join(unix.Bind(l, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(l, 1))
+	}
+	addr, nerr := unix.Getsockname(l)
+	fd, serr := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err = errors.Join(err, nerr, serr); err != nil {
+		return -1, err
+	}
+	err = errors.Join(unix.Connect(fd, addr), unix.SetNonblock(fd, true))
+	for buf := make([]byte, 1<<16); err == nil; {
+		_, err = unix.Write(fd, buf)
+	}
+	if !errors.Is(err, unix.EAGAIN) {
+		return -1, err
+	}
+	return fd, errors.Join(unix.SetNonblock(fd, false), unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 3600}))
+}
+
+// TestLinger: a child's death is noticed, and the daemon ends, whatever it sent
+// before: closing a file can take as long as who sent it likes.
+func TestLinger(t *testing.T) {
+	err := fails(t, lingerDaemon, func(d *Daemon) { d.Roles = slices.Clone(d.Roles) })
+	var child *ChildError
+	if !errors.As(err, &child) || child.Role != "passes on what cannot be closed" {
+		t.Errorf("error %v", err)
+	}
+}
+
+// outputDaemon has a child that mistreats its standard output and error.
+var outputDaemon = register(Daemon{Name: "output", Grace: 2 * time.Second, Roles: []Role{{Name: "a", Run: witness}}})
+
+func init() {
+	acts["spoil output"] = func(*testimony, []string, *os.File) (any, error) {
+		for fd := 1; fd <= 2; fd++ {
+			unix.Shutdown(fd, unix.SHUT_RDWR)
+			unix.Ftruncate(fd, 0)
+			unix.SetNonblock(fd, true)
+		}
+		return nil, nil
+	}
+	acts["print"] = func(_ *testimony, args []string, _ *os.File) (any, error) {
+		fmt.Println(args[0])
+		fmt.Fprintln(os.Stderr, args[1])
+		return nil, nil
+	}
+	acts["status file"] = func(*testimony, []string, *os.File) (any, error) {
+		text, err := os.ReadFile("/proc/self/status")
+		return string(text), err
+	}
+	acts["umask"] = func(*testimony, []string, *os.File) (any, error) { return syscall.Umask(0o777), nil }
+	acts["open to write"] = func(_ *testimony, args []string, _ *os.File) (any, error) {
+		f, err := os.OpenFile(args[0], os.O_RDWR, 0)
+		if err == nil {
+			f.Close()
+		}
+		return nil, err
+	}
+	acts["signal self"] = func(*testimony, []string, *os.File) (any, error) {
+		return nil, syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+	}
+}
+
+// TestOutput: what a child writes is in the log under its name, made printable, and
+// its descriptors are not the parent's.
+func TestOutput(t *testing.T) {
+	before := make([]unix.Stat_t, 3)
+	for fd := 1; fd <= 2; fd++ {
+		if err := unix.Fstat(fd, &before[fd]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	log := make(lines, 100)
+	r := up(t, outputDaemon, func(d *Daemon) { d.Logger = log.logger() })
+	q := r.Peer("a")
+	for _, d := range ask[[]descriptor](t, q, "descriptors") {
+		for fd := 1; fd <= 2 && d.FD <= 2; fd++ {
+			if d.Dev == before[fd].Dev && d.Ino == before[fd].Ino && d.FD > 0 {
+				t.Errorf("the child's descriptor %d is the parent's %d", d.FD, fd)
+			}
+		}
+	}
+	ask[any](t, q, "print", "to\x1b[2J stdout", "to stderr")
+	for _, text := range []string{"to [2J stdout", "to stderr"} {
+		if line := log.wait(t, text); !strings.Contains(line, `"role":"a"`) {
+			t.Errorf("%s: %s", text, line)
+		}
+	}
+	ask[any](t, q, "spoil output")
+	t.Setenv("GOTRACEBACK", "single")
+	tell(t, q, "panic")
+	if line := log.wait(t, "panic: the test wants it"); !strings.Contains(line, `"role":"a"`) {
+		t.Errorf("traceback: %s", line)
+	}
+	if err := r.wait(); err == nil {
+		t.Error("no error")
+	}
+}
+
+// stuckLog is a log that nobody reads.
+type stuckLog struct{ release chan struct{} }
+
+func (l stuckLog) Write(p []byte) (int, error) { <-l.release; return len(p), nil }
+
+// TestStuckLog: a log that is not read stops nobody; what was lost is counted.
+func TestStuckLog(t *testing.T) {
+	log := stuckLog{make(chan struct{})}
+	defer close(log.release)
+	r := up(t, outputDaemon, func(d *Daemon) {
+		d.Logger = slog.New(slog.NewTextHandler(log, nil))
+		d.Grace = 100 * time.Millisecond
+	})
+	for range 10 {
+		r.Logger().Info("not read")
+		ask[any](t, r.Peer("a"), "print", "not read", "not read")
+	}
+	if err := r.end(); err != nil {
+		t.Error(err)
+	}
+
+	var text records
+	q := &logQueue{records: make(chan logRecord, 1), done: make(chan struct{})}
+	l := q.logger(text.logger(slog.LevelInfo))
+	for range 5 {
+		l.Info("record")
+	}
+	go q.run()
+	until(t, "room", func() bool { return len(q.records) == 0 })
+	l.Info("last")
+	q.close(limit)
+	if got := text.String(); strings.Count(got, `"msg":"record"`) != 1 || !strings.Contains(got, `"lost":4`) {
+		t.Errorf("log %s", got)
+	}
+}
+
+// TestBareRole: what no child needs is taken from one without a sandbox too.
+func TestBareRole(t *testing.T) {
+	old := syscall.Umask(0)
+	defer syscall.Umask(old)
+	r := up(t, outputDaemon, func(d *Daemon) { d.User = "nobody" })
+	q := r.Peer("a")
+	status := ask[string](t, q, "status file")
+	want := []string{"NoNewPrivs:\t1", "CapInh:\t0000000000000000", "CapPrm:\t0000000000000000", "CapEff:\t0000000000000000", "CapAmb:\t0000000000000000"}
+	for _, line := range want {
+		if !strings.Contains(status, line+"\n") {
+			t.Errorf("no %q in\n%s", line, status)
+		}
+	}
+	if got := ask[int](t, q, "umask"); got&0o022 != 0o022 {
+		t.Errorf("umask %#o", got)
+	}
+	if _, err := try[any](t.Context(), q, nil, "open to write", fmt.Sprintf("/proc/%d/mem", os.Getpid())); !refused(err, syscall.EACCES, syscall.EPERM) {
+		t.Errorf("the parent's memory: %v", err)
+	}
+	if r.status(Parent, 0).Dumpable {
+		t.Error("the parent is dumpable")
+	}
+}
+
+// TestLateDescriptors: what the parent opens in Prepare, or later, without
+// close-on-exec, reaches no child.
+func TestLateDescriptors(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret")
+	secret := func() unix.Stat_t {
+		fd, err := unix.Open(path, unix.O_CREAT|unix.O_RDWR, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { unix.Close(fd) })
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			t.Fatal(err)
+		}
+		return st
+	}
+	var st unix.Stat_t
+	check := func(list []descriptor) {
+		t.Helper()
+		for _, d := range list {
+			if d.Dev == st.Dev && d.Ino == st.Ino {
+				t.Errorf("descriptor %d is the parent's secret", d.FD)
+			}
+		}
+	}
+	st = secret()
+	r := up(t, restartDaemon, patient, func(d *Daemon) {
+		d.Prepare = func(context.Context, *Proc) error { secret(); return nil }
+	})
+	q := r.Peer("mortal")
+	check(ask[[]descriptor](t, q, "descriptors"))
+	secret()
+	kill(t, q, "kill")
+	check(ask[[]descriptor](t, r.next("mortal", 0, q), "descriptors"))
+	r.cancel()
+	<-r.done
+	r.once.Do(func() {})
+}
+
+// TestInheritedClosed: a child closes what was not closed for it.
+func TestInheritedClosed(t *testing.T) {
+	near, far := imsgtest.Pair(t, nil)
+	f, err := far.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	far.Close()
+	held, end := deathPipe(t)
+	cmd := again(t, envRole+"=fostered/open/0")
+	cmd.ExtraFiles = []*os.File{f, end}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	end.Close()
+	if n, err := held.Read(make([]byte, 1)); n != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the child holds what it was not given: %v", err)
+	}
+	near.Close()
+	cmd.Wait()
+}
+
+// TestReplacedRoot: who owns a directory on the way to a root has no say in it.
+func TestReplacedRoot(t *testing.T) {
+	if !isRoot() {
+		t.Skip("needs root, to change root")
+	}
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, name := range []string{"users", "users/jail", "good", "good/jail"} {
+		if err := os.Mkdir(at(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chown(at("users"), 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	for _, link := range [][2]string{{at("users/jail"), "to-users"}, {"good/jail", "to-good"}, {"loop", "loop"}, {"/" + strings.Repeat("../", 20) + at("good"), "up"}} {
+		if err := os.Symlink(link[0], at(link[1])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("good", at("foreign")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Lchown(at("foreign"), 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]error{
+		"good/jail": nil, "to-good": nil, "up/jail": nil, "good/../good/./jail/": nil,
+		"users/jail": fs.ErrPermission, "to-users": fs.ErrPermission, "foreign/jail": fs.ErrPermission, "loop": syscall.ELOOP, "good/none": fs.ErrNotExist,
+	} {
+		f, err := openRoot(at(name), true)
+		if !errors.Is(err, want) {
+			t.Errorf("%s: %v instead of %v", name, err, want)
+		}
+		if err == nil {
+			is, _ := f.Stat()
+			if jail, _ := os.Stat(at("good/jail")); !os.SameFile(is, jail) {
+				t.Errorf("%s: another directory", name)
+			}
+			f.Close()
+		}
+	}
+
+	// What was looked at is looked at again before a restart.
+	r := up(t, fragileDaemon, patient, func(d *Daemon) {
+		d.Chroot = at("good/jail")
+		d.Prepare = func(_ context.Context, p *Proc) error {
+			f, err := os.CreateTemp(dir, "state")
+			if err == nil {
+				_, err = f.WriteString("good")
+			}
+			p.AddFile("fragile", "state", f)
+			return err
+		}
+	})
+	if err := errors.Join(os.Rename(at("good/jail"), at("good/old")), os.Symlink("/", at("good/jail")), os.Chown(at("good"), 65534, 65534)); err != nil {
+		t.Fatal(err)
+	}
+	q := r.Peer("fragile")
+	tell(t, q, "kill")
+	until(t, "refusal", func() bool { return strings.Contains(r.log.String(), "belongs to user 65534") })
+	if err := r.end(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestStoppedChild: a parent that is killed takes its children along, even those
+// that are stopped.
+func TestStoppedChild(t *testing.T) {
+	defer leaveNothing(t)()
+	alive, held := deathPipe(t)
+	said, events := deathPipe(t)
+	cmd := middle(t, "stops")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = events, held, os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	held.Close()
+	events.Close()
+	var pid int
+	if _, err := fmt.Fscan(said, &pid); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "stop", func() bool {
+		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		return strings.Contains(string(text), "State:\tT")
+	})
+	cmd.Process.Kill()
+	cmd.Wait()
+	if _, err := alive.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the stopped child lives")
+		syscall.Kill(pid, syscall.SIGKILL)
+	}
+	alive.Close()
+	said.Close()
+}
+
+// stopsDaemon has a child that stops itself.
+var stopsDaemon = register(Daemon{Name: "stops", User: "nobody", Roles: []Role{{Name: "a", Run: func(ctx context.Context, p *Proc) error {
+	fmt.Fprintln(p.File("events"), os.Getpid())
+	p.File("events").Close()
+	if err := syscall.Kill(os.Getpid(), syscall.SIGSTOP); err != nil {
+		return err
+	}
+	<-ctx.Done() // it is stopped soon
+	return nil
+}}}})
+
+var _ = registerMiddle("stops", func() int {
+	d := copyOf(stopsDaemon, nil)
+	deathGive(d, map[string]*os.File{"events": os.Stdin, "alive": os.Stdout})
+	give := d.Prepare
+	d.Prepare = func(ctx context.Context, p *Proc) error {
+		defer os.Stdin.Close()
+		return give(ctx, p)
+	}
+	if err := d.Run(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+})
