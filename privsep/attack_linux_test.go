@@ -7,12 +7,15 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -20,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"example.org/imsg/imsgtest"
+	"example.org/imsg/privsep/sandbox"
 )
 
 // poseDaemon is a program that somebody else than its user starts.
@@ -146,7 +150,7 @@ var _ = registerMiddle("bomb", func() int {
 })
 
 // lingerDaemon's children may use the network, and no files.
-var lingerDaemon = &Daemon{Name: "linger", Grace: 2 * time.Second, Env: []string{"GORACE"}, Roles: []Role{
+var lingerDaemon = &Daemon{Name: "linger", Grace: 2 * time.Second, Env: []string{"GORACE", "LINGER"}, Roles: []Role{
 	fakeRole("passes on what cannot be closed", func(c *fakeChild) {
 		c.readyGo()
 		fd, err := fakeLinger()
@@ -164,19 +168,17 @@ var lingerDaemon = &Daemon{Name: "linger", Grace: 2 * time.Second, Env: []string
 
 var _ = registerFake("linger", fakeMain)
 
-// fakeLinger returns a TCP socket with data that nobody reads, on which close waits
-// for an hour.
+// fakeLinger returns a TCP socket with data that its other end, which the test
+// holds, does not read: close waits for an hour.
 func fakeLinger() (int, error) {
-	l, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
-	if err == nil {
-		err = errors.Join(unix.Bind(l, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(l, 1))
-	}
-	addr, nerr := unix.Getsockname(l)
-	fd, serr := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
-	if err = errors.Join(err, nerr, serr); err != nil {
+	port, err := strconv.Atoi(os.Getenv("LINGER"))
+	if err != nil {
 		return -1, err
 	}
-	err = errors.Join(unix.Connect(fd, addr), unix.SetNonblock(fd, true))
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err == nil {
+		err = errors.Join(unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}), unix.SetNonblock(fd, true))
+	}
 	for buf := make([]byte, 1<<16); err == nil; {
 		_, err = unix.Write(fd, buf)
 	}
@@ -189,7 +191,13 @@ func fakeLinger() (int, error) {
 // TestLinger: a child's death is noticed, and the daemon ends, whatever it sent
 // before: closing a file can take as long as who sent it likes.
 func TestLinger(t *testing.T) {
-	err := fails(t, lingerDaemon, func(d *Daemon) { d.Roles = slices.Clone(d.Roles) })
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	t.Setenv("LINGER", fmt.Sprint(l.Addr().(*net.TCPAddr).Port))
+	err = fails(t, lingerDaemon, func(d *Daemon) { d.Roles = slices.Clone(d.Roles) })
 	var child *ChildError
 	if !errors.As(err, &child) || child.Role != "passes on what cannot be closed" {
 		t.Errorf("error %v", err)
@@ -506,6 +514,161 @@ var _ = registerMiddle("stops", func() int {
 	}
 	if err := d.Run(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+})
+
+func init() {
+	// leave starts programs that do not end by themselves, and hold the file open:
+	// one in the child's session and, if it has a user of its own, one in another.
+	acts["leave"] = func(_ *testimony, args []string, f *os.File) (any, error) {
+		for _, setsid := range []bool{false, args[0] == "root"} {
+			cmd := exec.Command("/bin/sleep", "1000")
+			cmd.Stdout = f
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: setsid}
+			if err := cmd.Start(); err != nil {
+				return nil, err
+			}
+		}
+		return nil, nil
+	}
+	// zombies makes processes that end at once, of which the parent is the parent.
+	acts["zombies"] = func(_ *testimony, args []string, _ *os.File) (any, error) {
+		n, err := strconv.Atoi(args[0])
+		for range n {
+			pid, _, errno := syscall.RawSyscall6(syscall.SYS_CLONE, unix.CLONE_PARENT|uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
+			if errno != 0 {
+				return nil, errno
+			}
+			if pid == 0 {
+				syscall.RawSyscall(syscall.SYS_EXIT_GROUP, 0, 0, 0)
+			}
+		}
+		return nil, err
+	}
+	// threads makes processes without end until there is no room.
+	acts["threads"] = func(*testimony, []string, *os.File) (any, error) {
+		for n := 0; ; n++ {
+			pid, _, errno := syscall.RawSyscall6(syscall.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
+			if errno != 0 {
+				return n, nil
+			}
+			if pid == 0 {
+				for {
+					syscall.RawSyscall(syscall.SYS_PAUSE, 0, 0, 0)
+				}
+			}
+		}
+	}
+}
+
+// TestStrays: what a child leaves behind ends with the daemon.
+func TestStrays(t *testing.T) {
+	alive, held := deathPipe(t)
+	r := up(t, outputDaemon, func(d *Daemon) { d.User = "nobody" })
+	_, err := try[any](t.Context(), r.Peer("a"), held, "leave", map[bool]string{true: "root"}[isRoot()])
+	if err != nil {
+		t.Fatal(err)
+	}
+	tell(t, r.Peer("a"), "return")
+	if err := r.wait(); err != nil {
+		t.Error(err)
+	}
+	held.Close()
+	if _, err := alive.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("a process that a child started lives")
+	}
+}
+
+// TestZombies: dead processes that a child makes its parent's are reaped.
+func TestZombies(t *testing.T) {
+	r := up(t, outputDaemon)
+	before := len(children())
+	ask[any](t, r.Peer("a"), "zombies", "100")
+	until(t, "end of the zombies", func() bool { return len(children()) <= before })
+}
+
+// TestSetupTimeout: a Setup that does not end fails, at the start and after.
+func TestSetupTimeout(t *testing.T) {
+	start := func(d *Daemon) { d.StartTimeout = 50 * time.Millisecond }
+	err := fails(t, scriptDaemon, configured("hang inside"), start)
+	deathCheck(t, err, "script", "setup", "it has not ended within 50ms")
+}
+
+// TestManyPaths: no policy that is declared is too large.
+func TestManyPaths(t *testing.T) {
+	r := up(t, pathsDaemon, func(d *Daemon) {
+		d.Chroot = rootDir(t)
+		for range 2000 {
+			d.Roles[0].Sandbox.Paths = append(d.Roles[0].Sandbox.Paths, sandbox.Path{Name: "/sub/b", Perm: "r"})
+		}
+	})
+	if got := ask[string](t, r.Peer("caged"), "open", ask[string](t, r.Peer("caged"), "path", "/sub/b")); got != "contents of sub/b" {
+		t.Errorf("sub/b is %q", got)
+	}
+}
+
+// TestTimeZone: children have the daemon's.
+func TestTimeZone(t *testing.T) {
+	t.Setenv("TZ", "Europe/Berlin")
+	r := up(t, outputDaemon)
+	if env := ask[[]string](t, r.Peer("a"), "env"); !slices.Contains(env, "TZ=Europe/Berlin") {
+		t.Errorf("environment %q", env)
+	}
+}
+
+// TestProcessLimit: a child that makes as many processes as it may does not end its
+// parent, which has the threads that it needs.
+func TestProcessLimit(t *testing.T) {
+	if !isRoot() {
+		t.Skip("needs root, to make a cgroup")
+	}
+	dir, err := os.MkdirTemp("/sys/fs/cgroup/pids", "privsep-")
+	if err != nil {
+		if dir, err = os.MkdirTemp("/sys/fs/cgroup", "privsep-"); err != nil {
+			t.Skip("needs a cgroup: ", err)
+		}
+	}
+	defer os.Remove(dir)
+	if err := os.WriteFile(filepath.Join(dir, "pids.max"), []byte("100"), 0); err != nil {
+		t.Skip("needs a cgroup with a limit of processes: ", err)
+	}
+	cmd := middle(t, "limited", "CGROUP="+dir)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil || !strings.HasPrefix(out.String(), "it has made ") {
+		t.Errorf("%v, printed\n%s", err, out.String())
+	}
+	until(t, "end of its processes", func() bool {
+		text, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+		return err == nil && len(text) == 0
+	})
+}
+
+var _ = registerMiddle("limited", func() int {
+	if err := os.WriteFile(filepath.Join(os.Getenv("CGROUP"), "cgroup.procs"), []byte("0"), 0); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	d := copyOf(outputDaemon, nil)
+	d.User, d.Logger = "nobody", slog.New(slog.DiscardHandler)
+	d.Parent = func(ctx context.Context, p *Proc) error {
+		n, err := try[int](ctx, p.Peer("a"), nil, "threads")
+		if err != nil {
+			return err
+		}
+		var all sync.WaitGroup
+		for range 6 { // system calls that block a thread each
+			all.Go(func() { unix.Nanosleep(&unix.Timespec{Nsec: 1e7}, nil) })
+		}
+		runtime.GC()
+		all.Wait()
+		fmt.Println("it has made", n, "processes")
+		return nil
+	}
+	if err := d.Run(context.Background()); err != nil {
+		fmt.Println(err)
 		return 1
 	}
 	return 0

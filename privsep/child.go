@@ -66,16 +66,17 @@ func openControl() (*imsg.Conn, error) {
 		return nil, fmt.Errorf("%w: descriptor %d is no stream socket of the unix domain", ErrNotChild, controlFD)
 	}
 	pid, uid, _, err := unixmsg.PeerCred(controlFD)
-	if errors.Is(err, errors.ErrUnsupported) {
-		return newConn(controlFD, true)
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return nil, fmt.Errorf("%w: descriptor %d: %w", ErrNotChild, controlFD, err)
 	}
-	if int(uid) != os.Geteuid() || pid != os.Getppid() && (pid != 0 || runtime.GOOS == "linux") {
+	if err == nil && (int(uid) != os.Geteuid() || pid != os.Getppid() && (pid != 0 || runtime.GOOS == "linux")) {
 		return nil, fmt.Errorf("%w: descriptor %d is of process %d and user %d", ErrNotChild, controlFD, pid, uid)
 	}
-	return newConn(controlFD, true)
+	ctl, err := newConn(controlFD, true)
+	if err != nil {
+		return nil, err
+	}
+	return ctl, ctl.SetMaxSize(maxHello)
 }
 
 // child is a process on its way from the parent's rights to its own.
@@ -333,6 +334,13 @@ func (c *child) setup() error {
 	_ = time.Now().Local().String() // the time zone
 	if c.role.Setup == nil {
 		return nil
+	}
+	if c.hello.Start > 0 {
+		timer := time.AfterFunc(c.hello.Start, func() {
+			c.send(ctlFail, newFailure("setup", fmt.Errorf("it has not ended within %v", c.hello.Start)))
+			os.Exit(1)
+		})
+		defer timer.Stop()
 	}
 	return c.role.Setup(c.ctx, c.proc)
 }

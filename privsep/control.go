@@ -124,6 +124,7 @@ const (
 	protocol   = 1
 	maxPayload = imsg.DefaultMaxSize - imsg.HeaderSize
 	maxConfig  = 1 << 20
+	maxHello   = 1 << 20 // for a policy of many paths
 )
 
 // hello is the first message to a child.
@@ -145,6 +146,7 @@ type hello struct {
 	Workers  int        // Role.Workers
 	Level    slog.Level
 	Grace    time.Duration
+	Start    time.Duration // Daemon.StartTimeout, 0: no limit
 }
 
 // channels is the number of channels that follow.

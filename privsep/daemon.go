@@ -76,7 +76,7 @@ type Daemon struct {
 	Directories bool
 
 	// Env names the variables that children inherit, besides GOTRACEBACK,
-	// GORACE and GOCOVERDIR.
+	// GORACE, GOCOVERDIR and TZ; none if the program is set-user-ID.
 	Env []string
 
 	// Grace is how long the end may take, 0 means 5 seconds: children are asked
@@ -84,6 +84,10 @@ type Daemon struct {
 	// and SIGHUP, which are the parent's to deal with, whoever gets them; so do
 	// programs that they execute.
 	Grace time.Duration
+
+	// StartTimeout is how long a child's Setup may take, 0 means a minute. Then
+	// its start has failed.
+	StartTimeout time.Duration
 
 	// Logger gets the children's records and what there is to say of them; nil
 	// means slog.Default.
@@ -189,6 +193,13 @@ func (d *Daemon) giveUpAfter() time.Duration { return max(d.grace(), d.killAfter
 // lastWords is how long the channels of a dead child are read: another process
 // may hold them.
 func (d *Daemon) lastWords() time.Duration { return d.grace() / 8 }
+
+func (d *Daemon) startTimeout() time.Duration {
+	if d.StartTimeout > 0 {
+		return d.StartTimeout
+	}
+	return time.Minute
+}
 
 func (d *Daemon) logger() *slog.Logger {
 	if d.Logger != nil {

@@ -68,6 +68,10 @@
 // A configuration of 1 MiB for a role, log records of 16368 bytes. A role needs
 // "recvfd" or "sendfd" among its promises, or none, for files on its channels.
 //
+// A child's standard input is /dev/null, opened before its root was changed: a
+// program that it executes can have it as standard input and output (a Cmd's
+// Stdin and Stdout), where there is no file of that name.
+//
 // # Platforms
 //
 // Only Linux has been run. Elsewhere there is no looking at threads, and what a

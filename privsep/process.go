@@ -62,6 +62,7 @@ type process struct {
 	up     bool  // ready
 	broken error // why it was killed
 
+	late    *time.Timer // when it should be ready
 	leaving sync.Once
 	left    chan struct{} // closed when it is to end by itself
 
@@ -76,6 +77,11 @@ type process struct {
 func (s *shared) newProcess(plan *plan, instance int) (*process, error) {
 	ctl, far, err := newChannel(true, false)
 	if err != nil {
+		return nil, err
+	}
+	if err := ctl.SetMaxSize(maxHello); err != nil {
+		ctl.Close()
+		unix.Close(far)
 		return nil, err
 	}
 	p := &process{shared: s, plan: plan, name: peerName{plan.role.Name, instance}, ctl: ctl, far: far, session: newSession(), left: make(chan struct{})}
@@ -97,7 +103,7 @@ func (p *process) introduce() error {
 		Protocol: protocol, Build: p.build, Role: p.name.Role, Instance: p.name.Instance,
 		Root: plan.chroots, Chroot: plan.chroot, UID: plan.uid, GID: plan.gid, Groups: !plan.keepGroups, Alone: plan.alone, Sandbox: plan.role.Sandbox,
 		Peers: plan.peers, Files: len(grant.files), Config: len(grant.config),
-		Dirs: p.d.Directories, Workers: plan.role.Workers, Level: level, Grace: p.d.grace(),
+		Dirs: p.d.Directories, Workers: plan.role.Workers, Level: level, Grace: p.d.grace(), Start: p.d.startTimeout(),
 	}
 	if err := p.send(ctlHello, -1, marshal(h)); err != nil {
 		return err
@@ -170,8 +176,8 @@ func (p *process) send(typ uint32, fd int, data []byte) error {
 
 func (p *process) flush() { p.running.Go(func() { p.ctl.Flush(context.Background()) }) }
 
-// alwaysInherited is what only the Go runtime reads, for debugging and tests.
-var alwaysInherited = []string{"GOTRACEBACK", "GORACE", "GOCOVERDIR"}
+// alwaysInherited is what only the Go runtime reads, and the time zone.
+var alwaysInherited = []string{"GOTRACEBACK", "GORACE", "GOCOVERDIR", "TZ"}
 
 // launch starts the process: the same program, with nothing of the parent's but
 // one channel and a pipe for its output, in a session of its own, so that ^C in
@@ -194,7 +200,7 @@ func (p *process) launch() error {
 	}
 	env := []string{fmt.Sprintf("%s=%s/%s/%d", envRole, p.d.Name, p.name.Role, p.name.Instance)}
 	for _, name := range slices.Concat(alwaysInherited, p.d.Env) {
-		if v, ok := os.LookupEnv(name); ok {
+		if v, ok := os.LookupEnv(name); ok && !isSecure() { // else they are another user's
 			env = append(env, name+"="+v)
 		}
 	}
@@ -215,6 +221,7 @@ func (p *process) launch() error {
 	p.far = -1
 	p.os, _ = os.FindProcess(pid)
 	var heard sync.WaitGroup // what it says, until the end of that
+	p.late = time.AfterFunc(p.d.startTimeout()+p.d.grace(), p.notStarted)
 	p.running.Go(p.killLate)
 	p.flush()
 	heard.Go(p.receive)
@@ -310,6 +317,9 @@ func (p *process) handle(m imsg.Message) error {
 		}
 		p.startGrace()
 	case ctlLog:
+		if m.Len() > maxPayload {
+			return fmt.Errorf("%w: a log record of %d bytes", ErrProtocol, m.Len())
+		}
 		return relay(p.log, p.name, p.os.Pid, m.Bytes())
 	case ctlReplace:
 		return p.replace(m)
@@ -359,6 +369,16 @@ func (p *process) output(out *os.File) {
 	}
 }
 
+// notStarted ends a child that is not ready, nor says what keeps it.
+func (p *process) notStarted() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.verified && p.err == nil {
+		p.err = p.failed(false, fmt.Errorf("it is not ready after %v", p.d.startTimeout()+p.d.grace()))
+		p.os.Kill()
+	}
+}
+
 // killLate ends a child that had the grace to do it itself.
 func (p *process) killLate() {
 	select {
@@ -380,6 +400,7 @@ func (p *process) killLate() {
 // said before it died still counts.
 func (p *process) wait(heard *sync.WaitGroup, out *os.File) {
 	state, err := p.os.Wait()
+	p.late.Stop()
 	deadline := time.Now().Add(p.d.lastWords())
 	p.ctl.SetReadDeadline(deadline)
 	out.SetReadDeadline(deadline)

@@ -34,6 +34,9 @@ type supervisor struct {
 	children map[peerName]*process // the present ones; changed by the loop only
 	own      sandbox.Status
 
+	sessions map[int]bool // of all children that were ever started
+	users    map[int]bool // that only one role has
+
 	starting int  // children that are not ready, before the barrier
 	passed   bool // the barrier: all were ready once
 	waiting  int  // restarts that will come
@@ -75,6 +78,7 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 	s := &supervisor{
 		shared:   shared{d: d, grants: newGrants(), events: make(chan event), over: make(chan struct{})},
 		children: make(map[peerName]*process), restarts: make(map[peerName]backoff), channels: make(map[[2]peerName]backoff),
+		sessions: make(map[int]bool), users: make(map[int]bool),
 		timer: time.NewTimer(time.Hour),
 	}
 	s.timer.Stop()
@@ -134,9 +138,15 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 	for _, plan := range s.plans {
 		s.proc.know(peerRole{plan.role.Name, plan.role.instances(), plan.role.passes(), true})
 	}
+	died := make(chan os.Signal, 1)
+	signal.Notify(died, syscall.SIGCHLD)
+	defer signal.Stop(died)
+	becomeReaper(true)
+	defer becomeReaper(false)
 	n := 0
 	for _, plan := range s.plans {
 		n += plan.role.instances()
+		s.users[plan.uid] = plan.alone
 	}
 	makeThreads(n + runtime.GOMAXPROCS(0) + spareThreads) // one waits for each child
 	s.launcher = newLauncher()
@@ -144,8 +154,16 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 	if err := s.start(); err != nil {
 		s.shutdown(err)
 	}
-	joined := s.loop(ctx, inner, hup)
+	joined := s.loop(ctx, inner, hup, died)
 	cancel()
+	for late := time.After(d.lastWords()); s.endStrays() > 0; {
+		select {
+		case <-died:
+			continue
+		case <-late:
+		}
+		break
+	}
 	close(s.over)
 	cleaned := make(chan struct{})
 	go func() {
@@ -164,7 +182,7 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 
 // loop runs until nothing is left of the daemon, or the grace is over, which is
 // false.
-func (s *supervisor) loop(ctx, inner context.Context, hup <-chan os.Signal) bool {
+func (s *supervisor) loop(ctx, inner context.Context, hup, died <-chan os.Signal) bool {
 	stop := ctx.Done()
 	for len(s.children) > 0 || s.parent || s.reload || s.waiting > 0 && !s.ending {
 		reload := hup
@@ -174,6 +192,8 @@ func (s *supervisor) loop(ctx, inner context.Context, hup <-chan os.Signal) bool
 		select {
 		case e := <-s.events:
 			s.handle(inner, e)
+		case <-died:
+			s.endStrays()
 		case <-stop:
 			stop = nil
 			s.shutdown(nil)
@@ -353,6 +373,7 @@ func (s *supervisor) add(p *process) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.children[p.name] = p
+	s.sessions[p.os.Pid] = true
 }
 
 // ready lets a child run; at first when all are ready.
@@ -398,6 +419,7 @@ func (s *supervisor) gone(p *process, err error) {
 	s.mu.Lock()
 	delete(s.children, p.name)
 	s.mu.Unlock()
+	s.endStrays()
 	if p.broken != nil {
 		err = p.failed(p.up, p.broken)
 	}

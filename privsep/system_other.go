@@ -25,6 +25,10 @@ func monotonic() int64 { return 0 }
 func killWithParent() error { return nil }
 func limitProcesses() error { return nil }
 
+// becomeReaper and endStrays: what a child leaves behind is the system's affair.
+func becomeReaper(bool)              {}
+func (s *supervisor) endStrays() int { return 0 }
+
 // isFirstThread and restrictThread: what is inherited from a thread is Linux's.
 func isFirstThread() bool      { return false }
 func restrictThread() []string { return nil }
