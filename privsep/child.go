@@ -384,8 +384,8 @@ func (c *child) ids() error {
 			return fmt.Errorf("gid %d: %w", c.hello.GID, err)
 		}
 	}
-	if c.hello.Alone {
-		if err := limitProcesses(); err != nil {
+	if n := c.hello.Processes; n > 0 {
+		if err := limitProcesses(uint64(n)); err != nil {
 			return err
 		}
 	}

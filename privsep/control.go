@@ -129,24 +129,24 @@ const (
 
 // hello is the first message to a child.
 type hello struct {
-	Protocol int
-	Build    string
-	Role     string
-	Instance int
-	Root     bool // a directory follows that is to be its root
-	Chroot   string
-	UID, GID int  // -1: not changed
-	Groups   bool // GID becomes the only group
-	Alone    bool // no other role, nor the parent, has that user
-	Sandbox  sandbox.Policy
-	Peers    []peerRole // a channel to each instance of each follows, and one to the parent
-	Files    int        // and that many of these
-	Config   int        // bytes
-	Dirs     bool       // Daemon.Directories
-	Workers  int        // Role.Workers
-	Level    slog.Level
-	Grace    time.Duration
-	Start    time.Duration // Daemon.StartTimeout, 0: no limit
+	Protocol  int
+	Build     string
+	Role      string
+	Instance  int
+	Root      bool // a directory follows that is to be its root
+	Chroot    string
+	UID, GID  int  // -1: not changed
+	Groups    bool // GID becomes the only group
+	Processes int  // most of that user; 0: as they are
+	Sandbox   sandbox.Policy
+	Peers     []peerRole // a channel to each instance of each follows, and one to the parent
+	Files     int        // and that many of these
+	Config    int        // bytes
+	Dirs      bool       // Daemon.Directories
+	Workers   int        // Role.Workers
+	Level     slog.Level
+	Grace     time.Duration
+	Start     time.Duration // Daemon.StartTimeout, 0: no limit
 }
 
 // channels is the number of channels that follow.

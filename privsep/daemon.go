@@ -98,8 +98,13 @@ type Daemon struct {
 type Role struct {
 	Name string
 
-	// Instances is the number of processes, 0 means 1.
+	// Instances is the number of processes, 0 means 1. For a role OnDemand it is
+	// the most at a time, and 0 means no limit.
 	Instances int
+
+	// OnDemand processes are started by Proc.Start while the daemon runs: one for
+	// each connection, say. They have a channel to the parent only.
+	OnDemand bool
 
 	// User, Group and Chroot override the daemon's. The group is the user's
 	// own if it is not named, and the only one. All are looked up in the parent.
@@ -218,7 +223,13 @@ func (d *Daemon) role(name string) *Role {
 	return nil
 }
 
-func (r *Role) instances() int { return max(r.Instances, 1) }
+// instances is the number of processes that there always are.
+func (r *Role) instances() int {
+	if r.OnDemand {
+		return 0
+	}
+	return max(r.Instances, 1)
+}
 
 // linked says whether there is a channel between the two roles.
 func (d *Daemon) linked(a, b *Role) bool {

@@ -226,9 +226,3 @@ func TestGiven(t *testing.T) {
 		}
 	}
 }
-
-func panics(f func()) (did bool) {
-	defer func() { did = recover() != nil }()
-	f()
-	return false
-}

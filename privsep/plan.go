@@ -74,8 +74,8 @@ func (d *Daemon) checkParent() error {
 	if len(words) > 0 && !slices.Contains(words, "proc") {
 		return errors.New("without the promise \"proc\" it could not end its children")
 	}
-	if (len(words) > 0 || d.ParentSandbox.Paths != nil) && slices.ContainsFunc(d.Roles, func(r Role) bool { return r.OnExit == Restart }) {
-		return errors.New("ParentSandbox and Restart: a child that is started again would inherit the sandbox")
+	if (len(words) > 0 || d.ParentSandbox.Paths != nil) && slices.ContainsFunc(d.Roles, func(r Role) bool { return r.OnExit == Restart || r.OnDemand }) {
+		return errors.New("ParentSandbox and Restart or OnDemand: a child that is started later would inherit the sandbox")
 	}
 	return nil
 }
@@ -94,6 +94,11 @@ func (d *Daemon) plan(r *Role, root bool) (*plan, error) {
 	for _, name := range r.Peers {
 		if name == r.Name || d.role(name) == nil {
 			return nil, fmt.Errorf("it cannot have the peer %q", name)
+		}
+	}
+	for i := range d.Roles {
+		if q := &d.Roles[i]; d.linked(r, q) && (r.OnDemand || q.OnDemand) {
+			return nil, fmt.Errorf("it cannot have the peer %q: one of them is OnDemand", q.Name)
 		}
 	}
 	if err := r.Sandbox.Check(); err != nil {
@@ -136,6 +141,19 @@ func (p *plan) limit() {
 	if p.chroot != "" {
 		p.chroots = !miss("chroot", cannotChroot())
 	}
+}
+
+// maxProcesses is how many threads and processes one instance of a role may have:
+// more than a Go program needs, and less than a system has. The kernel counts those
+// of a user.
+const maxProcesses = 1024
+
+// processes is the limit for the user, 0 for none.
+func (p *plan) processes() int {
+	if !p.alone {
+		return 0
+	}
+	return maxProcesses * p.role.instances()
 }
 
 // openRoot opens the directory that is to be the root.

@@ -84,11 +84,20 @@ func (p *Proc) Parent() *peer.Peer {
 // belongs to the Proc, which keeps it open.
 func (p *Proc) Peer(role string) *peer.Peer { return p.Peers(role)[0] }
 
-// Peers returns the channels to all instances of a role, as Peer does.
+// Peers returns the channels to all instances of a role, as Peer does; of a role
+// OnDemand to those that there are.
 func (p *Proc) Peers(role string) []*peer.Peer {
 	list := make([]*peer.Peer, p.declared(role).Instances)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.onDemand(role) != nil {
+		names := slices.SortedFunc(maps.Keys(p.peers), func(a, b peerName) int { return a.Instance - b.Instance })
+		for _, name := range names {
+			if name.Role == role {
+				list = append(list, p.peers[name])
+			}
+		}
+	}
 	for i := range list {
 		if list[i] = p.peers[peerName{role, i}]; list[i] == nil {
 			panic(fmt.Sprintf("privsep: %s has no channel to %s[%d] yet", p.self.Role, role, i))
@@ -180,6 +189,18 @@ func (p *Proc) logRequest(name peerName, err error) {
 	p.log.Error("a request failed", args...)
 }
 
+// remove closes the channel to a process that is gone for good.
+func (p *Proc) remove(name peerName) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if q := p.peers[name]; q != nil {
+		p.closing.Go(func() { q.Close() })
+		delete(p.peers, name)
+		close(p.changed)
+		p.changed = make(chan struct{})
+	}
+}
+
 // all returns the channels, and what is closed when there are others.
 func (p *Proc) all() (map[peerName]*peer.Peer, <-chan struct{}) {
 	p.mu.Lock()
@@ -203,7 +224,10 @@ type parentProc struct {
 	grants    *grants
 	listeners map[string][]*os.File
 	status    func() []Status
-	isRole    func(string) bool
+	role      func(string) *Role
+	process   func(peerName) *process
+	post      func(event)
+	over      <-chan struct{}
 }
 
 // grants are what the children of each role are given.
@@ -268,7 +292,7 @@ func (p *Proc) Configure(role string, data []byte) error {
 
 // grants returns those of the parent. It panics in a child, and for what is no role.
 func (p *Proc) grants(role string) *grants {
-	if p.parent == nil || !p.parent.isRole(role) {
+	if p.parent == nil || p.parent.role(role) == nil {
 		panic(fmt.Sprintf("privsep: only the parent gives, and not to %s, which is no role", role))
 	}
 	return p.parent.grants
@@ -313,6 +337,11 @@ func (p *Proc) Serve(ctx context.Context) error {
 	serving := make(map[*peer.Peer]bool)
 	for over := false; !over; {
 		peers, changed := p.all()
+		present := make(map[*peer.Peer]bool)
+		for _, q := range peers {
+			present[q] = true
+		}
+		maps.DeleteFunc(serving, func(q *peer.Peer, _ bool) bool { return !present[q] })
 		for name, q := range peers {
 			if serving[q] {
 				continue

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"slices"
@@ -51,6 +52,7 @@ type process struct {
 	plan  *plan
 	name  peerName
 	ctl   *imsg.Conn
+	child *Child      // for who has asked for it, if the role is OnDemand
 	peer  *peer.Peer  // the parent's own channel to it
 	far   int         // the child's end of ctl, until it was started; then -1
 	root  os.FileInfo // that it changes to
@@ -74,7 +76,7 @@ type process struct {
 
 // newProcess makes a child's control channel and queues what it must be told
 // first. Nothing runs yet.
-func (s *shared) newProcess(plan *plan, instance int) (*process, error) {
+func (s *shared) newProcess(plan *plan, instance int, given Given) (*process, error) {
 	ctl, far, err := newChannel(true, false)
 	if err != nil {
 		return nil, err
@@ -85,7 +87,7 @@ func (s *shared) newProcess(plan *plan, instance int) (*process, error) {
 		return nil, err
 	}
 	p := &process{shared: s, plan: plan, name: peerName{plan.role.Name, instance}, ctl: ctl, far: far, session: newSession(), left: make(chan struct{})}
-	if err := p.introduce(); err != nil {
+	if err := p.introduce(given); err != nil {
 		p.discard()
 		return nil, err
 	}
@@ -93,15 +95,22 @@ func (s *shared) newProcess(plan *plan, instance int) (*process, error) {
 }
 
 // introduce queues hello, the configuration and the files. The channels follow.
-func (p *process) introduce() error {
+func (p *process) introduce(given Given) error {
 	plan := p.plan
 	level := lowest(p.log)
 	p.grants.mu.Lock() // AddFile closes files
 	defer p.grants.mu.Unlock()
 	grant := p.grants.roles[p.name.Role]
+	if given.Config != nil {
+		grant.config = given.Config
+	}
+	grant.files = slices.Clone(grant.files)
+	for _, name := range slices.Sorted(maps.Keys(given.Files)) {
+		grant.files = append(grant.files, namedFile{name, given.Files[name]})
+	}
 	h := hello{
 		Protocol: protocol, Build: p.build, Role: p.name.Role, Instance: p.name.Instance,
-		Root: plan.chroots, Chroot: plan.chroot, UID: plan.uid, GID: plan.gid, Groups: !plan.keepGroups, Alone: plan.alone, Sandbox: plan.role.Sandbox,
+		Root: plan.chroots, Chroot: plan.chroot, UID: plan.uid, GID: plan.gid, Groups: !plan.keepGroups, Processes: plan.processes(), Sandbox: plan.role.Sandbox,
 		Peers: plan.peers, Files: len(grant.files), Config: len(grant.config),
 		Dirs: p.d.Directories, Workers: plan.role.Workers, Level: level, Grace: p.d.grace(), Start: p.d.startTimeout(),
 	}
@@ -205,7 +214,7 @@ func (p *process) launch() error {
 		}
 	}
 	title := p.d.Name + ": " + p.name.Role
-	if p.plan.role.instances() > 1 {
+	if p.plan.role.instances() != 1 {
 		title = fmt.Sprintf("%s %d", title, p.name.Instance)
 	}
 	p.since = time.Now()

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -62,6 +64,7 @@ const (
 	reconnect                      // it is time to make that channel again
 	returned                       // Daemon.Parent has
 	reloaded                       // Daemon.Reload has returned
+	startChild                     // Proc.Start wants a process
 )
 
 type event struct {
@@ -71,6 +74,7 @@ type event struct {
 	plan    *plan
 	name    peerName
 	err     error
+	start   *startRequest
 }
 
 // run is the parent.
@@ -117,7 +121,7 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 		s.log.Warn("the service manager is told nothing", "err", unheard)
 	}
 	s.proc = newProc(peerName{Role: Parent}, s.log, nil)
-	s.proc.parent = &parentProc{grants: s.grants, listeners: listeners, status: s.statuses, isRole: func(name string) bool { return d.role(name) != nil }}
+	s.proc.parent = &parentProc{grants: s.grants, listeners: listeners, status: s.statuses, role: d.role, process: s.process, post: s.post, over: s.over}
 	s.proc.ending = inner
 	s.proc.report = func(name peerName, q *peer.Peer, err error) {
 		s.post(event{kind: violated, name: name, peer: q, err: err})
@@ -156,7 +160,7 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 	}
 	joined := s.loop(ctx, inner, hup, died)
 	cancel()
-	for late := time.After(d.lastWords()); s.endStrays() > 0; {
+	for late := time.After(d.giveUpAfter() - d.killAfter()); s.endStrays() > 0; {
 		select {
 		case <-died:
 			continue
@@ -244,6 +248,9 @@ func (s *supervisor) handle(ctx context.Context, e event) {
 				s.log.Error("a channel could not be made again", "role", p.name.Role, "peer", q.name.Role, "err", err)
 			}
 		}
+	case startChild:
+		child, err := s.startOne(e.start)
+		e.start.reply <- startReply{child, err}
 	case returned:
 		s.parent = false
 		s.shutdown(e.err)
@@ -261,7 +268,7 @@ func (s *supervisor) start() error {
 	var all []*process
 	for _, plan := range s.plans {
 		for i := range plan.role.instances() {
-			p, err := s.newProcess(plan, i)
+			p, err := s.newProcess(plan, i, Given{})
 			if err != nil {
 				discard(all)
 				return &ChildError{plan.role.Name, i, "start", err}
@@ -294,7 +301,7 @@ func (s *supervisor) start() error {
 
 // restart starts a child in the place of one that is gone.
 func (s *supervisor) restart(plan *plan, instance int) error {
-	p, err := s.newProcess(plan, instance)
+	p, err := s.newProcess(plan, instance, Given{})
 	if err != nil {
 		return err
 	}
@@ -362,6 +369,13 @@ func connect(p, q *process) error {
 	return nil // q runs, or has just died, which is not p's affair
 }
 
+// process returns a child that is there, or nil.
+func (s *supervisor) process(name peerName) *process {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.children[name]
+}
+
 // discard gives up processes that were not started.
 func discard(list []*process) {
 	for _, p := range list {
@@ -383,6 +397,11 @@ func (s *supervisor) ready(ctx context.Context, p *process) {
 	s.mu.Unlock()
 	if s.passed {
 		p.send(ctlGo, -1, nil)
+		if p.child != nil {
+			s.log.Debug("a child was started", "status", p.status.String())
+			close(p.child.ready)
+			return
+		}
 		s.log.Info("a child was started again", "status", p.status.String())
 		return
 	}
@@ -423,7 +442,14 @@ func (s *supervisor) gone(p *process, err error) {
 	if p.broken != nil {
 		err = p.failed(p.up, p.broken)
 	}
+	if p.child != nil {
+		s.proc.remove(p.name)
+		p.child.err = err
+		close(p.child.done)
+	}
 	switch {
+	case p.child != nil && !s.ending:
+		s.log.Debug("a child has ended", "role", p.name.Role, "instance", p.name.Instance, "pid", p.os.Pid, "err", err)
 	case s.ending:
 		if p.broken != nil {
 			s.fail(err)
@@ -522,8 +548,9 @@ func (s *supervisor) statuses() []Status {
 	own.Groups, _ = os.Getgroups()
 	list := []Status{own}
 	for _, plan := range s.plans {
-		for i := range plan.role.instances() {
-			if p := s.children[peerName{plan.role.Name, i}]; p != nil && p.up {
+		names := slices.SortedFunc(maps.Keys(s.children), func(a, b peerName) int { return a.Instance - b.Instance })
+		for _, name := range names {
+			if p := s.children[name]; p.plan == plan && p.up {
 				list = append(list, p.status)
 			}
 		}

@@ -96,17 +96,13 @@ func killWithParent() error {
 	return os.NewSyscallError("prctl", <-done)
 }
 
-// maxProcesses is how many threads a role's user may have, in all its processes:
-// more than a Go program needs, and less than a system has.
-const maxProcesses = 1024
-
 // limitProcesses is for a user that only one role has.
-func limitProcesses() error {
+func limitProcesses(n uint64) error {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NPROC, &limit); err != nil {
 		return os.NewSyscallError("getrlimit", err)
 	}
-	limit.Cur, limit.Max = min(limit.Cur, maxProcesses), min(limit.Max, maxProcesses)
+	limit.Cur, limit.Max = min(limit.Cur, n), min(limit.Max, n)
 	return os.NewSyscallError("setrlimit", unix.Setrlimit(unix.RLIMIT_NPROC, &limit))
 }
 

@@ -22,8 +22,8 @@ func keepFiles() error { return eachFile(syscall.CloseOnExec) }
 func monotonic() int64 { return 0 }
 
 // killWithParent: a child sees the end of its channel.
-func killWithParent() error { return nil }
-func limitProcesses() error { return nil }
+func killWithParent() error       { return nil }
+func limitProcesses(uint64) error { return nil }
 
 // becomeReaper and endStrays: what a child leaves behind is the system's affair.
 func becomeReaper(bool)              {}

@@ -224,3 +224,9 @@ func (r *records) String() string {
 func (r *records) logger(level slog.Level) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(r, &slog.HandlerOptions{Level: level}))
 }
+
+func panics(f func()) (did bool) {
+	defer func() { did = recover() != nil }()
+	f()
+	return false
+}
