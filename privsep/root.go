@@ -88,7 +88,7 @@ func openDir(name string) (*os.File, error) {
 
 // emptyRoot returns an empty directory in which nobody can make anything: it has
 // been removed already. Where none can be made, because all is read-only, there
-// may be one.
+// may be one, or a file system of its own.
 func emptyRoot(name string) (*os.File, error) {
 	places := []string{os.TempDir(), "/run", "/dev/shm", "/var/tmp"}
 	if isSecure() {
@@ -114,6 +114,10 @@ func emptyRoot(name string) (*os.File, error) {
 			return f, nil
 		}
 		f.Close()
+	}
+	errs = append(errs, err)
+	if f, err = detachedRoot(); err == nil {
+		return f, nil
 	}
 	return nil, fmt.Errorf("no empty directory: %w", errors.Join(append(errs, err)...))
 }

@@ -29,6 +29,8 @@ func limitProcesses(uint64) error { return nil }
 func becomeReaper(bool)              {}
 func (s *supervisor) endStrays() int { return 0 }
 
+func detachedRoot() (*os.File, error) { return nil, errors.ErrUnsupported }
+
 // isFirstThread and restrictThread: what is inherited from a thread is Linux's.
 func isFirstThread() bool      { return false }
 func restrictThread() []string { return nil }
