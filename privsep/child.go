@@ -314,6 +314,8 @@ func (c *child) listen() {
 				err = c.addPeer(m)
 			case ctlStop:
 				c.cancel()
+			case ctlPing:
+				c.send(ctlPong, nil)
 			default: // late
 				err = fmt.Errorf("%w: message type %d", ErrProtocol, m.Type())
 			}

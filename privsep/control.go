@@ -25,12 +25,14 @@ const (
 	ctlPeer                     // the end of a channel; also later, in place of one that has ended
 	ctlGo                       // everybody is ready: run
 	ctlStop                     // end, please
+	ctlPing                     // are you there?
 
 	// The child's.
 	ctlReady   // the rights are given up; with the status
 	ctlFail    // a step of the start failed
 	ctlLog     // a record of the log
 	ctlReplace // a peer broke the rules of its requests: make another channel to it
+	ctlPong    // yes
 	ctlDone    // Run has returned
 )
 
@@ -70,9 +72,11 @@ var transitions = map[uint32]struct {
 	ctlPeer:    {byParent, anyState &^ stateStarted, true, 0},
 	ctlGo:      {byParent, stateReady, false, stateRunning},
 	ctlStop:    {byParent, anyState, false, 0},
+	ctlPing:    {byParent, anyState, false, 0},
 	ctlReady:   {byChild, stateGreeted, false, stateReady},
 	ctlFail:    {byChild, stateStarted | stateGreeted, false, stateOver},
 	ctlLog:     {byChild, anyState, false, 0},
+	ctlPong:    {byChild, anyState, false, 0},
 	ctlReplace: {byChild, stateRunning, false, 0},
 	ctlDone:    {byChild, stateRunning, false, stateOver},
 }

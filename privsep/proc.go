@@ -228,6 +228,7 @@ type parentProc struct {
 	process   func(peerName) *process
 	post      func(event)
 	over      <-chan struct{}
+	notify    func(string)
 }
 
 // grants are what the children of each role are given.
@@ -296,6 +297,17 @@ func (p *Proc) grants(role string) *grants {
 		panic(fmt.Sprintf("privsep: only the parent gives, and not to %s, which is no role", role))
 	}
 	return p.parent.grants
+}
+
+// Notify tells the service manager something, as sd_notify(3) does: "STATUS=text",
+// or "EXTEND_TIMEOUT_USEC=n". READY, STOPPING, RELOADING and WATCHDOG are sent by
+// the daemon itself: the last as long as all children answer a question of the
+// parent's, if WATCHDOG_USEC is set. It waits for at most 100 ms, and does nothing
+// in children, or without a service manager.
+func (p *Proc) Notify(state string) {
+	if p.parent != nil {
+		p.parent.notify(state)
+	}
 }
 
 // Listeners returns what the service manager has opened for the daemon

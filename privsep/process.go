@@ -13,6 +13,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -61,8 +62,9 @@ type process struct {
 	session
 
 	// The supervisor's.
-	up     bool  // ready
-	broken error // why it was killed
+	up     bool        // ready
+	silent atomic.Bool // has not answered the last ping
+	broken error       // why it was killed
 
 	late    *time.Timer // when it should be ready
 	leaving sync.Once
@@ -330,6 +332,8 @@ func (p *process) handle(m imsg.Message) error {
 			return fmt.Errorf("%w: a log record of %d bytes", ErrProtocol, m.Len())
 		}
 		return relay(p.log, p.name, p.os.Pid, m.Bytes())
+	case ctlPong:
+		p.silent.Store(false)
 	case ctlReplace:
 		return p.replace(m)
 	}

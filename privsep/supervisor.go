@@ -101,6 +101,7 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 	defer s.grants.close()
 	var unheard error
 	s.notify, unheard = newNotifier()
+	watchdog := watchdogInterval()
 	defer s.notify.close()
 	if err := keepFiles(); err != nil {
 		return err
@@ -121,7 +122,7 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 		s.log.Warn("the service manager is told nothing", "err", unheard)
 	}
 	s.proc = newProc(peerName{Role: Parent}, s.log, nil)
-	s.proc.parent = &parentProc{grants: s.grants, listeners: listeners, status: s.statuses, role: d.role, process: s.process, post: s.post, over: s.over}
+	s.proc.parent = &parentProc{grants: s.grants, listeners: listeners, status: s.statuses, role: d.role, process: s.process, post: s.post, over: s.over, notify: s.notify.send}
 	s.proc.ending = inner
 	s.proc.report = func(name peerName, q *peer.Peer, err error) {
 		s.post(event{kind: violated, name: name, peer: q, err: err})
@@ -158,7 +159,13 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 	if err := s.start(); err != nil {
 		s.shutdown(err)
 	}
-	joined := s.loop(ctx, inner, hup, died)
+	var tick <-chan time.Time
+	if watchdog > 0 {
+		ticker := time.NewTicker(watchdog / 2)
+		defer ticker.Stop()
+		tick = ticker.C
+	}
+	joined := s.loop(ctx, inner, hup, died, tick)
 	cancel()
 	for late := time.After(d.giveUpAfter() - d.killAfter()); s.endStrays() > 0; {
 		select {
@@ -186,7 +193,7 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 
 // loop runs until nothing is left of the daemon, or the grace is over, which is
 // false.
-func (s *supervisor) loop(ctx, inner context.Context, hup, died <-chan os.Signal) bool {
+func (s *supervisor) loop(ctx, inner context.Context, hup, died <-chan os.Signal, tick <-chan time.Time) bool {
 	stop := ctx.Done()
 	for len(s.children) > 0 || s.parent || s.reload || s.waiting > 0 && !s.ending {
 		reload := hup
@@ -198,6 +205,8 @@ func (s *supervisor) loop(ctx, inner context.Context, hup, died <-chan os.Signal
 			s.handle(inner, e)
 		case <-died:
 			s.endStrays()
+		case <-tick:
+			s.watch()
 		case <-stop:
 			stop = nil
 			s.shutdown(nil)
@@ -532,6 +541,24 @@ func (s *supervisor) kill() {
 		p.os.Kill()
 	}
 	s.timer.Reset(s.d.giveUpAfter() - s.d.killAfter()) // for the kernel, and the parent's own code
+}
+
+// watch tells the service manager that all is well if all children have answered
+// since the last time.
+func (s *supervisor) watch() {
+	well := true
+	for _, p := range s.children {
+		if p.silent.Load() {
+			well = false
+			s.log.Warn("a child does not answer", "role", p.name.Role, "instance", p.name.Instance, "pid", p.os.Pid)
+		} else if p.up {
+			p.silent.Store(true)
+			p.send(ctlPing, -1, nil)
+		}
+	}
+	if well {
+		s.notify.send("WATCHDOG=1")
+	}
 }
 
 func (s *supervisor) startReload(ctx context.Context) {

@@ -3,6 +3,7 @@ package privsep
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"strconv"
@@ -51,6 +52,19 @@ func closeListeners(listeners map[string][]*os.File) {
 
 // A notifier tells the service manager how the daemon does: sd_notify(3).
 type notifier struct{ conn *net.UnixConn }
+
+// watchdogInterval is how often the service manager is to be told that all is well,
+// 0 for never. It forgets the variables.
+func watchdogInterval() time.Duration {
+	usec, _ := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64)
+	pid := os.Getenv("WATCHDOG_PID")
+	os.Unsetenv("WATCHDOG_USEC")
+	os.Unsetenv("WATCHDOG_PID")
+	if usec <= 0 || usec > math.MaxInt64/1000 || pid != "" && pid != strconv.Itoa(os.Getpid()) || isSecure() {
+		return 0
+	}
+	return time.Duration(usec) * time.Microsecond
+}
 
 // newNotifier forgets the variable, which is not for children.
 func newNotifier() (notifier, error) {

@@ -7,12 +7,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -278,3 +281,69 @@ func TestNobodyNotified(t *testing.T) {
 		out.Close()
 	}
 }
+
+// TestWatchdog: the service manager is told that all is well, as long as all
+// children answer.
+func TestWatchdog(t *testing.T) {
+	w := startWhole(t, "watched", nil, "WATCHDOG_USEC=1000000")
+	for _, want := range []string{"STATUS=it runs", "WATCHDOG=1", "WATCHDOG=1"} {
+		got := w.says()
+		for got != want && (got == "READY=1" || got == "WATCHDOG=1") {
+			got = w.says()
+		}
+		if got != want {
+			t.Errorf("%q instead of %q", got, want)
+		}
+	}
+	w.signal(syscall.SIGUSR1) // stops the child
+	for stopped := false; !stopped; {
+		got := w.says()
+		stopped = got == "STATUS=it does not answer"
+		if !stopped && got != "WATCHDOG=1" {
+			t.Errorf("%q", got)
+		}
+	}
+	w.signal(syscall.SIGTERM)
+	for got := ""; got != "STOPPING=1"; {
+		if got = w.says(); got == "WATCHDOG=1" {
+			t.Errorf("%q although the child does not answer", got)
+		}
+	}
+	w.ends(1)
+}
+
+// doesNotAnswer is the log of a watched daemon: it tells the service manager what is
+// in it.
+type doesNotAnswer struct{ slog.Handler }
+
+var watchedProc atomic.Pointer[Proc]
+
+func (doesNotAnswer) Enabled(context.Context, slog.Level) bool { return true }
+
+func (doesNotAnswer) Handle(_ context.Context, r slog.Record) error {
+	if strings.Contains(r.Message, "does not answer") {
+		watchedProc.Load().Notify("STATUS=it does not answer")
+	}
+	return nil
+}
+
+var watchedDaemon = register(Daemon{Name: "watched", Grace: 200 * time.Millisecond, Logger: slog.New(doesNotAnswer{slog.DiscardHandler}),
+	Roles: []Role{{Name: "a", Run: witness}},
+	Parent: func(ctx context.Context, p *Proc) error {
+		watchedProc.Store(p)
+		p.Notify("STATUS=it runs")
+		stop := make(chan os.Signal, 1)
+		signal.Notify(stop, syscall.SIGUSR1)
+		select {
+		case <-stop:
+		case <-ctx.Done():
+			return nil
+		}
+		if err := syscall.Kill(p.Status()[1].PID, syscall.SIGSTOP); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return nil
+	}})
+
+var _ = registerMiddle("watched", func() int { watchedDaemon.Main(); return 0 })
