@@ -107,8 +107,10 @@ type Role struct {
 	OnDemand bool
 
 	// User, Group and Chroot override the daemon's. The group is the user's
-	// own if it is not named, and the only one. All are looked up in the parent.
-	// The directory must belong to root, and nobody else may write there.
+	// own if it is not named, and the only one. All are looked up in the parent;
+	// numbers need not be known. A user that only one role has may have 1024
+	// threads and processes for each instance. The directory and those on the way
+	// to it must belong to root, and nobody else may write there.
 	User, Group, Chroot string
 
 	// Sandbox restricts files and sets limits just before the change of root and
@@ -178,9 +180,12 @@ func (d *Daemon) Main() {
 // Run is the parent: it starts the children, and returns when the daemon has
 // ended and no child is left. The error is nil if ctx ended it, if Parent or a
 // role's Run returned nil, and otherwise says what went wrong, mostly as a
-// *ChildError. A program that calls Run must call Child first.
+// *ChildError. A program that calls Run must call
+// RunChild first; ErrNotChild says that it has not.
 //
-// Run marks every descriptor above 2 of the process as close-on-exec.
+// Run changes the process: descriptors above 2 become close-on-exec, others of its
+// user cannot look into it any more, and until Run returns it is the reaper of the
+// orphans of its children, and does not die of SIGPIPE.
 func (d *Daemon) Run(ctx context.Context) error { return d.run(ctx, nil) }
 
 func (d *Daemon) grace() time.Duration {

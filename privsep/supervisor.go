@@ -43,9 +43,9 @@ type supervisor struct {
 	passed   bool // the barrier: all were ready once
 	waiting  int  // restarts that will come
 	restarts map[peerName]backoff
-	channels map[[2]peerName]backoff // between children, replaced after violations
-	parent   bool                    // Daemon.Parent runs
-	reload   bool                    // Daemon.Reload runs
+	channels map[[2]peerName]*reconnection // between children, replaced after violations
+	parent   bool                          // Daemon.Parent runs
+	reload   bool                          // Daemon.Reload runs
 	cancel   context.CancelFunc
 	ending   bool
 	killed   bool // what had not ended
@@ -81,7 +81,7 @@ type event struct {
 func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 	s := &supervisor{
 		shared:   shared{d: d, grants: newGrants(), events: make(chan event), over: make(chan struct{})},
-		children: make(map[peerName]*process), restarts: make(map[peerName]backoff), channels: make(map[[2]peerName]backoff),
+		children: make(map[peerName]*process), restarts: make(map[peerName]backoff), channels: make(map[[2]peerName]*reconnection),
 		sessions: make(map[int]bool), users: make(map[int]bool),
 		timer: time.NewTimer(time.Hour),
 	}
@@ -252,6 +252,8 @@ func (s *supervisor) handle(ctx context.Context, e event) {
 			}
 		}
 	case reconnect:
+		r := s.channels[[2]peerName{p.name, e.name}]
+		r.pending, r.last = false, time.Now()
 		if q := s.children[e.name]; q != nil && s.children[p.name] == p && !s.ending {
 			if err := connect(p, q); err != nil {
 				s.log.Error("a channel could not be made again", "role", p.name.Role, "peer", q.name.Role, "err", err)
@@ -505,9 +507,24 @@ func (s *supervisor) scheduleRestart(plan *plan, name peerName, lasted time.Dura
 // that a child can do to another one by what it says of it.
 func (s *supervisor) scheduleReconnect(p *process, name peerName) {
 	pair := [2]peerName{p.name, name}
-	delay := s.channels[pair].next(0, time.Since(p.since), true)
-	s.channels[pair] = delay
-	time.AfterFunc(time.Duration(delay), func() { s.post(event{kind: reconnect, process: p, name: name}) })
+	r := s.channels[pair]
+	if r == nil {
+		r = new(reconnection)
+		s.channels[pair] = r
+	}
+	if r.pending {
+		return
+	}
+	r.pending = true
+	r.delay = r.delay.next(0, time.Since(r.last), true)
+	time.AfterFunc(time.Duration(r.delay), func() { s.post(event{kind: reconnect, process: p, name: name}) })
+}
+
+// A reconnection is that of a channel between two children, which one end closed.
+type reconnection struct {
+	delay   backoff
+	pending bool
+	last    time.Time
 }
 
 // shutdown asks everybody to end, because of err if it is not nil. Those that have
