@@ -11,8 +11,8 @@ import (
 // happen.
 const patience = time.Second
 
-// A gate is where the reader pauses, and where everybody says for whom he
-// waits. All decisions are those of package flow.
+// A gate counts what waits for what, and pauses the reader. All decisions are
+// those of package flow.
 type gate struct {
 	limits flow.Limits
 

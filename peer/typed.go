@@ -22,8 +22,8 @@ func (JSON) Marshal(v any) ([]byte, error) { return json.Marshal(v) }
 func (JSON) Unmarshal(data []byte, v any) error { return json.Unmarshal(data, v) }
 
 // HandlerOf returns a Handler that decodes the payload, calls f and answers with
-// what it returns, in a message of the type reply. A payload that cannot be
-// decoded is a violation: it ends the peer.
+// what it returns, in a message of the type reply, unless none is expected. A
+// payload that cannot be decoded is a violation: it ends the peer.
 func HandlerOf[Req, Rep any](codec Codec, reply uint32, f func(context.Context, Req) (Rep, error)) Handler {
 	return func(ctx context.Context, r *Incoming) error {
 		var req Req
@@ -31,7 +31,7 @@ func HandlerOf[Req, Rep any](codec Codec, reply uint32, f func(context.Context, 
 			return &RuleError{Type: r.Type(), Reason: cut("payload: " + err.Error())}
 		}
 		rep, err := f(ctx, req)
-		if err != nil {
+		if err != nil || !r.WantsAnswer() {
 			return err
 		}
 		data, err := codec.Marshal(rep)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"example.org/imsg"
+	"example.org/imsg/imsgtest"
 	"example.org/imsg/peer"
 )
 
@@ -53,6 +54,25 @@ func TestTyped(t *testing.T) {
 	if err := served(); !errors.Is(err, peer.ErrViolation) || !strings.Contains(err.Error(), "request type 1: payload: json: cannot unmarshal") {
 		t.Error(err)
 	}
+}
+
+// TestTypedNote sends what expects no answer to a handler that would have one.
+func TestTypedNote(t *testing.T) {
+	a, b := imsgtest.Pair(t, nil)
+	p := closed(t, peer.New(a, &peer.Config{Report: func(err error) { t.Error(err) }}))
+	q := closed(t, peer.New(b, nil))
+	handled := make(chan sum, 1)
+	q.Handle(peer.Rule{Type: note, Handle: peer.HandlerOf(peer.JSON{}, answer, func(ctx context.Context, s sum) (int, error) {
+		handled <- s
+		return add(ctx, s)
+	})}, peer.Rule{Type: ask, Handle: echo})
+	serve(t, q)
+	check(t, "Send", p.Send(soon(t), note, nil, []byte(`{"A":1}`)), nil)
+	if s := <-handled; s.A != 1 {
+		t.Errorf("%+v", s)
+	}
+	_, err := call(soon(t), p, "") // behind what the handler could have said
+	check(t, "Call", err, nil)
 }
 
 // TestTypedGarbage sends payloads that are no JSON.
