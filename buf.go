@@ -163,17 +163,6 @@ func (b *Buf) ComposeBuffer(h Header, buf *ibuf.Buffer) error {
 	return b.opError("compose", h.Type, b.out.composeBuffer(b.withPID(h), buf))
 }
 
-// Forward queues a copy of m, header and whole payload, however much of it was
-// read. Its file is not forwarded and stays with m. A message can be forwarded
-// more than once. It corresponds to imsg_forward.
-func (b *Buf) Forward(m Message) error {
-	p := m.f.Bytes()
-	if len(p) < HeaderSize {
-		return opError("forward", 0, ibuf.ErrInvalid)
-	}
-	return b.out.compose(m.Header(), nil, false, [][]byte{p[HeaderSize:]})
-}
-
 // QueueLen returns the number of messages that are not completely written. It
 // corresponds to imsgbuf_queuelen.
 func (b *Buf) QueueLen() int { return b.out.q.Len() }
@@ -236,7 +225,7 @@ func (b *Buf) write() error {
 		return b.out.err
 	}
 	bufs, file := b.out.pending()
-	n, err := transmit(b.fd, bufs, file, b.flags)
+	n, err := b.out.transmit(b.fd, bufs, file)
 	switch {
 	case err == nil:
 		b.out.wrote(n)

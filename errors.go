@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 
 	"example.org/imsg/ibuf"
 )
@@ -125,6 +126,14 @@ func joinErrors(errs []error) error {
 		return errs[0]
 	}
 	return errors.Join(errs...)
+}
+
+// fileNotSent is ErrFileNotSent with the system's reason.
+func fileNotSent(err error) error {
+	if errors.Is(err, syscall.EPERM) {
+		return fmt.Errorf("%w: %w (the peer takes no files: its Config.AllowFDPass)", ErrFileNotSent, err)
+	}
+	return fmt.Errorf("%w: %w", ErrFileNotSent, err)
 }
 
 // isContextErr reports whether err ends one call only, and not its direction of

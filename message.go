@@ -1,12 +1,15 @@
 package imsg
 
 import (
+	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 
 	"example.org/imsg/ibuf"
 	"example.org/imsg/internal/stream"
+	"example.org/imsg/internal/unixmsg"
 )
 
 // A Message is a handle on one received message. It is a small value: copies
@@ -94,17 +97,73 @@ func (m Message) GetExact(p []byte) error {
 	return m.Get(p)
 }
 
+// get reads n bytes with one of View's methods.
+func get[T any](m Message, n int, read func(*ibuf.View) (T, error)) (T, error) {
+	v := m.view()
+	x, err := read(&v)
+	if err == nil {
+		m.f.Skip(n)
+	}
+	return x, err
+}
+
+// GetByte reads one byte; ibuf.ErrShort if none is left.
+func (m Message) GetByte() (byte, error) { return get(m, 1, (*ibuf.View).GetByte) }
+
+// GetNet16 reads a 16-bit number in network order; ibuf.ErrShort if fewer than
+// 2 bytes are left.
+func (m Message) GetNet16() (uint16, error) { return get(m, 2, (*ibuf.View).GetNet16) }
+
+// GetNet32 reads a 32-bit number in network order; ibuf.ErrShort if fewer than
+// 4 bytes are left.
+func (m Message) GetNet32() (uint32, error) { return get(m, 4, (*ibuf.View).GetNet32) }
+
+// GetNet64 reads a 64-bit number in network order; ibuf.ErrShort if fewer than
+// 8 bytes are left.
+func (m Message) GetNet64() (uint64, error) { return get(m, 8, (*ibuf.View).GetNet64) }
+
+// GetHost16 reads a 16-bit number in host order; ibuf.ErrShort if fewer than 2
+// bytes are left.
+func (m Message) GetHost16() (uint16, error) { return get(m, 2, (*ibuf.View).GetHost16) }
+
+// GetHost32 reads a 32-bit number in host order; ibuf.ErrShort if fewer than 4
+// bytes are left.
+func (m Message) GetHost32() (uint32, error) { return get(m, 4, (*ibuf.View).GetHost32) }
+
+// GetHost64 reads a 64-bit number in host order; ibuf.ErrShort if fewer than 8
+// bytes are left.
+func (m Message) GetHost64() (uint64, error) { return get(m, 8, (*ibuf.View).GetHost64) }
+
+// GetString reads n bytes and returns those before the first NUL, or all if
+// there is none; ibuf.ErrShort if fewer bytes are left.
+func (m Message) GetString(n int) (string, error) {
+	return get(m, n, func(v *ibuf.View) (string, error) { return v.GetString(n) })
+}
+
 // GetCString reads a field of n bytes that holds a NUL-terminated string and
 // returns the string: ibuf.ErrNoNUL if there is no NUL in it, ibuf.ErrShort if
 // fewer bytes are left. It corresponds to imsg_get_strbuf.
 func (m Message) GetCString(n int) (string, error) {
+	return get(m, n, func(v *ibuf.View) (string, error) { return v.GetCString(n) })
+}
+
+// GetTerminated reads a string of any length and the NUL behind it;
+// ibuf.ErrNoNUL if no NUL is left.
+func (m Message) GetTerminated() (string, error) {
 	v := m.view()
-	text, err := v.GetCString(n)
+	text, err := v.GetTerminated()
 	if err == nil {
-		m.f.Skip(n)
+		m.f.Skip(len(text) + 1)
 	}
 	return text, err
 }
+
+// View returns a View of the payload that was not read yet and reads nothing.
+// It aliases the message and is valid until Close.
+func (m Message) View() ibuf.View { return ibuf.NewView(m.Bytes()) }
+
+// Rewind makes the whole payload unread again.
+func (m Message) Rewind() { m.f.Skip(HeaderSize - m.f.Pos()) }
 
 // GetView reads the rest of the payload as a View, which aliases the message
 // and is valid until Close; ibuf.ErrShort if nothing is left. It corresponds
@@ -164,6 +223,78 @@ func CloseAll(ms []Message) (err error) {
 	}
 	run.Flush()
 	return err
+}
+
+// Forward queues a copy of m: its header as it came, pid 0 too, its whole
+// payload, and a duplicate of its file; what was read of m is unread again. m
+// stays the caller's, with its file, and can be forwarded more than once. A
+// file that was lost on the way to m is lost for the next reader too: what it
+// gets says so. To keep a file to oneself, take it first.
+//
+// The errors are Compose's, ErrNoFDPass for a message with a file among them,
+// and ibuf.ErrInvalid for a closed message. It corresponds to imsg_forward, but
+// C does not forward files.
+func (b *Buf) Forward(m Message) error {
+	f, err := m.prepareForward()
+	if err != nil {
+		return b.opError("forward", m.Type(), err)
+	}
+	if m.f.FileLost() {
+		err = b.out.composeLost(m)
+	} else if err = b.out.compose(m.Header(), f, true, [][]byte{m.Bytes()}); err != nil && f != nil {
+		f.Close()
+	}
+	return b.opError("forward", m.Type(), err)
+}
+
+// Forward sends a copy of m as Buf.Forward queues it, and returns when the
+// kernel has it whole. The errors are Send's. A message whose file was lost
+// stays queued when ctx ends before it was sent.
+func (c *Conn) Forward(ctx context.Context, m Message) error {
+	f, err := m.prepareForward()
+	if err == nil && m.f.FileLost() {
+		err = c.forwardLost(ctx, m)
+	} else if err == nil {
+		err = c.send(ctx, "forward", m.Header(), f, [][]byte{m.Bytes()})
+	}
+	if f != nil {
+		f.Close()
+	}
+	return c.opError("forward", m.Type(), err)
+}
+
+// prepareForward rewinds m and returns a duplicate of its file, or nil.
+func (m Message) prepareForward() (f *os.File, err error) {
+	if len(m.f.Bytes()) < HeaderSize {
+		return nil, fmt.Errorf("the message is closed: %w", ibuf.ErrInvalid)
+	}
+	m.Rewind()
+	m.f.Descriptor(func(fd int) {
+		var dup int
+		if dup, err = unixmsg.Dup(fd); err == nil {
+			f = os.NewFile(uintptr(dup), "imsg")
+		}
+	})
+	return f, err
+}
+
+// forwardLost sends a message that promises a file and has none.
+func (c *Conn) forwardLost(ctx context.Context, m Message) error {
+	w := &c.w
+	for {
+		w.mu.Lock()
+		err := w.err
+		if err == nil {
+			err = w.out.composeLost(m)
+		}
+		w.mu.Unlock()
+		if err != nil && !errors.Is(err, ErrQueueFull) {
+			return err
+		}
+		if ferr := c.Flush(ctx); ferr != nil || err == nil {
+			return ferr
+		}
+	}
 }
 
 // Push moves m, with its file, to the end of q, as if nothing of its payload

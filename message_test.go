@@ -1,12 +1,14 @@
 package imsg_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"syscall"
 	"testing"
@@ -351,4 +353,231 @@ func number(t *testing.T, f *os.File) (n int) {
 	}
 	testutil.Must(t, err)
 	return n
+}
+
+// TestGetFamily reads every kind of field, and none that is not there.
+func TestGetFamily(t *testing.T) {
+	testutil.NoLeak(t)
+	w := ibuf.New(100)
+	defer w.Close()
+	for _, err := range []error{
+		w.AddByte(1), w.AddNet16(2), w.AddNet32(3), w.AddNet64(4), w.AddHost16(5), w.AddHost32(6), w.AddHost64(7),
+		w.AddCString("name", 8), w.Add([]byte("ab\x00")), w.Add([]byte("any length\x00")), w.AddCString("", 1),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, ms := one(t, append(testutil.RawHeader(imsg.Current, 7, imsg.HeaderSize+w.Len(), false), w.Bytes()...))
+	m := ms[0]
+	defer m.Close()
+	read := func(m imsg.Message) (got []any, err error) {
+		add := func(x any, e error) {
+			got, err = append(got, x), errors.Join(err, e)
+		}
+		add(m.GetByte())
+		add(m.GetNet16())
+		add(m.GetNet32())
+		add(m.GetNet64())
+		add(m.GetHost16())
+		add(m.GetHost32())
+		add(m.GetHost64())
+		add(m.GetCString(8))
+		add(m.GetString(3))
+		add(m.GetTerminated())
+		add(m.GetTerminated())
+		return got, err
+	}
+	for range 2 {
+		v := m.View()
+		for pos, at := range map[int]func(int) (uint64, error){
+			0:  func(p int) (uint64, error) { x, err := v.ByteAt(p); return uint64(x), err },
+			1:  func(p int) (uint64, error) { x, err := v.Net16At(p); return uint64(x), err },
+			3:  func(p int) (uint64, error) { x, err := v.Net32At(p); return uint64(x), err },
+			7:  v.Net64At,
+			15: func(p int) (uint64, error) { x, err := v.Host16At(p); return uint64(x), err },
+			17: func(p int) (uint64, error) { x, err := v.Host32At(p); return uint64(x), err },
+			21: v.Host64At,
+		} {
+			if x, err := at(pos); err != nil || x != map[int]uint64{0: 1, 1: 2, 3: 3, 7: 4, 15: 5, 17: 6, 21: 7}[pos] {
+				t.Errorf("at %d: %d, %v", pos, x, err)
+			}
+			for _, bad := range []int{-1, v.Len(), v.Len() + 1, 1<<31 - 1, -1 << 31} {
+				if _, err := at(bad); !errors.Is(err, ibuf.ErrTooLarge) {
+					t.Errorf("at %d of %d: %v", bad, v.Len(), err)
+				}
+			}
+		}
+		got, err := read(m)
+		if want := []any{byte(1), uint16(2), uint32(3), uint64(4), uint16(5), uint32(6), uint64(7), "name", "ab", "any length", ""}; err != nil || !slices.Equal(got, want) {
+			t.Errorf("%v, %v; want %v", got, err, want)
+		}
+		if m.Len() != 0 {
+			t.Errorf("%d bytes left", m.Len())
+		}
+		if _, err := read(m); !errors.Is(err, ibuf.ErrShort) || !errors.Is(err, ibuf.ErrNoNUL) {
+			t.Errorf("nothing is left: %v", err)
+		}
+		m.Rewind()
+	}
+	if err := m.Get(make([]byte, w.Len()-8)); err != nil {
+		t.Fatal(err)
+	}
+	if left := m.Len(); left != 8 {
+		t.Fatal(left)
+	}
+	if _, err := m.GetHost64(); err != nil {
+		t.Error(err)
+	}
+	m.Rewind()
+	if err := m.Get(make([]byte, w.Len()-7)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.GetNet64(); !errors.Is(err, ibuf.ErrShort) || m.Len() != 7 {
+		t.Errorf("8 bytes of 7: %v, %d left", err, m.Len())
+	}
+	m.Close()
+	if _, err := m.GetHost32(); !errors.Is(err, ibuf.ErrShort) {
+		t.Errorf("closed: %v", err)
+	}
+	m.Rewind()
+}
+
+// forwarders run f with what forwards to a Buf or a Conn, whose other end is a Conn.
+func forwarders(t *testing.T, cfg imsg.Config, f func(t *testing.T, forward func(imsg.Message) error, far *imsg.Conn)) {
+	t.Run("buf", func(t *testing.T) {
+		testutil.NoLeak(t)
+		sa, sb := imsgtest.Sockets(t)
+		out := imsg.NewBuf(sa.FD, &cfg)
+		t.Cleanup(out.Clear)
+		far, err := imsg.NewConn(sb.Take(), &cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { far.Close() })
+		f(t, func(m imsg.Message) error {
+			if err := out.Forward(m); err != nil {
+				return err
+			}
+			return out.Flush()
+		}, far)
+	})
+	t.Run("conn", func(t *testing.T) {
+		testutil.NoLeak(t)
+		a, far, err := imsg.Pair(&cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			a.Close()
+			far.Close()
+		})
+		f(t, func(m imsg.Message) error { return a.Forward(testutil.DeadlineCtx(t), m) }, far)
+	})
+}
+
+// TestForward forwards a message with a file, twice, and one with pid 0.
+func TestForward(t *testing.T) {
+	forwarders(t, imsg.Config{AllowFDPass: true}, func(t *testing.T, forward func(imsg.Message) error, far *imsg.Conn) {
+		p := testutil.NewProbe(t)
+		raw := make([]byte, imsg.HeaderSize)
+		imsg.Current.Encode(raw, binary.NativeEndian, imsg.Header{Type: 1, ID: 2, PID: 0}, len(raw)+6, true)
+		_, ms := one(t, append(raw, "secret"...), p.Fd())
+		m := ms[0]
+		p.W.Close()
+		if _, err := m.GetByte(); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := forward(m); err != nil {
+				t.Fatal(err)
+			}
+			got, err := far.Receive(testutil.DeadlineCtx(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Header() != (imsg.Header{Type: 1, ID: 2, PID: 0}) || string(got.Bytes()) != "secret" {
+				t.Errorf("%+v %q", got.Header(), got.Bytes())
+			}
+			file := got.TakeFile()
+			if err := p.Works(file); err != nil {
+				t.Error(err)
+			}
+			file.Close()
+			got.Close()
+		}
+		if m.Len() != 6 || !m.HasFile() {
+			t.Errorf("the original: %d bytes, file %v", m.Len(), m.HasFile())
+		}
+		m.Close()
+		if !p.Closed() {
+			t.Error("the file is open")
+		}
+		if err := forward(m); !errors.Is(err, ibuf.ErrInvalid) {
+			t.Errorf("a closed message: %v", err)
+		}
+	})
+}
+
+// TestForwardRefused forwards a file where none may pass.
+func TestForwardRefused(t *testing.T) {
+	forwarders(t, imsg.Config{}, func(t *testing.T, forward func(imsg.Message) error, far *imsg.Conn) {
+		_, ms := one(t, testutil.Frame(imsg.Current, 1, 6, true), 0)
+		m := ms[0]
+		defer m.Close()
+		if err := forward(m); !errors.Is(err, imsg.ErrNoFDPass) || !m.HasFile() {
+			t.Errorf("%v, file %v", err, m.HasFile())
+		}
+		m.TakeFile().Close()
+		if err := forward(m); err != nil {
+			t.Error(err)
+		}
+		testutil.ReceiveAll(t, far, 1)
+	})
+}
+
+// TestForwardLost passes on that a file was lost, and no other message's file
+// takes its place, however fast they follow each other.
+func TestForwardLost(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("nobody tells what the peer has read")
+	}
+	forwarders(t, imsg.Config{AllowFDPass: true}, func(t *testing.T, forward func(imsg.Message) error, far *imsg.Conn) {
+		const rounds = 20
+		done := make(chan error, 1)
+		_, ms := one(t, testutil.Frame(imsg.Current, 1, 6, true)) // no file
+		lost := ms[0]
+		_, ms = one(t, testutil.Frame(imsg.Current, 2, 6, true), 0)
+		file := ms[0]
+		if !errors.Is(lost.FileErr(), imsg.ErrFileLost) || !file.HasFile() {
+			t.Fatal(lost.FileErr(), file.HasFile())
+		}
+		go func() {
+			var err error
+			for i := range rounds {
+				m := lost
+				if i%2 == 1 {
+					m = file
+				}
+				err = errors.Join(err, forward(m))
+			}
+			lost.Close()
+			file.Close()
+			done <- err
+		}()
+		for i := range rounds {
+			m, err := far.Receive(testutil.DeadlineCtx(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i%2 == 0 && (m.Type() != 1 || m.HasFile() || !errors.Is(m.FileErr(), imsg.ErrFileLost)) ||
+				i%2 == 1 && (m.Type() != 2 || !m.HasFile() || m.FileErr() != nil) {
+				t.Errorf("message %d: type %d, file %v, %v", i, m.Type(), m.HasFile(), m.FileErr())
+			}
+			m.Close()
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -5,17 +5,22 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"syscall"
 
 	"example.org/imsg/ibuf"
 	"example.org/imsg/internal/stream"
+	"example.org/imsg/internal/unixmsg"
 )
 
 // An output is the sending half of a channel without its socket: messages in,
 // encoded bytes and files in a queue out.
 type output struct {
-	q     stream.Writer
-	c     *settings
-	err   error    // final, of a Buf's direction; nothing is queued any more
+	q        stream.Writer
+	c        *settings
+	err      error  // final, of a Buf's direction; nothing is queued any more
+	unpaired uint64 // stream offset behind the last message of composeLost that may be unread
+	drained  bool   // the peer had read it when we looked
+
 	spoke Dialect  // in which queued messages with files are
 	count Counters // written; Messages and Files are those that were not queued
 }
@@ -43,6 +48,52 @@ func (o *output) compose(h Header, f *os.File, owned bool, data [][]byte) error 
 	o.trace(h, p[HeaderSize:], f != nil)
 	return nil
 }
+
+// composeLost queues m, whose file was lost, with the mark of one.
+func (o *output) composeLost(m Message) error {
+	if o.err != nil {
+		return o.err
+	}
+	h, payload := m.Header(), m.Bytes()
+	if o.c.cfg.RequireDialect && o.c.guesses(HeaderSize, true) {
+		return ErrDialectUnknown
+	}
+	if !unixmsg.CanDrain && o.c.cfg.AllowFDPass {
+		return ErrFileLost // a later file could be taken for this message's
+	}
+	if err := o.check(nil, len(payload)); err != nil {
+		return err
+	}
+	n := HeaderSize + len(payload)
+	p := o.q.Append(n, nil, false)
+	encode(p, h, o.lengthWord(n, true), [][]byte{payload})
+	o.unpaired = o.q.End()
+	if o.c.cfg.Trace != nil {
+		o.c.trace(Event{Direction: Sent, Header: h, Payload: ibuf.NewView(p[HeaderSize:]), FileLost: true})
+	}
+	return nil
+}
+
+// transmit makes one system call. A reader gives a message with a mark and
+// without a file (see composeLost) the file that arrives with the same read:
+// no file may follow before the peer has read it, nor at once, as that read may
+// still be under way.
+func (o *output) transmit(fd int, bufs [][]byte, file *os.File) (int, error) {
+	if o.unpaired > 0 && file != nil && o.q.Start() >= o.unpaired {
+		if !unixmsg.Drained(fd) {
+			return 0, errUnpaired
+		}
+		if !o.drained {
+			o.drained = true
+			return 0, errUnpaired
+		}
+		o.unpaired, o.drained = 0, false
+	}
+	return transmit(fd, bufs, file, o.c.flags)
+}
+
+// errUnpaired is temporary: see isTemporary.
+var errUnpaired = os.NewSyscallError("wait for the peer to read", syscall.ENOBUFS)
 
 // sizeOf is the size of a message with the payload data, header included;
 // math.MaxInt if an int cannot hold it.
@@ -180,7 +231,7 @@ func (o *output) reject(err error) (reason error, end uint64, owned bool) {
 	p, end, n, owned, _ := o.q.First()
 	typ := binary.NativeEndian.Uint32(p)
 	o.q.Remove(end, n)
-	return o.c.opError("send", typ, fmt.Errorf("%w: %w", ErrFileNotSent, err)), end, owned
+	return o.c.opError("send", typ, fileNotSent(err)), end, owned
 }
 
 func (o *output) called(n int) {

@@ -3,7 +3,6 @@ package imsg
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"runtime"
@@ -83,10 +82,14 @@ func (w *sender) init(c *Conn, fd int) {
 // of the message was written it is taken out of the queue again, and otherwise
 // the rest of it stays queued and is sent by the next Send or Flush.
 func (c *Conn) Send(ctx context.Context, h Header, f *os.File, data ...[]byte) error {
+	return c.send(ctx, "send", c.withPID(h), f, data)
+}
+
+// send is Send of a header that is sent as it is.
+func (c *Conn) send(ctx context.Context, op string, h Header, f *os.File, data [][]byte) error {
 	if err := ctx.Err(); err != nil {
-		return c.opError("send", h.Type, err)
+		return c.opError(op, h.Type, err)
 	}
-	h = c.withPID(h)
 	n := sizeOf(data)
 	w := &c.w
 	if !w.mu.TryLock() {
@@ -100,7 +103,7 @@ func (c *Conn) Send(ctx context.Context, h Header, f *os.File, data ...[]byte) e
 		mine, err = w.compose(ctx, h, f, data)
 	}
 	if err != nil {
-		return c.opError("send", h.Type, err)
+		return c.opError(op, h.Type, err)
 	}
 	end := w.out.q.End()
 	err = w.flush(ctx, end, mine)
@@ -110,7 +113,7 @@ func (c *Conn) Send(ctx context.Context, h Header, f *os.File, data ...[]byte) e
 	if err == nil && len(w.rejected) > 0 {
 		err = w.rejection(end)
 	}
-	return c.opError("send", h.Type, err)
+	return c.opError(op, h.Type, err)
 }
 
 // maxParts is how many parts of a payload one system call takes from where they
@@ -136,7 +139,7 @@ func (w *sender) direct(h Header, f *os.File, n int, data [][]byte) (taken bool,
 	for i, p := range data {
 		parts[1+i] = p
 	}
-	k, err := transmit(w.fd, parts[:1+len(data)], f, w.out.c.flags)
+	k, err := w.out.transmit(w.fd, parts[:1+len(data)], f)
 	switch {
 	case err == nil:
 		w.out.passed(parts[:], n, k, f)
@@ -144,7 +147,7 @@ func (w *sender) direct(h Header, f *os.File, n int, data [][]byte) (taken bool,
 	case isWouldBlock(err) || isTemporary(err) || err == os.ErrClosed: // f is
 		return false, nil
 	case f != nil && isFileError(w.fd, err):
-		return true, fmt.Errorf("%w: %w", ErrFileNotSent, err)
+		return true, fileNotSent(err)
 	}
 	w.fail(opError("send", 0, err))
 	return true, w.err
@@ -452,7 +455,7 @@ func (w *sender) write(fd uintptr) bool {
 	bufs, file := w.out.pending()
 	w.writing = true
 	w.mu.Unlock()
-	n, err := transmit(int(fd), bufs, file, w.out.c.flags)
+	n, err := w.out.transmit(int(fd), bufs, file)
 	w.mu.Lock()
 	w.writing = false
 	w.written.Broadcast()

@@ -38,7 +38,7 @@ type Event struct {
 	TypeName  string    // of Header.Type in Config.TypeNames, or ""
 	Payload   ibuf.View // valid during the call only
 	HasFile   bool
-	FileLost  bool // received: the header promised a file that did not arrive
+	FileLost  bool // the header promised a file that did not arrive
 }
 
 // String returns a line without the payload, for example

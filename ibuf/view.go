@@ -144,6 +144,20 @@ func (b *reader) GetCString(n int) (string, error) {
 	return string(p[:i]), nil
 }
 
+// GetTerminated consumes a string of any length and the NUL behind it, and
+// returns a copy of the string. The error is ErrNoNUL if there is no NUL among
+// the unread bytes, of which none is consumed then. To write one, use
+// AddCString(s, len(s)+1).
+func (r *reader) GetTerminated() (string, error) {
+	p := r.buf[r.pos:]
+	i := bytes.IndexByte(p, 0)
+	if i < 0 {
+		return "", fmt.Errorf("ibuf: string in %d bytes: %w", len(p), ErrNoNUL)
+	}
+	r.pos += i + 1
+	return string(p[:i]), nil
+}
+
 // GetByte consumes one byte. If none is left, the error is ErrShort.
 // It corresponds to ibuf_get_n8.
 func (b *reader) GetByte() (byte, error) {
@@ -224,5 +238,82 @@ func (b *reader) GetHost64() (uint64, error) {
 		return 0, &shortError{8, len(p)}
 	}
 	b.pos += 8
+	return binary.NativeEndian.Uint64(p), nil
+}
+
+// ByteAt returns the byte that is pos bytes after the read position and
+// consumes nothing. If pos is negative or there is none, the error is
+// ErrTooLarge.
+func (r reader) ByteAt(pos int) (byte, error) {
+	p, err := r.Slice(pos, 1)
+	if err != nil {
+		return 0, err
+	}
+	return p[0], nil
+}
+
+// Net16At returns the 16-bit number in network order (big-endian) that begins pos bytes after the
+// read position and consumes nothing. If pos is negative or its bytes are not
+// all unread ones, the error is ErrTooLarge.
+func (r reader) Net16At(pos int) (uint16, error) {
+	p, err := r.Slice(pos, 2)
+	if err != nil {
+		return 0, err
+	}
+	return binary.BigEndian.Uint16(p), nil
+}
+
+// Host16At returns the 16-bit number in host order that begins pos bytes after the
+// read position and consumes nothing. If pos is negative or its bytes are not
+// all unread ones, the error is ErrTooLarge.
+func (r reader) Host16At(pos int) (uint16, error) {
+	p, err := r.Slice(pos, 2)
+	if err != nil {
+		return 0, err
+	}
+	return binary.NativeEndian.Uint16(p), nil
+}
+
+// Net32At returns the 32-bit number in network order (big-endian) that begins pos bytes after the
+// read position and consumes nothing. If pos is negative or its bytes are not
+// all unread ones, the error is ErrTooLarge.
+func (r reader) Net32At(pos int) (uint32, error) {
+	p, err := r.Slice(pos, 4)
+	if err != nil {
+		return 0, err
+	}
+	return binary.BigEndian.Uint32(p), nil
+}
+
+// Host32At returns the 32-bit number in host order that begins pos bytes after the
+// read position and consumes nothing. If pos is negative or its bytes are not
+// all unread ones, the error is ErrTooLarge.
+func (r reader) Host32At(pos int) (uint32, error) {
+	p, err := r.Slice(pos, 4)
+	if err != nil {
+		return 0, err
+	}
+	return binary.NativeEndian.Uint32(p), nil
+}
+
+// Net64At returns the 64-bit number in network order (big-endian) that begins pos bytes after the
+// read position and consumes nothing. If pos is negative or its bytes are not
+// all unread ones, the error is ErrTooLarge.
+func (r reader) Net64At(pos int) (uint64, error) {
+	p, err := r.Slice(pos, 8)
+	if err != nil {
+		return 0, err
+	}
+	return binary.BigEndian.Uint64(p), nil
+}
+
+// Host64At returns the 64-bit number in host order that begins pos bytes after the
+// read position and consumes nothing. If pos is negative or its bytes are not
+// all unread ones, the error is ErrTooLarge.
+func (r reader) Host64At(pos int) (uint64, error) {
+	p, err := r.Slice(pos, 8)
+	if err != nil {
+		return 0, err
+	}
 	return binary.NativeEndian.Uint64(p), nil
 }

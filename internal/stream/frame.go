@@ -2,6 +2,7 @@ package stream
 
 import (
 	"os"
+	"runtime"
 	"syscall"
 )
 
@@ -93,6 +94,22 @@ func (f Frame) HasFile() bool {
 func (f Frame) FileLost() bool {
 	s := f.open()
 	return s != nil && s.file == lostFile
+}
+
+// Descriptor calls use with the descriptor of the message's file, which stays
+// the message's and is open meanwhile, and reports whether there is one.
+func (f Frame) Descriptor(use func(fd int)) bool {
+	s := f.open()
+	switch {
+	case s == nil || s.file < hasFile:
+		return false
+	case s.file == ownFile:
+		rc, err := f.b.c.file.SyscallConn()
+		return err == nil && rc.Control(func(fd uintptr) { use(int(fd)) }) == nil
+	}
+	use(int(f.b.files.fd[f.i]))
+	runtime.KeepAlive(f.b) // its cleanup would close the descriptor
+	return true
 }
 
 // TakeFile moves the message's file to the caller, who must close it; nil if
