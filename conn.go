@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"example.org/imsg/internal/unixmsg"
+	"golang.org/x/sys/unix"
 )
 
 // A Conn is one side of a channel for programs with goroutines: Send and
@@ -124,6 +125,11 @@ func (c *Conn) File() (*os.File, error) {
 // Close closes the socket, discards what is queued to be sent and what was not
 // received, and wakes everyone who waits with net.ErrClosed. Messages that were
 // received stay valid. Closing twice is net.ErrClosed.
+//
+// If the other end has sent what was not read, the kernel tells it ECONNRESET
+// instead of the end of the stream, on Linux also for its next read, and some
+// daemons end on that. Whoever gives up early should say so with CloseWrite,
+// Receive until io.EOF, and then Close.
 func (c *Conn) Close() error {
 	if c.closed.Swap(true) {
 		return opError("close", 0, net.ErrClosed)
@@ -134,6 +140,59 @@ func (c *Conn) Close() error {
 	c.r.close()
 	c.w.close()
 	return opError("close", 0, err)
+}
+
+// CloseWrite ends the sending direction: the other end receives what was sent,
+// and then io.EOF. The receiving direction goes on. What is queued is
+// discarded, so Flush before; Sends that wait, and later ones, return
+// net.ErrClosed. It acts on the socket, whoever else has a duplicate.
+func (c *Conn) CloseWrite() error {
+	w := &c.w
+	w.mu.Lock()
+	err := w.err
+	if err == nil {
+		w.fail(opError("send", 0, net.ErrClosed))
+		w.fd = -1
+	}
+	w.mu.Unlock()
+	if err != nil {
+		return opError("close write", 0, err)
+	}
+	c.file.SetWriteDeadline(time.Unix(1, 0)) // wakes who waits for the socket
+	if cerr := c.raw.Control(func(fd uintptr) { err = syscall.Shutdown(int(fd), syscall.SHUT_WR) }); cerr != nil {
+		return opError("close write", 0, net.ErrClosed)
+	}
+	return opError("close write", 0, os.NewSyscallError("shutdown", err))
+}
+
+// SyscallConn returns access to the socket, for options that this package does
+// not know. Whoever reads or writes through it breaks the stream. It fails with
+// net.ErrClosed after Close.
+func (c *Conn) SyscallConn() (syscall.RawConn, error) {
+	if c.closed.Load() {
+		return nil, opError("raw", 0, net.ErrClosed)
+	}
+	return c.raw, nil
+}
+
+// LocalAddr returns the socket's own address, a *net.UnixAddr: its path on the
+// side that listened, "@" and a name for an abstract one, and an empty name
+// for a pair, a client, and after Close.
+func (c *Conn) LocalAddr() net.Addr { return c.addr(unix.Getsockname) }
+
+// RemoteAddr is LocalAddr of the other end.
+func (c *Conn) RemoteAddr() net.Addr { return c.addr(unix.Getpeername) }
+
+func (c *Conn) addr(get func(fd int) (unix.Sockaddr, error)) net.Addr {
+	addr := &net.UnixAddr{Net: "unix"}
+	c.raw.Control(func(fd uintptr) {
+		if sa, err := get(int(fd)); err == nil {
+			if u, ok := sa.(*unix.SockaddrUnix); ok {
+				addr.Name = u.Name
+			}
+		}
+	})
+	return addr
 }
 
 // Dialect is Buf.Dialect.

@@ -545,3 +545,95 @@ func TestNoDescriptorLeft(t *testing.T) {
 		testutil.WantError(t, tt.name, tt.do(), syscall.EMFILE)
 	}
 }
+
+// TestCloseWrite ends one direction: Sends end, what was sent arrives, and the
+// other direction goes on.
+func TestCloseWrite(t *testing.T) {
+	testutil.NoLeak(t)
+	ctx := testutil.DeadlineCtx(t)
+	a, b := imsgtest.Pair(t, nil)
+	n := testutil.FillConn(t, a)
+	if err := a.Compose(imsg.Header{Type: 1}, testutil.DevNull(t)); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 3)
+	for range cap(done) {
+		go func() { done <- a.Send(ctx, imsg.Header{Type: 2}, nil) }()
+	}
+	testutil.WaitBlocked(t, cap(done), "(*Conn).Send")
+	if err := a.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	for range cap(done) {
+		if err := <-done; !errors.Is(err, net.ErrClosed) {
+			t.Errorf("a Send that waited: %v", err)
+		}
+	}
+	if err := a.Send(ctx, imsg.Header{Type: 2}, nil); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a later Send: %v", err)
+	}
+	if err := a.CloseWrite(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the second CloseWrite: %v", err)
+	}
+	testutil.DrainConn(t, b, n)
+	if _, err := b.Receive(ctx); err != io.EOF {
+		t.Errorf("the other end: %v, want EOF", err)
+	}
+	if err := b.Send(ctx, imsg.Header{Type: 3}, nil); err != nil {
+		t.Fatal(err)
+	}
+	testutil.ReceiveAll(t, a, 3)
+	b.Close()
+	if _, err := a.Receive(ctx); err != io.EOF {
+		t.Errorf("the end of the other direction: %v", err)
+	}
+	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := a.CloseWrite(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("CloseWrite after Close: %v", err)
+	}
+}
+
+// TestAddresses asks both ends for their names.
+func TestAddresses(t *testing.T) {
+	testutil.NoLeak(t)
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := imsg.Listen(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err := imsg.Dial(testutil.DeadlineCtx(t), path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	server, err := l.Accept(testutil.DeadlineCtx(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, name := range map[string]string{
+		"client remote": client.RemoteAddr().String(), "server local": server.LocalAddr().String(),
+	} {
+		if name != path {
+			t.Errorf("%s: %q, want %q", what, name, path)
+		}
+	}
+	if raw, err := server.SyscallConn(); err != nil {
+		t.Error(err)
+	} else {
+		raw.Control(func(fd uintptr) {
+			if size, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF); err != nil || size == 0 {
+				t.Errorf("option: %d, %v", size, err)
+			}
+		})
+	}
+	server.Close()
+	if server.LocalAddr() == nil || server.LocalAddr().Network() != "unix" {
+		t.Errorf("after Close: %v", server.LocalAddr())
+	}
+	if _, err := server.SyscallConn(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+}
