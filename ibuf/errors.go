@@ -26,14 +26,13 @@ var (
 	ErrNoNUL = stream.NewError("no terminating NUL", syscall.EOVERFLOW)
 
 	// ErrInvalid says that an argument cannot be represented at all: a
-	// number over its width, a maximum of zero, a NUL inside a string. It
-	// matches EINVAL.
+	// maximum of zero, a NUL inside a string. It matches EINVAL.
 	ErrInvalid = stream.ErrInvalid
 )
 
 var errQueued = fmt.Errorf("ibuf: buffer belongs to a queue: %w", ErrInvalid)
 
-// The three types below format their text only when asked. That keeps calls
+// The two types below format their text only when asked. That keeps calls
 // out of the accessors, which the compiler can then inline.
 
 // shortError is a read of n bytes where have are left.
@@ -53,15 +52,3 @@ func (e *rangeError) Error() string {
 }
 
 func (e *rangeError) Unwrap() error { return ErrTooLarge }
-
-// valueError is a number that needs more than the given bits.
-type valueError struct {
-	v    uint64
-	bits int
-}
-
-func (e *valueError) Error() string {
-	return fmt.Sprintf("ibuf: value %d over %d bits: %v", e.v, e.bits, ErrInvalid)
-}
-
-func (e *valueError) Unwrap() error { return ErrInvalid }

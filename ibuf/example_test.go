@@ -45,7 +45,7 @@ func ExampleNewMsgBufReader() {
 		out := ibuf.NewMsgBuf()
 		for _, s := range []string{"hello", "world"} {
 			b := ibuf.New(2 + len(s))
-			b.AddNet16(uint64(2 + len(s)))
+			b.AddNet16(uint16(2 + len(s)))
 			b.Add([]byte(s))
 			out.Push(b)
 		}

@@ -12,7 +12,7 @@ import (
 func pushBytes(q *Queue, s string) {
 	for _, c := range []byte(s) {
 		b := New(1)
-		b.AddByte(uint64(c))
+		b.AddByte(byte(c))
 		q.Push(b)
 	}
 }

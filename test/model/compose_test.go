@@ -204,6 +204,10 @@ func (w *modelWorld) forward(e *modelEnd, o modelOp) bool {
 		return false
 	}
 	f := from.msgs[o.a%len(from.msgs)]
+	if f.m.HasFile() || f.m.FileErr() != nil {
+		return false // TestForward and TestForwardLost have those
+	}
+	f.r.Taken = 0
 	e.queues("Forward", &modelOut{h: imsg.Header(f.r.Header), payload: f.r.Payload, asis: true}, e.buf.Forward(f.m))
 	f.check()
 	return true
@@ -244,7 +248,7 @@ func (w *modelWorld) add(b *modelBuilder, n, how int) {
 		err = b.bd.AddZero(len(p))
 	case 2:
 		p = binary.BigEndian.AppendUint32(nil, w.seq)
-		err = b.bd.AddNet32(uint64(w.seq))
+		err = b.bd.AddNet32(uint32(w.seq))
 	}
 	if len(b.payload)+len(p) > b.max {
 		modelExpect("Add", err, ibuf.ErrTooLarge)
