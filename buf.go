@@ -73,7 +73,9 @@ func (b *Buf) SetDialect(d Dialect) {
 func (b *Buf) SetMaxSize(n int) error { return b.setMaxSize(n) }
 
 // ReadSocket receives once from the socket; take the messages with Get or All
-// afterwards, also when there is an error. It returns nil when nothing has
+// afterwards, also when there is an error. There may be more to read then, and
+// nil does not tell: the event loop must be level-triggered (poll, or epoll
+// without EPOLLET). It returns nil when nothing has
 // arrived (EAGAIN), io.EOF when the peer has closed the channel between
 // messages, ErrQueueFull when Config.MaxPendingBytes wait to be taken, and an
 // *OpError otherwise: io.ErrUnexpectedEOF inside a message, *HeaderError, or

@@ -559,7 +559,7 @@ func TestHeldFiles(t *testing.T) {
 					}
 					if n == 17 {
 						err := testutil.ReceiveError(t, s)
-						if want := "imsg: receive: 17 files that no message claims, limit 16: too large"; err.Error() != want {
+						if want := "imsg: receive: 17 files that no message claims, limit 16 (MaxQueueFiles): too large"; err.Error() != want {
 							t.Errorf("%q, want %q", err, want)
 						}
 						return

@@ -193,7 +193,8 @@ func (m Message) FileErr() error {
 // TakeFile moves the file to the caller, who must close it; nil if there is
 // none. It is close-on-exec. Its blocking mode is what the sender made it and
 // is shared with everyone who holds the file: do not call its Fd method, which
-// changes it. It corresponds to imsg_get_fd.
+// changes it. So does net.FileConn, which a Go program needs for a net.Conn: send
+// sockets that are non-blocking already. It corresponds to imsg_get_fd.
 func (m Message) TakeFile() *os.File { return m.f.TakeFile() }
 
 // TakeFD is TakeFile for a bare descriptor; -1 if there is none. It

@@ -32,7 +32,8 @@ func (r *receiver) init(c *Conn) {
 
 // Receive returns the oldest message that was not received yet, and waits for
 // it. The caller must close the message. The error is io.EOF when the peer has
-// closed the channel between messages, and otherwise an *OpError:
+// closed the channel between messages, which is also what a peer looks like that
+// failed and ended, and otherwise an *OpError:
 // io.ErrUnexpectedEOF inside a message, *HeaderError, net.ErrClosed, a system
 // call's, which all end this direction of the channel, or
 // os.ErrDeadlineExceeded or ctx.Err(), which do not. Messages that arrived

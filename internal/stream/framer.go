@@ -195,7 +195,7 @@ func (f *Framer) cut(c *chunk) error {
 	}
 	f.expire(f.off + uint64(f.need))
 	if f.HoldFiles > 0 && len(f.files) > f.HoldFiles {
-		return fmt.Errorf("%d files that no message claims, limit %d: %w", len(f.files), f.HoldFiles, ErrTooLarge)
+		return fmt.Errorf("%d files that no message claims, limit %d (MaxQueueFiles): %w", len(f.files), f.HoldFiles, ErrTooLarge)
 	}
 	return nil
 }
