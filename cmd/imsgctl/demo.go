@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,7 +36,15 @@ const (
 	msgDone               // worker: the square
 )
 
-var demoNames = []string{"0", "DROPPED", "KEPT", "READ", "CANNOT", "CAN", "OPEN", "FILE", "DENIED", "RESULT", "BLOCK", "JOB", "DONE"}
+var demoNames = map[uint32]string{
+	msgDropped: "DROPPED", msgKept: "KEPT", msgRead: "READ", msgCannot: "CANNOT", msgCan: "CAN", msgOpen: "OPEN",
+	msgFile: "FILE", msgDenied: "DENIED", msgResult: "RESULT", msgBlock: "BLOCK", msgJob: "JOB", msgDone: "DONE",
+}
+
+// demoName returns the name of a message type, or its number.
+func demoName(typ uint32) string {
+	return cmp.Or(demoNames[typ], strconv.FormatUint(uint64(typ), 10))
+}
 
 const (
 	roleVar      = "IMSG_DEMO_WORKER" // makes "imsg demo" the worker; its value is the worker's root directory
@@ -90,7 +99,7 @@ func runDemo(c *command, args []string) error {
 	defer stop()
 	ctx, cancel := context.WithTimeoutCause(ctx, demoLimit, fmt.Errorf("not done within %v", demoLimit))
 	defer cancel()
-	d := &demo{out: &printer{w: os.Stdout, start: time.Now(), names: demoNames, ways: [2]string{"parent -> worker", "worker -> parent"}}}
+	d := &demo{out: &printer{w: os.Stdout, start: time.Now(), ways: [2]string{"parent -> worker", "worker -> parent"}}}
 	err := d.run(ctx)
 	if werr := d.endWorker(); werr != nil {
 		err = fmt.Errorf("%w (%w)", err, werr) // perhaps the reason
@@ -152,7 +161,7 @@ func (d *demo) startWorker(context.Context) error {
 	if runtime.GOOS == "linux" {
 		exe = "/proc/self/exe" // this very program, even if its file was replaced
 	}
-	ours, theirs, err := imsg.Pair(&imsg.Config{AllowFDPass: true, Trace: d.out.trace})
+	ours, theirs, err := imsg.Pair(&imsg.Config{AllowFDPass: true, Trace: d.out.trace, TypeNames: demoNames})
 	if err != nil {
 		return err
 	}
@@ -294,7 +303,7 @@ func (d *demo) expect(ctx context.Context, id uint32, types ...uint32) (typ uint
 		return 0, "", err
 	}
 	if m.ID() != id || !slices.Contains(types, m.Type()) {
-		return 0, "", fmt.Errorf("%s with id %d received, %s with id %d expected", d.out.name(m.Type()), m.ID(), d.out.name(types[0]), id)
+		return 0, "", fmt.Errorf("%s with id %d received, %s with id %d expected", demoName(m.Type()), m.ID(), demoName(types[0]), id)
 	}
 	return m.Type(), string(m.Bytes()), nil
 }

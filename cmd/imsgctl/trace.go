@@ -16,7 +16,6 @@ import (
 type printer struct {
 	w     io.Writer
 	start time.Time
-	names []string  // of the message types
 	ways  [2]string // of the directions Sent and Received
 
 	mu   sync.Mutex
@@ -33,7 +32,8 @@ type row struct {
 	at         time.Duration
 	dir        imsg.Direction
 	h          imsg.Header
-	n          int // bytes, header included
+	name       string // of the type, or its number
+	n          int    // bytes, header included
 	file, text string
 }
 
@@ -44,7 +44,7 @@ func (p *printer) trace(e imsg.Event) {
 		b, more = b[:most], "..."
 	}
 	// Quoted: the peer may have chosen the bytes to upset a terminal.
-	r := row{time.Since(p.start), e.Direction, e.Header, imsg.HeaderSize + e.Payload.Len(), "-", strconv.QuoteToASCII(string(b)) + more}
+	r := row{time.Since(p.start), e.Direction, e.Header, demoName(e.Header.Type), imsg.HeaderSize + e.Payload.Len(), "-", strconv.QuoteToASCII(string(b)) + more}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -104,15 +104,7 @@ func (p *printer) release() {
 
 func (p *printer) row(r row) {
 	ms := fmt.Sprintf("%.3f", r.at.Seconds()*1000)
-	p.printf(layout, ms, p.ways[r.dir], p.name(r.h.Type), r.h.ID, r.h.PID, r.n, r.file, r.text)
-}
-
-// name returns the name of a message type, or its number.
-func (p *printer) name(typ uint32) string {
-	if uint64(typ) < uint64(len(p.names)) {
-		return p.names[typ]
-	}
-	return strconv.FormatUint(uint64(typ), 10)
+	p.printf(layout, ms, p.ways[r.dir], r.name, r.h.ID, r.h.PID, r.n, r.file, r.text)
 }
 
 func (p *printer) printf(format string, args ...any) {
