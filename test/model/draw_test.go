@@ -35,7 +35,7 @@ func modelRandom(seed uint64, two bool) *modelProgram {
 		}
 		pick(&s.queueBytes, 3, 1, 100, 1000, 5000, 40000)
 		pick(&s.queueLen, 6, 1, 3, 10)
-		pick(&s.queueFiles, 4, 1, 3)
+		pick(&s.queueFiles, 4, 16, 20) // fewer that wait to be claimed would depend on how reads are cut
 		pick(&s.pending, 4, 1, 16, 32, 100, 5000)
 		pick(&s.max, 8, 1, 40, 1000, 65519)
 	}
