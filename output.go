@@ -32,8 +32,12 @@ func (o *output) compose(h Header, f *os.File, owned bool, data [][]byte) error 
 		return o.err
 	}
 	n := sizeOf(data)
-	if f == nil && o.canAppend(n) {
-		encode(o.q.Extend(n), h, o.lengthWord(n, false), data)
+	if f == nil && n <= o.q.Available() && o.withinLimits(n) { // no other check is needed
+		word := uint32(n)
+		if o.c.spoken() != Current {
+			word = o.lengthWord(n, false)
+		}
+		encode(o.q.Extend(n), h, word, data)
 		return nil
 	}
 	payload := n - HeaderSize
@@ -106,11 +110,6 @@ func sizeOf(data [][]byte) int {
 	}
 	return n
 }
-
-// canAppend reports whether a message of n bytes (with header, without file)
-// fits the current chunk and every limit: the fast path, for which no other
-// check is needed.
-func (o *output) canAppend(n int) bool { return n <= o.q.Available() && o.withinLimits(n) }
 
 // withinLimits reports whether there is nothing to look at but sizes, and they are
 // right.

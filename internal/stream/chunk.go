@@ -150,8 +150,7 @@ func (c *chunk) add(beg, hdr, n int) {
 		b = c.begin()
 	}
 	c.n = i + 1
-	s := &b.slots[i%slotBlock]
-	s.beg, s.pos, s.end, s.file, s.kept = uint32(beg), uint32(beg+hdr), uint32(beg+n), noFile, false
+	b.slots[i%slotBlock] = slot{beg: uint32(beg), pos: uint32(beg + hdr), end: uint32(beg + n)}
 }
 
 // begin returns the block in which the next message has its slot.

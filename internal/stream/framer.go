@@ -207,6 +207,7 @@ func (f *Framer) cutPlain(c *chunk) {
 		return
 	}
 	p, beg, hdr, at, most := c.buf[:c.w], c.r, f.HeaderSize, f.PlainAt, f.PlainMax
+	b, i := c.last, c.n
 	for len(p)-beg >= hdr {
 		n := int(binary.NativeEndian.Uint32(p[beg+at:]))
 		if n < hdr || n > most {
@@ -216,9 +217,15 @@ func (f *Framer) cutPlain(c *chunk) {
 			f.need, f.file = n, noFile
 			break
 		}
-		c.add(beg, hdr, n)
+		if b == nil || i%slotBlock == 0 { // as chunk.add, in line
+			c.n = i
+			b = c.begin()
+		}
+		b.slots[i%slotBlock] = slot{beg: uint32(beg), pos: uint32(beg + hdr), end: uint32(beg + n)}
+		i++
 		beg += n
 	}
+	c.n = i
 	f.off += uint64(beg - c.r)
 	c.r = beg
 }
