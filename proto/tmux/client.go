@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -74,7 +73,7 @@ func Dial(ctx context.Context, socket string, cfg *Config) (*Client, error) {
 		c.cfg = *cfg
 	}
 	if c.cfg.MaxOutput == 0 {
-		c.cfg.MaxOutput = defaultMaxOutput
+		c.cfg.MaxOutput = 64 << 20
 	}
 	var err error
 	c.version, c.dialect, err = c.probe(ctx)
@@ -163,6 +162,21 @@ type Result struct {
 	version string
 }
 
+// Err returns nil if the command succeeded, and a *CommandError otherwise.
+func (r Result) Err() error {
+	if r.Status == 0 {
+		return nil
+	}
+	msg := strings.TrimRight(string(r.Stderr), "\n")
+	switch {
+	case r.Status == NotRun:
+		msg = "not run, because a command before it failed"
+	case msg == "":
+		msg = fmt.Sprintf("exit status %d", r.Status)
+	}
+	return &CommandError{Args: r.args, Status: r.Status, Stderr: msg, Version: r.version}
+}
+
 // Run runs one command, such as "list-windows", "-t", "work". Arguments are
 // taken as they are: a ";" in them separates nothing. The error is nil if the
 // conversation with the server succeeded, whatever the command's status is, and
@@ -185,54 +199,4 @@ func (c *Client) output(ctx context.Context, args ...string) ([]byte, error) {
 		err = r.Err()
 	}
 	return r.Stdout, err
-}
-
-// literal writes arguments such that tmux does not take a ";" at the end of one
-// for the end of the command.
-func literal(args []string) []string {
-	var out []string
-	for i, arg := range args {
-		if s, ok := strings.CutSuffix(arg, ";"); ok {
-			if out == nil {
-				out = append([]string(nil), args...)
-			}
-			out[i] = s + `\;`
-		}
-	}
-	if out == nil {
-		return args
-	}
-	return out
-}
-
-// limited is a buffer that takes only so many bytes.
-type limited struct {
-	*bytes.Buffer
-	left int
-}
-
-func (l *limited) Write(p []byte) (int, error) { return (&shared{l.Buffer, &l.left}).Write(p) }
-
-// shared is the same with a limit that several share.
-type shared struct {
-	*bytes.Buffer
-	left *int
-}
-
-func (s *shared) Write(p []byte) (int, error) {
-	if len(p) > *s.left {
-		return 0, ErrOutputTooLarge
-	}
-	*s.left -= len(p)
-	return s.Buffer.Write(p)
-}
-
-// isGone reports whether err is a server or a pane that is no more.
-func isGone(err error) bool {
-	var refused *CommandError
-	var e *Error
-	if errors.As(err, &refused) {
-		return strings.Contains(refused.Stderr, "can't find") || strings.Contains(refused.Stderr, "no server")
-	}
-	return errors.As(err, &e) && cure(e.Err) != "" && !errors.Is(err, context.DeadlineExceeded)
 }

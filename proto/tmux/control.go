@@ -1,19 +1,13 @@
 package tmux
 
 import (
-	"bytes"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"sync"
 	"time"
-
-	"example.org/imsg"
 )
 
 // defaultFlags are the client flags of a Control that is given none: it does
@@ -23,13 +17,10 @@ import (
 var defaultFlags = []string{"ignore-size", "pause-after=5"}
 
 const (
-	maxLine     = 1 << 20 // of a notification; tmux's are below 64 KiB
-	maxQueued   = 8 << 20 // what events that wait may cost in bytes
-	eventCost   = 128     // of an event, beside its line
-	maxPending  = 4096    // commands that wait for their replies
-	batchSize   = 256     // commands of a RunList that are sent before the first reply is waited for
-	closeLimit  = 3 * time.Second
-	tokenLength = 16
+	maxLine    = 1 << 20 // of a notification; tmux's are below 64 KiB
+	maxPending = 4096    // commands that wait for their replies
+	batchSize  = 256     // commands of a RunList that are sent before the first reply is waited for
+	closeLimit = 3 * time.Second
 )
 
 // A Control is a control client: it is attached to a session, runs commands one
@@ -61,16 +52,6 @@ type Control struct {
 	greeting pending
 	pending  []*pending
 	err      error // why the client has ended
-}
-
-// A pending is a command that waits for its reply.
-type pending struct {
-	result    Result
-	left      int // bytes that it may still print
-	truncated bool
-	abandoned bool
-	reply     []byte // of the block that is being read
-	over      chan struct{}
 }
 
 // Control attaches a control client to a session, or to the one that tmux
@@ -129,40 +110,6 @@ func (c *Client) Control(ctx context.Context, target string, flags ...string) (*
 		err = failed.Err()
 	}
 	return nil, now.fail("control", err)
-}
-
-// again asks for the version once more: with files the dialect must be right,
-// and the server may be another one than at the time of Dial.
-func (c *Client) again(ctx context.Context) (*Client, imsg.Dialect, error) {
-	now := *c
-	var err error
-	now.version, now.dialect, err = c.probe(ctx)
-	if err == nil && now.dialect == imsg.Auto {
-		err = errDialect
-	}
-	return &now, now.dialect, err
-}
-
-// beginControl starts a control client, with pipes of its own: the server makes
-// its ends non-blocking, and who holds them could stop it.
-func (c *Client) beginControl(ctx context.Context, d imsg.Dialect, cmd *Command) (talk *conversation, in, out *os.File, err error) {
-	inR, inW, err := os.Pipe()
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	defer inR.Close()
-	outR, outW, err := os.Pipe()
-	if err != nil {
-		inW.Close()
-		return nil, nil, nil, err
-	}
-	defer outW.Close()
-	if talk, err = c.begin(ctx, d, cmd, inR, outW); err != nil {
-		inW.Close()
-		outR.Close()
-		return nil, nil, nil, err
-	}
-	return talk, inW, outR, nil
 }
 
 // serve answers the messages of the server.
@@ -412,233 +359,4 @@ func (k *Control) write(ctx context.Context, text []byte, n int) error {
 	}
 	k.in.Close()
 	return err
-}
-
-func (k *Control) begin(g guard) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if p := k.receiver(g.flags); p != nil {
-		p.reply = nil
-	}
-}
-
-// receiver is who gets a reply with these flags; nil for one to a command that
-// a hook or another client ran.
-func (k *Control) receiver(flags uint64) *pending {
-	switch {
-	case k.attached != nil:
-		return &k.greeting
-	case flags&1 != 0 && len(k.pending) > 0:
-		return k.pending[0]
-	}
-	return nil
-}
-
-func (k *Control) text(line []byte, g guard, inReply bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if !inReply {
-		g.flags = 1 // the output of a command that has gone on after its %end
-	}
-	p := k.receiver(g.flags)
-	if p == nil {
-		if !inReply {
-			k.events.push(Unknown{bytes.Clone(line)}, len(line))
-		}
-		return
-	}
-	if p.left -= len(line) + 1; p.left < 0 || p.abandoned {
-		p.truncated = true
-		if string(line) != k.token {
-			return
-		}
-	}
-	if inReply {
-		p.reply = append(append(p.reply, line...), '\n')
-	} else {
-		p.result.Stdout = append(append(p.result.Stdout, line...), '\n')
-	}
-}
-
-func (k *Control) end(g guard, failed bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	p := k.receiver(g.flags)
-	if p == nil {
-		return
-	}
-	r := &p.result
-	reply := p.reply
-	p.reply = nil
-	switch {
-	case p == &k.greeting:
-		if failed {
-			r.Status, r.Stderr = 1, reply
-		}
-		close(k.attached)
-		k.attached = nil
-	case !failed && strings.TrimSuffix(string(reply), "\n") == k.token:
-		if r.Status == NotRun { // it printed nothing, not even guards
-			r.Status = 0
-		}
-		close(p.over)
-		k.pending = k.pending[1:]
-	case p.abandoned:
-	case failed:
-		r.Status = 1
-		r.Stderr = append(r.Stderr, reply...)
-	default:
-		r.Status = max(r.Status, 0)
-		r.Stdout = append(r.Stdout, reply...)
-	}
-}
-
-func (k *Control) event(e Event, size int) { k.events.push(e, size) }
-
-// newToken returns a word that no output can contain, since nobody knows it.
-func newToken() string {
-	var b [tokenLength / 2]byte
-	rand.Read(b[:])
-	return hex.EncodeToString(b[:])
-}
-
-// appendQuoted appends an argument as a control client must write it: on one
-// line, and with nothing in it that tmux expands.
-func appendQuoted(p []byte, arg string) []byte {
-	p = append(p, '"')
-	for i := range len(arg) {
-		switch c := arg[i]; {
-		case c < ' ', c >= 0x7f, c == '"', c == '\\', c == '$', c == '~':
-			p = append(p, '\\', '0'+c>>6, '0'+c>>3&7, '0'+c&7)
-		default:
-			p = append(p, c)
-		}
-	}
-	return append(p, '"')
-}
-
-// execControl is Exec for a control client.
-func (c *Client) execControl(ctx context.Context, cmd *Command) (int, error) {
-	now, d, err := c.again(ctx)
-	if err != nil {
-		return 0, err
-	}
-	talk, in, out, err := now.beginControl(ctx, d, cmd)
-	if err != nil {
-		return 0, err
-	}
-	fed := make(chan struct{})
-	go func() {
-		defer close(fed)
-		defer in.Close()
-		if cmd.Stdin != nil {
-			io.Copy(struct{ io.Writer }{in}, cmd.Stdin)
-		}
-	}()
-	var work sync.WaitGroup
-	var failed error
-	work.Go(func() {
-		defer out.Close()
-		w := cmd.Stdout
-		if w == nil {
-			w = io.Discard
-		}
-		if _, failed = io.Copy(w, struct{ io.Reader }{out}); failed != nil && !errors.Is(failed, os.ErrDeadlineExceeded) {
-			talk.conn.Close()
-			return
-		}
-		failed = nil
-	})
-	err = talk.serve(ctx)
-	out.SetReadDeadline(time.Now().Add(closeLimit))
-	in.Close()
-	work.Wait()
-	waitShortly(fed)
-	if failed != nil {
-		return 0, failed
-	}
-	if err == nil && cmd.Stdout != nil { // the client's part
-		_, err = io.WriteString(cmd.Stdout, exitLine(talk.reason))
-	}
-	return talk.status, err
-}
-
-func exitLine(reason string) string {
-	return strings.TrimSuffix("%exit "+reason, " ") + "\n"
-}
-
-// An eventQueue holds the events that the program has not taken.
-type eventQueue struct {
-	wake chan struct{}
-
-	mu     sync.Mutex
-	list   []queuedEvent
-	cost   int
-	lost   Lost
-	closed bool
-}
-
-type queuedEvent struct {
-	Event
-	cost int
-}
-
-// push adds an event, or counts it among those that are lost. Output leaves half
-// of the room to events that are rarer and cannot be captured afterwards.
-func (q *eventQueue) push(e Event, size int) {
-	cost := size + eventCost
-	limit := maxQueued
-	n := 0
-	switch e := e.(type) {
-	case Output:
-		limit, n = maxQueued/2, len(e.Data)
-	case ExtendedOutput:
-		limit, n = maxQueued/2, len(e.Data)
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.cost+cost > limit {
-		q.lost.Events++
-		q.lost.Bytes += n
-		return
-	}
-	q.flushLost()
-	q.add(e, cost)
-}
-
-func (q *eventQueue) flushLost() {
-	if q.lost.Events > 0 {
-		q.add(q.lost, eventCost)
-		q.lost = Lost{}
-	}
-}
-
-func (q *eventQueue) add(e Event, cost int) {
-	q.list = append(q.list, queuedEvent{e, cost})
-	q.cost += cost
-	select {
-	case q.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (q *eventQueue) pop() (Event, bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if len(q.list) == 0 {
-		return nil, false
-	}
-	e := q.list[0]
-	q.list[0] = queuedEvent{}
-	q.list = q.list[1:]
-	q.cost -= e.cost
-	return e.Event, true
-}
-
-// exit adds the last event.
-func (q *eventQueue) exit(reason string) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.flushLost()
-	q.add(Exit{reason}, eventCost)
 }

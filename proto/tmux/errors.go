@@ -150,17 +150,12 @@ func errno(err error) int32 {
 	return int32(syscall.EIO)
 }
 
-// Err returns nil if the command succeeded, and a *CommandError otherwise.
-func (r Result) Err() error {
-	if r.Status == 0 {
-		return nil
+// isGone reports whether err is a server or a pane that is no more.
+func isGone(err error) bool {
+	var refused *CommandError
+	var e *Error
+	if errors.As(err, &refused) {
+		return strings.Contains(refused.Stderr, "can't find") || strings.Contains(refused.Stderr, "no server")
 	}
-	msg := strings.TrimRight(string(r.Stderr), "\n")
-	switch {
-	case r.Status == NotRun:
-		msg = "not run, because a command before it failed"
-	case msg == "":
-		msg = fmt.Sprintf("exit status %d", r.Status)
-	}
-	return &CommandError{Args: r.args, Status: r.Status, Stderr: msg, Version: r.version}
+	return errors.As(err, &e) && cure(e.Err) != "" && !errors.Is(err, context.DeadlineExceeded)
 }

@@ -57,6 +57,10 @@ func (c *Client) converse(ctx context.Context, d imsg.Dialect, cmd *Command) (in
 	return v.status, err
 }
 
+// maxStreams is how many files a command may have open at a time; tmux needs
+// two or three.
+const maxStreams = 64
+
 // A conversation is one connection with one command.
 type conversation struct {
 	cmd     *Command

@@ -68,7 +68,7 @@ func (id *identity) send(ctx context.Context, conn *imsg.Conn) error {
 		return err
 	}
 	for _, s := range id.env {
-		if len(s) > maxEnvironmentEntry || strings.ContainsRune(s, 0) {
+		if len(s) >= maxPayload || strings.ContainsRune(s, 0) {
 			continue // tmux leaves longer ones out, too
 		}
 		if err := queue(msgIdentifyEnviron, s); err != nil {

@@ -9,44 +9,46 @@ import (
 
 // Types of messages, as in tmux-protocol.h.
 const (
-	msgVersion                 = 12
-	msgIdentifyTerm            = 101
-	msgIdentifyTTYName         = 102
-	msgIdentifyStdin           = 104
-	msgIdentifyEnviron         = 105
-	msgIdentifyDone            = 106
-	msgIdentifyClientPID       = 107
-	msgIdentifyCwd             = 108
-	msgIdentifyStdout          = 110
-	msgIdentifyLongFlags       = 111
-	msgCommand                 = 200
-	msgDetach                  = 201
-	msgDetachKill              = 202
-	msgExit                    = 203
-	msgExited                  = 204
-	msgExiting                 = 205
-	msgReady                   = 207
-	msgResize                  = 208
-	msgShutdown                = 210
-	msgFlags                   = 218
-	msgReadOpen                = 300
-	msgRead                    = 301
-	msgReadDone                = 302
-	msgWriteOpen               = 303
-	msgWrite                   = 304
-	msgWriteReady              = 305
-	msgWriteClose              = 306
-	msgReadCancel              = 307
-	protocolVersion            = 8 // in the id of every header
-	maxPayload                 = imsg.DefaultMaxSize - imsg.HeaderSize
-	flagControl                = 0x2000
-	flagUTF8                   = 0x10000
-	maxStreams                 = 64 // open at a time in one command; tmux needs two or three
-	maxEnvironmentEntry        = maxPayload - 1
-	maxCommand                 = maxPayload - 4 // bytes of the arguments of one message, each with its NUL
-	maxData                    = maxPayload - 4 // bytes of a file in one message
-	defaultMaxOutput           = 64 << 20
-	pidUnset             int32 = -1
+	msgVersion           = 12
+	msgIdentifyTerm      = 101
+	msgIdentifyTTYName   = 102
+	msgIdentifyStdin     = 104
+	msgIdentifyEnviron   = 105
+	msgIdentifyDone      = 106
+	msgIdentifyClientPID = 107
+	msgIdentifyCwd       = 108
+	msgIdentifyStdout    = 110
+	msgIdentifyLongFlags = 111
+	msgCommand           = 200
+	msgDetach            = 201
+	msgDetachKill        = 202
+	msgExit              = 203
+	msgExited            = 204
+	msgExiting           = 205
+	msgReady             = 207
+	msgResize            = 208
+	msgShutdown          = 210
+	msgFlags             = 218
+	msgReadOpen          = 300
+	msgRead              = 301
+	msgReadDone          = 302
+	msgWriteOpen         = 303
+	msgWrite             = 304
+	msgWriteReady        = 305
+	msgWriteClose        = 306
+	msgReadCancel        = 307
+)
+
+const (
+	protocolVersion = 8 // in the id of every header
+
+	// Flags of a client, in LONGFLAGS.
+	flagControl = 0x2000
+	flagUTF8    = 0x10000
+
+	maxPayload = imsg.DefaultMaxSize - imsg.HeaderSize
+	maxCommand = maxPayload - 4 // bytes of the arguments of one message, each with its NUL
+	maxData    = maxPayload - 4 // bytes of a file in one message
 )
 
 var typeNames = map[uint32]string{
@@ -71,7 +73,7 @@ func TypeName(typ uint32) string { return typeNames[typ] }
 
 // header is that of every message of ours.
 func header(typ uint32) imsg.Header {
-	return imsg.Header{Type: typ, ID: protocolVersion, PID: pidUnset}
+	return imsg.Header{Type: typ, ID: protocolVersion, PID: -1}
 }
 
 // A tail is what follows the numbers at the front of a payload.
