@@ -16,14 +16,14 @@ import (
 	"example.org/imsg"
 )
 
-// buildExample builds examples/tmux.
-func buildExample(t *testing.T) string {
+// buildExample builds a program below examples.
+func buildExample(t *testing.T, name string) string {
 	t.Helper()
 	if _, err := exec.LookPath("go"); err != nil {
 		missing(t, "no go command to build the example with")
 	}
-	path := filepath.Join(t.TempDir(), "tmux")
-	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", path, "example.org/imsg/examples/tmux")
+	path := filepath.Join(t.TempDir(), name)
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", path, "example.org/imsg/examples/"+name)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -33,7 +33,7 @@ func buildExample(t *testing.T) string {
 // The example does what the real client does: the same output, the same
 // errors, the same exit status.
 func TestTmuxExample(t *testing.T) {
-	exe := buildExample(t)
+	exe := buildExample(t, "tmux")
 	tmuxServers(t, func(t *testing.T, s *tmuxServer) {
 		ctx := bounded(t)
 		example := func(stdin string, args ...string) result {
@@ -144,6 +144,91 @@ func noServer(t *testing.T, ctx context.Context, s *tmuxServer, exe string) {
 			if got.status != want.status || got.stdout != want.stdout || !strings.EqualFold(got.stderr, want.stderr) {
 				t.Errorf("the example says %v,\nthe real client  %v", got, want)
 			}
+		}
+	})
+}
+
+// Commands of the example that tmux does not have.
+func TestTmuxExampleOwn(t *testing.T) {
+	exe := buildExample(t, "tmux")
+	if r := (&tmuxServer{}).run(t, bounded(t), "", exe, "-h"); r.status != 0 || !strings.Contains(r.stderr, "batch") || !strings.Contains(r.stderr, "submit PANE") {
+		t.Errorf("-h: %v", r)
+	}
+	tmuxServers(t, func(t *testing.T, s *tmuxServer) {
+		ctx := bounded(t)
+		example := func(stdin string, args ...string) result {
+			return s.run(t, ctx, stdin, slices.Concat([]string{exe, "-timeout", limit.String(), "-S", s.socket}, args)...)
+		}
+		if got, want := example("", "version"), (result{"tmux " + s.version + ", " + s.dialect.String() + "\n", "", 0}); got != want {
+			t.Errorf("version: %v, want %v", got, want)
+		}
+		got := example("display-message -p 'a b'\n\nlist-windows -F '#{window_name}'\nkill-session -t nobody\nkill-server\n", "batch")
+		if want := (result{"a b\nwin\n", "can't find session: nobody\n1 commands were not run\n", 1}); got != want {
+			t.Errorf("batch: %v, want %v", got, want)
+		}
+		pane := s.pane(t, ctx, "read line; tmux -V >/dev/null; echo \"got $line\"; cat")
+		if r := example("hello\n", "submit", pane); r.status != 0 || !strings.Contains(r.stdout, "submitted 5 bytes") {
+			t.Errorf("submit: %v", r)
+		}
+		for r := (result{}); !strings.Contains(r.stdout, "got hello"); {
+			if r = example("", "capture-pane", "-p", "-t", pane); r.status != 0 {
+				t.Fatalf("capture: %v", r)
+			}
+		}
+		// It is told of the end of the server; what comes before depends on the version.
+		cmd := s.command(ctx, exe, "-S", s.socket, "watch", "peer")
+		outR, outW := pipe(t)
+		outR.SetReadDeadline(time.Now().Add(limit))
+		cmd.Stdout = outW
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		outW.Close()
+		r := bufio.NewReader(outR)
+		readUntil(t, r, "SessionChanged")
+		s.tmux(t, ctx, "", "rename-window", "-t", "peer:", "renamed")
+		if out := readUntil(t, r, "WindowRenamed"); !strings.Contains(out, "renamed") {
+			t.Errorf("watch: %q", out)
+		}
+		s.tmux(t, ctx, "", "kill-session", "-t", "peer")
+		if out := readUntil(t, r, "Exit"); out == "" {
+			t.Error("watch: no end")
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("watch: %v", err)
+		}
+		s.tmux(t, ctx, "", "new-session", "-d", "-s", "peer", "cat")
+	})
+}
+
+// tmuxrun waits for the end of what it runs and reports its output and status.
+func TestTmuxRunExample(t *testing.T) {
+	exe := buildExample(t, "tmuxrun")
+	tmuxServers(t, func(t *testing.T, s *tmuxServer) {
+		ctx := bounded(t)
+		for _, tt := range []struct {
+			command, stdout, stderr string
+			status                  int
+		}{
+			{"echo out; echo err >&2; exit 7", "out\nerr\n", "exit status 7", 7},
+			{"true", "", "exit status 0", 0},
+			{"kill -9 $$", "", "exit status 137", 137},
+			{"seq 1 100 | tail -n 60 | head -n 1; printf 'no newline'", "41\nno newline\n", "exit status 0", 0},
+		} {
+			r := s.run(t, ctx, "", exe, "-S", s.socket, "-t", "peer", tt.command)
+			if r.stdout != tt.stdout || !strings.Contains(r.stderr, tt.stderr) || r.status != tt.status {
+				t.Errorf("%q: %v", tt.command, r)
+			}
+		}
+		r := s.run(t, ctx, "", exe, "-S", s.socket, "-t", "peer", "-timeout", "200ms", "echo begun; sleep 1000")
+		if !strings.Contains(r.stderr, "not finished") || r.status != 125 {
+			t.Errorf("timeout: %v", r)
+		}
+		if r := s.run(t, ctx, "", exe, "-S", s.socket, "-t", "nobody", "true"); !strings.Contains(r.stderr, "nobody") || r.status != 125 {
+			t.Errorf("no session: %v", r)
+		}
+		if r := s.tmux(t, ctx, "", "list-windows", "-t", "peer", "-F", "#{window_name}"); r.stdout != "win\n" {
+			t.Errorf("windows are left: %v", r)
 		}
 	})
 }
