@@ -24,8 +24,8 @@ const (
 )
 
 // A Control is a control client: it is attached to a session, runs commands one
-// after the other without connecting anew, and is told what happens. Its
-// methods may be called by many goroutines at a time.
+// after the other without connecting anew, and is told what happens. It must be
+// closed. Its methods may be called by many goroutines at a time.
 //
 // The server never waits for a program that uses a Control: what it sends is
 // always read, and events that the program does not take from Events are
@@ -45,7 +45,7 @@ type Control struct {
 	once   sync.Once
 	work   sync.WaitGroup
 
-	writing chan struct{} // holds a token while nobody writes to in
+	writing chan struct{} // empty while somebody writes to in
 
 	mu       sync.Mutex
 	attached chan struct{} // closed when the server has answered to the attach; nil afterwards

@@ -153,9 +153,8 @@ func errno(err error) int32 {
 // isGone reports whether err is a server or a pane that is no more.
 func isGone(err error) bool {
 	var refused *CommandError
-	var e *Error
 	if errors.As(err, &refused) {
-		return strings.Contains(refused.Stderr, "can't find") || strings.Contains(refused.Stderr, "no server")
+		return strings.Contains(refused.Stderr, "can't find")
 	}
-	return errors.As(err, &e) && cure(e.Err) != "" && !errors.Is(err, context.DeadlineExceeded)
+	return hungUp(err) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT)
 }

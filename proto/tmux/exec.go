@@ -67,6 +67,7 @@ type conversation struct {
 	conn    *imsg.Conn
 	open    func(name string, flag int, perm os.FileMode) (*os.File, error)
 	streams map[int32]*writeStream
+	ending  bool // the server has said that the command is over
 	status  int
 	reason  string // why a client that was attached ends
 
@@ -127,6 +128,9 @@ func (v *conversation) serve(ctx context.Context) (err error) {
 		}
 		v.mu.Lock()
 		defer v.mu.Unlock()
+		if v.ending && hungUp(err) { // kill-server, for example: what is missing is a courtesy
+			err = nil
+		}
 		if err == nil {
 			err = v.readErr
 		}
@@ -159,6 +163,7 @@ func (v *conversation) handle(ctx context.Context, m imsg.Message) (done bool, e
 	}
 	switch m.Type() {
 	case msgExit, msgShutdown:
+		v.ending = true
 		v.status = int(p.number[0])
 		if m.Type() == msgShutdown {
 			v.status, v.reason = 1, "server exited"
@@ -168,6 +173,7 @@ func (v *conversation) handle(ctx context.Context, m imsg.Message) (done bool, e
 		}
 		return false, v.send(ctx, msgExiting)
 	case msgDetach, msgDetachKill:
+		v.ending = true
 		v.reason = fmt.Sprintf("detached (from session %s)", p.data)
 		return false, v.send(ctx, msgExiting)
 	case msgExited:

@@ -1,9 +1,6 @@
 package tmux
 
-import (
-	"bytes"
-	"strings"
-)
+import "bytes"
 
 // A pending is a command that waits for its reply.
 type pending struct {
@@ -15,6 +12,7 @@ type pending struct {
 	over      chan struct{}
 }
 
+// begin, text, end and event are what a controlReader calls.
 func (k *Control) begin(g guard) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -78,7 +76,7 @@ func (k *Control) end(g guard, failed bool) {
 		}
 		close(k.attached)
 		k.attached = nil
-	case !failed && strings.TrimSuffix(string(reply), "\n") == k.token:
+	case !failed && string(reply) == k.token+"\n":
 		if r.Status == NotRun { // it printed nothing, not even guards
 			r.Status = 0
 		}

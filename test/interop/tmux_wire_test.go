@@ -82,13 +82,13 @@ func (c *tmuxClient) command(flags uint64, in, out *os.File, args ...string) err
 			c.t.Fatal(err)
 		}
 	}
-	queue(tmuxLongFlags, nil, flags)
 	queue(tmuxTerm, nil, "xterm")
 	queue(tmuxTTYName, nil, "")
 	if in != nil {
 		queue(tmuxStdin, in)
 		queue(tmuxStdout, out)
 	}
+	queue(tmuxLongFlags, nil, flags) // last: see TestTmuxCutClient
 	queue(tmuxDone, nil)
 	queue(tmuxCommand, nil, int32(len(args)), strings.Join(args, "\x00"))
 	return c.conn.Flush(c.ctx)
