@@ -103,7 +103,11 @@ func (c *Client) fail(op string, err error) error {
 	if err == nil || errors.As(err, &done) || errors.As(err, &refused) {
 		return err
 	}
-	return &Error{Op: op, Socket: c.socket, Version: c.version, Err: err, Cure: cure(err)}
+	e := &Error{Op: op, Socket: c.socket, Version: c.version, Err: err, Cure: cure(err)}
+	if d := dialectOf(c.version); e.Cure != "" && c.version != "" && d != imsg.Auto && d != c.dialect {
+		e.Cure = fmt.Sprintf("Config.Dialect says %v, but tmux %s speaks %v unless it was built with another imsg: leave it empty", c.dialect, c.version, d)
+	}
+	return e
 }
 
 // cure says what may help against an error.

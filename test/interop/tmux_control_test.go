@@ -8,7 +8,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"example.org/imsg"
 	"example.org/imsg/proto/tmux"
 )
 
@@ -228,6 +230,19 @@ func TestTmuxControlRefused(t *testing.T) {
 		if !errors.As(err, &refused) || !strings.Contains(err.Error(), "nobody") {
 			t.Errorf("%v", err)
 		}
+		// The wrong dialect is named. A legacy server gets no files then, and never
+		// answers.
+		wrong := map[bool]string{true: "current", false: "legacy"}[s.dialect == imsg.Legacy]
+		c, err := tmux.Dial(ctx, s.socket, &tmux.Config{Dialect: wrong})
+		if err != nil {
+			t.Fatal(err)
+		}
+		short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+		defer cancel()
+		if _, err := c.Control(short, "peer"); err == nil || !strings.Contains(err.Error(), "Config.Dialect says "+wrong) {
+			t.Errorf("the wrong dialect: %v", err)
+		}
+		s.alive(t, "after a client of the wrong dialect")
 		// A server that ends takes its clients along.
 		k, err := s.client(t, ctx).Control(ctx, "peer")
 		if err != nil {

@@ -122,7 +122,7 @@ func (s *tmuxServer) control(t *testing.T, ctx context.Context, argv ...string) 
 func crossed(t *testing.T, ctx context.Context, s *tmuxServer, exe string) {
 	t.Run("crossed dialects", func(t *testing.T) {
 		got := s.run(t, ctx, "", exe, "-timeout", limit.String(), "-S", s.socket, "-C", "-dialect", "legacy", "attach-session")
-		if got.stdout != "" || got.status != 1 || !strings.HasPrefix(got.stderr, "server exited unexpectedly") || !strings.Contains(got.stderr, "dialect") {
+		if got.stdout != "" || got.status != 1 || !strings.HasPrefix(got.stderr, "server exited unexpectedly") || !strings.Contains(got.stderr, "Dialect") {
 			t.Errorf("%v", got)
 		}
 	})
