@@ -34,6 +34,7 @@ type cutter struct {
 	skip int // connections that are left alone
 	left int // bytes of the next one
 	sent []byte
+	over chan struct{} // closed when it has ended
 }
 
 func newCutter(t *testing.T, s *tmuxServer) *cutter {
@@ -42,7 +43,8 @@ func newCutter(t *testing.T, s *tmuxServer) *cutter {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cutter{t: t, l: l, server: s.socket, left: 1 << 30}
+	c := &cutter{t: t, l: l, server: s.socket}
+	c.set(0, 1<<30)
 	c.work.Go(func() {
 		for {
 			client, err := l.AcceptUnix()
@@ -64,7 +66,16 @@ func newCutter(t *testing.T, s *tmuxServer) *cutter {
 func (c *cutter) set(skip, n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.skip, c.left, c.sent = skip, n, nil
+	c.skip, c.left, c.sent, c.over = skip, n, nil, make(chan struct{})
+}
+
+// whole returns what the client has sent on the connection, which ends.
+func (c *cutter) whole() []byte {
+	c.mu.Lock()
+	over := c.over
+	c.mu.Unlock()
+	<-over
+	return c.sent
 }
 
 // join passes bytes and files on until the client's are used up.
@@ -77,7 +88,11 @@ func (c *cutter) join(client *net.UnixConn) {
 	c.mu.Lock()
 	cut := c.skip == 0
 	c.skip--
+	over := c.over
 	c.mu.Unlock()
+	if cut {
+		defer close(over)
+	}
 	c.work.Go(func() {
 		io.Copy(struct{ io.Writer }{client}, struct{ io.Reader }{server})
 		client.CloseWrite()
@@ -86,10 +101,10 @@ func (c *cutter) join(client *net.UnixConn) {
 	p, oob := make([]byte, 64<<10), make([]byte, 64)
 	for {
 		n, on, _, _, err := client.ReadMsgUnix(p, oob)
-		over := err != nil || n == 0
+		end := err != nil || n == 0
 		if cut {
 			c.mu.Lock()
-			if over = over || n >= c.left; n > c.left {
+			if end = end || n >= c.left; n > c.left {
 				n = c.left
 			}
 			c.left -= n
@@ -102,7 +117,7 @@ func (c *cutter) join(client *net.UnixConn) {
 		for _, fd := range rights(oob[:on]) {
 			syscall.Close(fd)
 		}
-		if over {
+		if end {
 			return
 		}
 	}
@@ -167,7 +182,7 @@ func TestTmuxCutClient(t *testing.T) {
 				if err := tt.run(ctx); err != nil {
 					t.Fatal(err)
 				}
-				whole := bytes.Clone(cut.sent)
+				whole := cut.whole()
 				begin, end := fragile(t, whole)
 				for n := 0; n < len(whole); n++ {
 					if n > begin && n < end && tt.name == "control" {
