@@ -23,7 +23,8 @@
 // the middle of its introduction. This package sends it such that no cancel and
 // no kill can cut it there. A control client gets pipes, never this process's
 // own files, and they are always read: a program that does not take its events
-// loses them (Lost), but stops neither the server nor a pane.
+// loses them (Lost), but stops neither the server nor a pane. (A process that is
+// stopped as a whole can hold up the panes of tmux 3.3a, but not the server.)
 //
 // The server is trusted no further than needed. It can open files only through
 // Config.OpenFile; the messages that make tmux's own client start a program are
