@@ -147,8 +147,7 @@ func errno(err error) int32 {
 	if err == nil {
 		return 0
 	}
-	var e syscall.Errno
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[syscall.Errno](err); ok {
 		return int32(e)
 	}
 	return int32(syscall.EIO)
@@ -156,8 +155,7 @@ func errno(err error) int32 {
 
 // isGone reports whether err is a server or a pane that is no more.
 func isGone(err error) bool {
-	var refused *CommandError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*CommandError](err); ok {
 		return strings.Contains(refused.Stderr, "can't find")
 	}
 	return hungUp(err) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT)

@@ -152,13 +152,13 @@ func parseEvent(line []byte) Event {
 	name, rest, _ := bytes.Cut(line, []byte(" "))
 	switch string(name) {
 	case "%output":
-		if pane, data, ok := bytes.Cut(rest, []byte(" ")); ok && isID('%', pane) {
+		if pane, data, ok := bytes.Cut(rest, []byte(" ")); ok && isID('%', string(pane)) {
 			return Output{string(pane), unescape(data)}
 		}
 	case "%extended-output": // %0 AGE [reserved] : DATA
 		head, data, ok := bytes.Cut(rest, []byte(" : "))
 		f := bytes.Fields(head)
-		if !ok || len(f) < 2 || !isID('%', f[0]) {
+		if !ok || len(f) < 2 || !isID('%', string(f[0])) {
 			break
 		}
 		if ms, err := strconv.ParseUint(string(f[1]), 10, 63); err == nil && ms < 1<<43 {
@@ -176,71 +176,25 @@ func parseEvent(line []byte) Event {
 // if it is none that is known.
 func parseNotification(name, rest string) Event {
 	first, more, _ := strings.Cut(rest, " ")
-	id := func(kind byte) bool { return isID(kind, []byte(first)) && more == "" }
-	switch name {
-	case "%pause":
-		if id('%') {
-			return Pause{first}
-		}
-	case "%continue":
-		if id('%') {
-			return Continue{first}
-		}
-	case "%pane-mode-changed":
-		if id('%') {
-			return PaneModeChanged{first}
-		}
-	case "%layout-change":
-		if f := strings.Fields(rest); len(f) >= 2 && isID('@', []byte(f[0])) {
-			f = append(f, "", "")
-			return LayoutChange{f[0], f[1], f[2], f[3]}
-		}
-	case "%window-add":
-		if id('@') {
-			return WindowAdd{first}
-		}
-	case "%unlinked-window-add":
-		if id('@') {
-			return UnlinkedWindowAdd{first}
-		}
-	case "%window-close":
-		if id('@') {
-			return WindowClose{first}
-		}
-	case "%unlinked-window-close":
-		if id('@') {
-			return UnlinkedWindowClose{first}
-		}
-	case "%window-renamed":
-		if isID('@', []byte(first)) {
-			return WindowRenamed{first, more}
-		}
-	case "%unlinked-window-renamed":
-		if isID('@', []byte(first)) {
-			return UnlinkedWindowRenamed{first, more}
-		}
-	case "%window-pane-changed":
-		if isID('@', []byte(first)) && isID('%', []byte(more)) {
-			return WindowPaneChanged{first, more}
-		}
-	case "%session-changed":
-		if isID('$', []byte(first)) {
-			return SessionChanged{first, more}
-		}
-	case "%session-renamed":
-		if isID('$', []byte(first)) {
-			return SessionRenamed{first, more}
-		}
+	var e Event
+	switch {
+	case isID('@', first):
+		e = parseWindow(name, first, more, rest)
+	case isID('$', first):
+		e = parseSession(name, first, more)
+	case isID('%', first) && more == "":
+		e = parsePane(name, first)
+	}
+	if e != nil {
+		return e
+	}
+	switch name { // the rest of the line may be anything, also what looks like an ID
 	case "%sessions-changed":
 		if rest == "" {
 			return SessionsChanged{}
 		}
-	case "%session-window-changed":
-		if isID('$', []byte(first)) && isID('@', []byte(more)) {
-			return SessionWindowChanged{first, more}
-		}
 	case "%client-session-changed":
-		if session, name, ok := strings.Cut(more, " "); ok && isID('$', []byte(session)) {
+		if session, name, ok := strings.Cut(more, " "); ok && isID('$', session) {
 			return ClientSessionChanged{first, session, name}
 		}
 	case "%client-detached":
@@ -255,6 +209,67 @@ func parseNotification(name, rest string) Event {
 		return ConfigError{rest}
 	case "%message":
 		return Notice{rest}
+	}
+	return nil
+}
+
+// parseWindow makes an event of a notification about a window; more is what
+// follows its ID, and rest both.
+func parseWindow(name, window, more, rest string) Event {
+	switch name {
+	case "%layout-change":
+		if f := append(strings.Fields(rest), "", ""); len(f) >= 4 {
+			return LayoutChange{f[0], f[1], f[2], f[3]}
+		}
+	case "%window-renamed":
+		return WindowRenamed{window, more}
+	case "%unlinked-window-renamed":
+		return UnlinkedWindowRenamed{window, more}
+	case "%window-pane-changed":
+		if isID('%', more) {
+			return WindowPaneChanged{window, more}
+		}
+	}
+	if more != "" {
+		return nil
+	}
+	switch name {
+	case "%window-add":
+		return WindowAdd{window}
+	case "%unlinked-window-add":
+		return UnlinkedWindowAdd{window}
+	case "%window-close":
+		return WindowClose{window}
+	case "%unlinked-window-close":
+		return UnlinkedWindowClose{window}
+	}
+	return nil
+}
+
+// parseSession makes an event of a notification about a session.
+func parseSession(name, session, more string) Event {
+	switch name {
+	case "%session-changed":
+		return SessionChanged{session, more}
+	case "%session-renamed":
+		return SessionRenamed{session, more}
+	case "%session-window-changed":
+		if isID('@', more) {
+			return SessionWindowChanged{session, more}
+		}
+	}
+	return nil
+}
+
+// parsePane makes an event of a notification about a pane.
+func parsePane(name, pane string) Event {
+	switch name {
+	case "%pause":
+		return Pause{pane}
+	case "%continue":
+		return Continue{pane}
+	case "%pane-mode-changed":
+		return PaneModeChanged{pane}
 	}
 	return nil
 }
@@ -275,16 +290,8 @@ func parseSubscription(s string) Event {
 }
 
 // isID reports whether s is an ID of the kind: '$', '@' or '%'.
-func isID(kind byte, s []byte) bool {
-	if len(s) < 2 || s[0] != kind {
-		return false
-	}
-	for _, c := range s[1:] {
-		if c < '0' || c > '9' {
-			return false
-		}
-	}
-	return true
+func isID(kind byte, s string) bool {
+	return len(s) >= 2 && s[0] == kind && strings.Trim(s[1:], "0123456789") == ""
 }
 
 // unescape undoes \ooo. A backslash with no three octal digits of a byte behind

@@ -107,7 +107,7 @@ func command(p []byte) (args []string) {
 	if len(p) < 5 {
 		return nil
 	}
-	for _, arg := range bytes.Split(bytes.TrimSuffix(p[4:], []byte{0}), []byte{0}) {
+	for arg := range bytes.SplitSeq(bytes.TrimSuffix(p[4:], []byte{0}), []byte{0}) {
 		args = append(args, string(arg))
 	}
 	return args

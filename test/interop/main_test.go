@@ -19,7 +19,8 @@ import (
 
 func TestMain(m *testing.M) {
 	if socket := os.Getenv(tmuxChild); socket != "" {
-		os.Exit(tmuxChildMain(socket))
+		tmuxChildMain(socket)
+		os.Exit(1)
 	}
 	imsgtest.Main(m)
 }

@@ -184,7 +184,7 @@ func TestTmuxCutClient(t *testing.T) {
 				}
 				whole := cut.whole()
 				begin, end := fragile(t, whole)
-				for n := 0; n < len(whole); n++ {
+				for n := range whole {
 					if n > begin && n < end && tt.name == "control" {
 						continue
 					}
@@ -243,18 +243,18 @@ func TestTmuxCancelledControl(t *testing.T) {
 // killed.
 const tmuxChild = "IMSG_TEST_TMUX_CHILD"
 
-func tmuxChildMain(socket string) int {
+func tmuxChildMain(socket string) {
 	ctx := context.Background()
 	c, err := tmux.Dial(ctx, socket, nil)
 	if err != nil {
 		fmt.Println(err)
-		return 1
+		return
 	}
 	for {
 		k, err := c.Control(ctx, "peer")
 		if err != nil {
 			fmt.Println(err)
-			return 1
+			return
 		}
 		fmt.Println("attached")
 		if os.Getenv("IMSG_TEST_TMUX_STAY") != "" {
