@@ -19,17 +19,17 @@ func TestTmuxPaste(t *testing.T) {
 			name, program, text, want string
 			mode                      []string
 		}{
-			{"plain", "cat >FILE", "hello", "hello\n", nil},
-			{"copy mode", "cat >FILE", "hello", "hello\n", []string{"copy-mode"}},
-			{"clock mode", "cat >FILE", "hello", "hello\n", []string{"clock-mode"}},
-			{"empty", "cat >FILE", "", "\n", nil},
-			{"long", "cat >FILE", long, long + "\n", nil},
-			{"no UTF-8", "cat >FILE", "a\xff\xc3;", "a\xff\xc3;\n", nil},
-			{"bracketed", "printf '\\033[?2004h'; stty -icanon -icrnl; head -c 18 >FILE; cat", "hello", "\x1b[200~hello\x1b[201~\r", nil},
+			{"plain", "echo ready; cat >FILE", "hello", "hello\n", nil},
+			{"copy mode", "echo ready; cat >FILE", "hello", "hello\n", []string{"copy-mode"}},
+			{"clock mode", "echo ready; cat >FILE", "hello", "hello\n", []string{"clock-mode"}},
+			{"empty", "echo ready; cat >FILE", "", "\n", nil},
+			{"long", "echo ready; cat >FILE", long, long + "\n", nil},
+			{"no UTF-8", "echo ready; cat >FILE", "a\xff\xc3;", "a\xff\xc3;\n", nil},
+			{"bracketed", "printf '\\033[?2004h'; stty -icanon -icrnl; echo ready; head -c 18 >FILE; cat", "hello", "\x1b[200~hello\x1b[201~\r", nil},
 		} {
 			t.Run(tt.name, func(t *testing.T) {
 				path := filepath.Join(s.dir, strings.ReplaceAll(tt.name, " ", "-"))
-				pane := s.pane(t, ctx, "echo ready; "+strings.ReplaceAll(tt.program, "FILE", path))
+				pane := s.pane(t, ctx, strings.ReplaceAll(tt.program, "FILE", path))
 				for p, err := []byte(nil), error(nil); !bytes.Contains(p, []byte("ready")); {
 					if p, err = c.Capture(ctx, pane); err != nil {
 						t.Fatal(err)
