@@ -62,6 +62,16 @@ type report struct {
 	took   time.Duration
 }
 
+// script runs a command. tmux 3.3a drops what it has not read when a program
+// ends. So the script asks the terminal for its status before it ends: the
+// answer, of four bytes, comes when all before the question was read.
+const script = `"${SHELL:-sh}" -c "$1"
+status=$?
+stty -icanon -echo
+printf '\033[5n'
+dd bs=1 count=4 >/dev/null 2>&1
+exit $status`
+
 // run runs a command in a new window.
 func run(ctx context.Context, socket, session, command string, keep bool) (r report, err error) {
 	c, err := tmux.Dial(ctx, socket, nil)
@@ -74,7 +84,7 @@ func run(ctx context.Context, socket, session, command string, keep bool) (r rep
 	// One list, which the server carries out before it looks at anything else:
 	// however soon the command ends, the hook is there before.
 	results, err := c.RunList(ctx, [][]string{
-		{"new-window", "-d", "-n", name, "-t", session + ":", "-P", "-F", "#{pane_id}", command},
+		{"new-window", "-d", "-n", name, "-t", session + ":", "-P", "-F", "#{pane_id}", "sh", "-c", script, "sh", command},
 		{"set-option", "-w", "-t", window, "remain-on-exit", "on"},
 		{"set-hook", "-p", "-t", window, "pane-died", "wait-for -S " + name},
 	})
