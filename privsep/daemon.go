@@ -60,6 +60,11 @@ type Daemon struct {
 
 	// Reload, if not nil, runs in the parent at SIGHUP, which Main looks for.
 	// An error is logged. Without it SIGHUP ends the daemon as SIGTERM does.
+	//
+	// What it sets with Configure and AddFile is for processes that are started
+	// later: those of Start, and those that Stop has ended and OnExit starts
+	// again. What is to reach a running child goes over its channel, as any
+	// message, with descriptors if need be; the child's table says so.
 	Reload func(context.Context, *Proc) error
 
 	// ParentSandbox is what the parent keeps for itself when the children run.

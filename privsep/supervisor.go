@@ -158,6 +158,8 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 	defer s.launcher.close()
 	if err := s.start(); err != nil {
 		s.shutdown(err)
+	} else if s.starting == 0 { // all roles are OnDemand
+		s.pass(inner)
 	}
 	var tick <-chan time.Time
 	if watchdog > 0 {
@@ -416,9 +418,13 @@ func (s *supervisor) ready(ctx context.Context, p *process) {
 		s.log.Info("a child was started again", "status", p.status.String())
 		return
 	}
-	if s.starting--; s.starting > 0 || s.ending {
-		return
+	if s.starting--; s.starting == 0 && !s.ending {
+		s.pass(ctx)
 	}
+}
+
+// pass is the barrier: all children are ready.
+func (s *supervisor) pass(ctx context.Context) {
 	s.passed = true
 	status, err := sandbox.Enter(s.d.ParentSandbox)
 	if err != nil {
