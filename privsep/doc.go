@@ -72,6 +72,13 @@
 // program that it executes can have it as standard input and output (a Cmd's
 // Stdin and Stdout), where there is no file of that name.
 //
+// # Looking in
+//
+// IMSG_TRACE=1 traces the messages of all channels of all processes (see
+// imsg.TraceVar), and IMSG_TRACE=worker,logger those of these roles: children's
+// traces are lines in the log. SIGQUIT to a process ends it with the stacks of its
+// goroutines, which a child's are in the log, too.
+//
 // # Platforms
 //
 // Only Linux has been run. Elsewhere there is no looking at threads, and what a

@@ -2,6 +2,8 @@ package privsep
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -79,6 +81,7 @@ func TestEnvironments(t *testing.T) {
 		{"no capability, required", "setpriv --inh-caps=-all --bounding-set=-all", "PRIVILEGED=1", ErrUnprivileged.Error() + ": ids: root without CAP_SETUID; chroot: root without CAP_SYS_CHROOT"},
 		{"no CAP_SYS_CHROOT", "setpriv --inh-caps=-all --bounding-set=-sys_chroot", "", `uid 65534, chroot "", no_new_privs and seccomp true, missing ["chroot: root without CAP_SYS_CHROOT"]`},
 		{"ambient capabilities", nobody + "--inh-caps=-all,+net_bind_service --ambient-caps=-all,+net_bind_service", "", `uid 65534, chroot "", no_new_privs and seccomp true, missing ["ids: user 65534 is not root" "chroot: user 65534 is not root"]`},
+		{"file capabilities", nobody + "--inh-caps=-all", "SETCAP=1", `uid 65534, chroot "", no_new_privs and seccomp true, missing ["ids: user 65534 is not root" "chroot: user 65534 is not root"]`},
 		{"a user namespace of one", nobody + "unshare -r", "", `uid 0, chroot "empty:", no_new_privs and seccomp true, missing ["ids: user 65534 is not in this user namespace"]`},
 		{"nothing to write to", readOnly, "", all},
 		{"hidden processes", "unshare -m sh -c 'mount -t proc -o hidepid=2 proc /proc || exit 77; exec setpriv --inh-caps=-all " + docker + " /proc/self/fd/3'", "", all},
@@ -88,7 +91,11 @@ func TestEnvironments(t *testing.T) {
 		{"close_range forbidden", "exec", "CLOSE_RANGE=1", all},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			program, err := os.Open(self)
+			name := self
+			if c.env == "SETCAP=1" {
+				name = withCapability(t)
+			}
+			program, err := os.Open(name)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -110,4 +117,31 @@ func TestEnvironments(t *testing.T) {
 			}
 		})
 	}
+}
+
+// withCapability makes a copy of this program with CAP_NET_BIND_SERVICE.
+func withCapability(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "privsep-setcap-") // t.TempDir is root's alone
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	program, err := os.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := dir + "/program"
+	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(name, program, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	const revision2, effective = 0x02000000, 1
+	var caps []byte
+	for _, word := range []uint32{revision2 | effective, 1 << unix.CAP_NET_BIND_SERVICE, 0, 0, 0} {
+		caps = binary.LittleEndian.AppendUint32(caps, word)
+	}
+	if err := unix.Setxattr(name, "security.capability", caps, 0); err != nil {
+		t.Skip("needs file capabilities: ", err)
+	}
+	return name
 }

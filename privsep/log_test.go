@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"example.org/imsg"
 )
 
 // logged are what a child can log, by name.
@@ -147,5 +149,17 @@ func TestLastRecords(t *testing.T) {
 		if !strings.Contains(r.log.String(), text) {
 			t.Errorf("no record %s in\n%s", text, r.log)
 		}
+	}
+}
+
+// TestTrace: the channels of the roles that IMSG_TRACE lists are traced, into the log.
+func TestTrace(t *testing.T) {
+	t.Setenv(imsg.TraceVar, "b,c")
+	log := make(lines, 1000)
+	r := up(t, pairDaemon, func(d *Daemon) { d.Logger = log.logger() })
+	ask[any](t, r.Peer("a"), "hello")
+	ask[any](t, r.Peer("b"), "hello")
+	if line := log.wait(t, "imsg["); !strings.Contains(line, `"role":"b"`) {
+		t.Errorf("traced: %s", line)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -211,9 +212,12 @@ func (p *process) launch() error {
 	}
 	env := []string{fmt.Sprintf("%s=%s/%s/%d", envRole, p.d.Name, p.name.Role, p.name.Instance)}
 	for _, name := range slices.Concat(alwaysInherited, p.d.Env) {
-		if v, ok := os.LookupEnv(name); ok && !isSecure() { // else they are another user's
+		if v, ok := os.LookupEnv(name); ok && !unixmsg.Secure() { // else they are another user's
 			env = append(env, name+"="+v)
 		}
+	}
+	if isTraced(os.Getenv(imsg.TraceVar), p.name.Role) {
+		env = append(env, imsg.TraceVar+"=1")
 	}
 	title := p.d.Name + ": " + p.name.Role
 	if p.plan.role.instances() != 1 {
@@ -240,6 +244,12 @@ func (p *process) launch() error {
 	p.running.Go(heard.Wait)
 	p.running.Go(func() { p.wait(&heard, out) })
 	return nil
+}
+
+// isTraced says whether a role's channels are to be traced: all are if the variable
+// is 1, and otherwise those of the roles that it lists.
+func isTraced(variable, role string) bool {
+	return !unixmsg.Secure() && (variable == "1" || slices.Contains(strings.Split(variable, ","), role))
 }
 
 // discard gives up a process that was never started.

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"example.org/imsg/internal/unixmsg"
 )
 
 // openRoot opens a directory that is to be a child's root. With strict, nobody but
@@ -91,7 +93,7 @@ func openDir(name string) (*os.File, error) {
 // may be one, or a file system of its own.
 func emptyRoot(name string) (*os.File, error) {
 	places := []string{os.TempDir(), "/run", "/dev/shm", "/var/tmp"}
-	if isSecure() {
+	if unixmsg.Secure() {
 		places[0] = "/tmp"
 	}
 	var errs []error

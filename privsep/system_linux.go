@@ -106,19 +106,15 @@ func limitProcesses(n uint64) error {
 	return os.NewSyscallError("setrlimit", unix.Setrlimit(unix.RLIMIT_NPROC, &limit))
 }
 
-// isSecure says whether this program was given more rights than its starter has.
-func isSecure() bool {
-	if os.Getuid() != os.Geteuid() || os.Getgid() != os.Getegid() {
-		return true
-	}
-	const atSecure = 23
-	vector, err := unix.Auxv()
-	for _, v := range vector {
-		if v[0] == atSecure {
-			return v[1] != 0
-		}
-	}
-	return err != nil
+// isHarmless says whether this program, which its file would give more rights than
+// its starter has, has none of them: it could not get any.
+func isHarmless() bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	err := unix.Capget(&header, &data[0])
+	none, nerr := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
+	return err == nil && data[0].Permitted|data[1].Permitted == 0 && nerr == nil && none == 1 &&
+		os.Getuid() == os.Geteuid() && os.Getgid() == os.Getegid()
 }
 
 // without says which of these capabilities this process has not.

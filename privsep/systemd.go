@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"example.org/imsg/internal/unixmsg"
 )
 
 // takeListeners adopts the descriptors of sd_listen_fds(3), if they are meant
@@ -23,7 +25,7 @@ func takeListeners() map[string][]*os.File {
 	for _, v := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID"} {
 		os.Unsetenv(v)
 	}
-	if pid != os.Getpid() || isSecure() {
+	if pid != os.Getpid() || unixmsg.Secure() {
 		return nil
 	}
 	files := make(map[string][]*os.File)
@@ -60,7 +62,7 @@ func watchdogInterval() time.Duration {
 	pid := os.Getenv("WATCHDOG_PID")
 	os.Unsetenv("WATCHDOG_USEC")
 	os.Unsetenv("WATCHDOG_PID")
-	if usec <= 0 || usec > math.MaxInt64/1000 || pid != "" && pid != strconv.Itoa(os.Getpid()) || isSecure() {
+	if usec <= 0 || usec > math.MaxInt64/1000 || pid != "" && pid != strconv.Itoa(os.Getpid()) || unixmsg.Secure() {
 		return 0
 	}
 	return time.Duration(usec) * time.Microsecond
@@ -70,7 +72,7 @@ func watchdogInterval() time.Duration {
 func newNotifier() (notifier, error) {
 	name := os.Getenv("NOTIFY_SOCKET")
 	os.Unsetenv("NOTIFY_SOCKET")
-	if name == "" || isSecure() {
+	if name == "" || unixmsg.Secure() {
 		return notifier{}, nil
 	}
 	if name[0] != '/' && name[0] != '@' {
