@@ -657,6 +657,24 @@ func TestFileWithPartOfAHeader(t *testing.T) {
 	}
 }
 
+// TestFileBehindHeader sends the file with the last 6 bytes of a header, as no
+// writer does: C gives it to that message, whose first byte came before here.
+func TestFileBehindHeader(t *testing.T) {
+	testutil.EachDialect(t, testutil.Dialects[:2], imsg.Config{AllowFDPass: true}, func(t *testing.T, d imsg.Dialect, peer *imsgtest.Socket, s *testutil.Side) {
+		p := testutil.NewProbe(t)
+		f := testutil.Frame(d, 2, 6, true)
+		peer.Write(append(testutil.Frame(d, 1, 3, false), f[:10]...))
+		testutil.MustNext(t, s, 1, 3).Close() // with the beginning of the next one
+		peer.Write(f[10:], p.Fd())
+		p.W.Close()
+		m := testutil.MustNext(t, s, 2, 6)
+		if legacy := d == imsg.Legacy; m.HasFile() != legacy || (m.FileErr() == nil) != legacy || p.Closed() == legacy {
+			t.Errorf("file %v, %v, closed %v", m.HasFile(), m.FileErr(), p.Closed())
+		}
+		m.Close()
+	})
+}
+
 // TestReceivedPayloadsAreCleared looks at the memory of messages that were
 // closed, kept in a queue, or never taken before the channel ended.
 func TestReceivedPayloadsAreCleared(t *testing.T) {
