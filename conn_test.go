@@ -19,6 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+func TestMain(m *testing.M) { imsgtest.Main(m) }
+
 // TestCloseWakesAll closes a Conn while many goroutines wait for it.
 func TestCloseWakesAll(t *testing.T) {
 	const n = 8

@@ -2,9 +2,13 @@ package imsg_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"os"
 	"runtime/metrics"
 	"sync"
 	"testing"
+	"time"
 
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
@@ -94,4 +98,209 @@ func wakeSenders(t *testing.T, waiting, limit int) int {
 	}
 	wg.Wait()
 	return wakeUps() - before
+}
+
+// TestReceiveGivesUp ends a Receive in every way there is; the channel goes on.
+func TestReceiveGivesUp(t *testing.T) {
+	past := time.Unix(1, 0)
+	bg := context.Background()
+	for _, tt := range []struct {
+		name    string
+		want    error
+		timeout bool
+		do      func(c *imsg.Conn, receive func(context.Context) error) error
+	}{
+		{"read deadline in the past", os.ErrDeadlineExceeded, true, func(c *imsg.Conn, receive func(context.Context) error) error {
+			c.SetReadDeadline(past)
+			return receive(bg)
+		}},
+		{"read deadline soon", os.ErrDeadlineExceeded, true, func(c *imsg.Conn, receive func(context.Context) error) error {
+			c.SetReadDeadline(time.Now().Add(time.Millisecond))
+			return receive(bg)
+		}},
+		{"read deadline while it waits", os.ErrDeadlineExceeded, true, func(c *imsg.Conn, receive func(context.Context) error) error {
+			go func() { testutil.WaitBlocked(t, 1, "(*Conn).Receive"); c.SetReadDeadline(past) }()
+			return receive(bg)
+		}},
+		{"both deadlines, and a context", os.ErrDeadlineExceeded, true, func(c *imsg.Conn, receive func(context.Context) error) error {
+			c.SetDeadline(time.Now().Add(time.Millisecond))
+			ctx, cancel := context.WithTimeout(bg, testutil.Bound)
+			defer cancel()
+			return receive(ctx)
+		}},
+		{"context first, then a deadline", context.DeadlineExceeded, true, func(c *imsg.Conn, receive func(context.Context) error) error {
+			c.SetReadDeadline(time.Now().Add(testutil.Bound))
+			ctx, cancel := context.WithTimeout(bg, time.Millisecond)
+			defer cancel()
+			return receive(ctx)
+		}},
+		{"a deadline is moved away", context.Canceled, false, func(c *imsg.Conn, receive func(context.Context) error) error {
+			ctx, cancel := context.WithCancel(bg)
+			c.SetReadDeadline(time.Now().Add(testutil.Bound))
+			go func() {
+				testutil.WaitBlocked(t, 1, "(*Conn).Receive")
+				c.SetReadDeadline(time.Time{})
+				cancel()
+			}()
+			return receive(ctx)
+		}},
+		{"context cancelled before", context.Canceled, false, func(c *imsg.Conn, receive func(context.Context) error) error {
+			ctx, cancel := context.WithCancel(bg)
+			cancel()
+			return receive(ctx)
+		}},
+		{"a write deadline does not matter", context.Canceled, false, func(c *imsg.Conn, receive func(context.Context) error) error {
+			ctx, cancel := context.WithCancel(bg)
+			c.SetWriteDeadline(past)
+			go func() { testutil.WaitBlocked(t, 1, "(*Conn).Receive"); cancel() }()
+			return receive(ctx)
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			testutil.NoLeak(t)
+			a, b := imsgtest.Pair(t, nil)
+			for round := range 3 {
+				err := tt.do(b, func(ctx context.Context) error { _, err := b.Receive(ctx); return err })
+				var oe *imsg.OpError
+				if !errors.Is(err, tt.want) || !errors.As(err, &oe) || oe.Op != "receive" || oe.Timeout() != tt.timeout {
+					t.Errorf("round %d: %#v, want %v", round, err, tt.want)
+				}
+				b.SetDeadline(time.Time{})
+				testutil.Must(t, a.Send(bg, imsg.Header{Type: 1}, nil, testutil.Pattern(1, 5)))
+				testutil.ReceiveAll(t, b, 1)
+			}
+		})
+	}
+}
+
+// TestPendingBeforeDeadline returns what has arrived already first.
+func TestPendingBeforeDeadline(t *testing.T) {
+	testutil.NoLeak(t)
+	a, b := imsgtest.Pair(t, nil)
+	for typ := range uint32(3) {
+		testutil.Must(t, a.Compose(imsg.Header{Type: typ + 1}, nil, testutil.Pattern(typ+1, 5)))
+	}
+	testutil.Must(t, a.Flush(testutil.DeadlineCtx(t)))
+	testutil.ReceiveAll(t, b, 1)
+	b.SetReadDeadline(time.Unix(1, 0))
+	testutil.ReceiveAll(t, b, 2, 3)
+	if _, err := b.Receive(context.Background()); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(err)
+	}
+}
+
+// TestOneOfManyGivesUp cancels each of four waiting goroutines in turn, also
+// the one that waits in the kernel for all.
+func TestOneOfManyGivesUp(t *testing.T) {
+	const n = 4
+	for first := range n {
+		t.Run(fmt.Sprint(first), func(t *testing.T) {
+			testutil.NoLeak(t)
+			a, b := imsgtest.Pair(t, nil)
+			type result struct {
+				who int
+				err error
+			}
+			results := make(chan result, n)
+			var cancels [n]func()
+			for i := range n {
+				ctx, cancel := context.WithCancel(testutil.DeadlineCtx(t))
+				defer cancel()
+				cancels[i] = cancel
+				go func() {
+					m, err := b.Receive(ctx)
+					m.Close()
+					results <- result{i, err}
+				}()
+				testutil.WaitBlocked(t, i+1, "(*Conn).Receive")
+			}
+			cancels[first]()
+			if r := <-results; r.who != first || !errors.Is(r.err, context.Canceled) {
+				t.Fatalf("goroutine %d: %v, want %d cancelled", r.who, r.err, first)
+			}
+			testutil.Must(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil))
+			if r := <-results; r.err != nil {
+				t.Fatalf("goroutine %d: %v", r.who, r.err)
+			}
+			testutil.WaitBlocked(t, n-2, "(*Conn).Receive")
+			b.SetReadDeadline(time.Unix(1, 0))
+			for range n - 2 {
+				if r := <-results; !errors.Is(r.err, os.ErrDeadlineExceeded) {
+					t.Fatalf("goroutine %d: %v", r.who, r.err)
+				}
+			}
+		})
+	}
+}
+
+// TestWriteDeadlineWakesAll does the same to senders, of messages of all kinds.
+func TestWriteDeadlineWakesAll(t *testing.T) {
+	const n = 6
+	testutil.NoLeak(t)
+	a, b := imsgtest.Pair(t, nil)
+	filler := testutil.FillConn(t, a)
+	f := testutil.DevNull(t)
+	defer f.Close()
+	errs := make(chan error, n)
+	for i := range n {
+		go func() {
+			file := f
+			if i%2 == 0 {
+				file = nil
+			}
+			errs <- a.Send(context.Background(), imsg.Header{Type: 2}, file, make([]byte, 3000*i))
+		}()
+	}
+	testutil.WaitBlocked(t, n, "(*Conn).Send")
+	a.SetWriteDeadline(time.Now().Add(-time.Second))
+	for range n {
+		testutil.WantError(t, "the error", <-errs, os.ErrDeadlineExceeded)
+	}
+	expect(t, "queue", a.QueueLen(), 0)
+	a.SetWriteDeadline(time.Time{})
+	testutil.DrainConn(t, b, filler)
+	testutil.Check(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 3}, nil))
+	testutil.ReceiveAll(t, b, 3)
+}
+
+// TestDeadlineHammer changes deadlines and cancels contexts at the same time:
+// when it is over, no deadline is left behind.
+func TestDeadlineHammer(t *testing.T) {
+	testutil.NoLeak(t)
+	a, b := imsgtest.Pair(t, nil)
+	stop := make(chan struct{})
+	changed := make(chan struct{})
+	go func() {
+		defer close(changed)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				b.SetReadDeadline(time.Unix(1, 0))
+				b.SetReadDeadline(time.Time{})
+			}
+		}
+	}()
+	for i := range 300 {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(i)*time.Microsecond)
+		_, err := b.Receive(ctx)
+		if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal(err)
+		}
+		cancel()
+	}
+	close(stop)
+	<-changed
+	got := make(chan error, 1)
+	go func() {
+		m, err := b.Receive(context.Background())
+		m.Close()
+		got <- err
+	}()
+	testutil.WaitBlocked(t, 1, "(*Conn).Receive")
+	testutil.Must(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil))
+	if err := <-got; err != nil {
+		t.Errorf("a deadline is left behind: %v", err)
+	}
 }

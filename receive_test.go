@@ -550,3 +550,44 @@ func TestEach(t *testing.T) {
 		cb.Close()
 	}
 }
+
+// TestFullTable receives files when no descriptor is free.
+func TestFullTable(t *testing.T) {
+	if !testutil.InChild(t, nil) {
+		return
+	}
+	testutil.SetMaxFiles(t)
+	testutil.EachDialect(t, testutil.Dialects, imsg.Config{AllowFDPass: true}, func(t *testing.T, d imsg.Dialect, peer *imsgtest.Socket, s *testutil.Side) {
+		p, q := testutil.NewProbe(t), testutil.NewProbe(t)
+		peer.Write(testutil.Frame(d, 1, 10, false))
+		peer.Write(testutil.Frame(d, 2, 20, true), p.Fd())
+		peer.Write(testutil.Frame(d, 3, 30, true), p.Fd())
+		peer.Write(testutil.Frame(d, 4, 40, true), q.Fd())
+		peer.Write(testutil.Frame(d, 5, 50, false))
+		p.W.Close()
+		free := testutil.FillTable(t)
+		m := testutil.MustNext(t, s, 1, 10)
+		if m.FileErr() != nil {
+			t.Error(m.FileErr())
+		}
+		m.Close()
+		for typ := range uint32(2) {
+			m = testutil.MustNext(t, s, typ+2, int(typ+2)*10)
+			if !errors.Is(m.FileErr(), imsg.ErrFileLost) || m.HasFile() {
+				t.Errorf("message %d with a full table: %v, file %v", typ+2, m.FileErr(), m.HasFile())
+			}
+			m.Close()
+		}
+		free()
+		if !p.Closed() {
+			t.Error("a lost file is open")
+		}
+		m = testutil.MustNext(t, s, 4, 40)
+		f := m.TakeFile()
+		testutil.Check(t, q.Works(f))
+		f.Close()
+		m.Close()
+		testutil.MustNext(t, s, 5, 50).Close()
+		testutil.Check(t, s.Send(imsg.Header{Type: 6}, nil))
+	})
+}

@@ -1,9 +1,0 @@
-package imsg_test
-
-import (
-	"testing"
-
-	"example.org/imsg/imsgtest"
-)
-
-func TestMain(m *testing.M) { imsgtest.Main(m) }
