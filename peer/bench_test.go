@@ -7,6 +7,7 @@ import (
 
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
+	"example.org/imsg/internal/testutil"
 	"example.org/imsg/peer"
 )
 
@@ -29,22 +30,16 @@ func BenchmarkRaw(b *testing.B) {
 	go pong(y)
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := x.Send(context.Background(), imsg.Header{Type: ask, ID: 1}, nil, payload); err != nil {
-			b.Fatal(err)
-		}
+		testutil.Must(b, x.Send(context.Background(), imsg.Header{Type: ask, ID: 1}, nil, payload))
 		m, err := x.Receive(context.Background())
-		if err != nil {
-			b.Fatal(err)
-		}
+		testutil.Must(b, err)
 		m.Close()
 	}
 }
 
 func ping(b *testing.B, p *peer.Peer) {
 	m, err := p.Call(context.Background(), peer.Request{Type: ask, Data: payload, Ends: []uint32{answer}})
-	if err != nil {
-		b.Error(err)
-	}
+	testutil.Check(b, err)
 	m.Close()
 }
 
@@ -65,13 +60,9 @@ func BenchmarkServe(b *testing.B) {
 	serve(b, p)
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := c.Send(context.Background(), imsg.Header{Type: ask, ID: 1}, nil, payload); err != nil {
-			b.Fatal(err)
-		}
+		testutil.Must(b, c.Send(context.Background(), imsg.Header{Type: ask, ID: 1}, nil, payload))
 		m, err := c.Receive(context.Background())
-		if err != nil {
-			b.Fatal(err)
-		}
+		testutil.Must(b, err)
 		m.Close()
 	}
 }
@@ -111,9 +102,7 @@ func BenchmarkStream(b *testing.B) {
 	serve(b, q)
 	b.ReportAllocs()
 	for m, err := range p.Stream(context.Background(), list) {
-		if err != nil {
-			b.Fatal(err)
-		}
+		testutil.Must(b, err)
 		m.Close()
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
+	"example.org/imsg/internal/testutil"
 	"example.org/imsg/peer"
 )
 
@@ -45,7 +46,7 @@ func TestMatch(t *testing.T) {
 			var wg sync.WaitGroup
 			for i := range calls {
 				wg.Go(func() {
-					if text, err := call(soon(t), p, fmt.Sprint(i)); text != fmt.Sprint(i) || err != nil {
+					if text, err := call(shortCtx(t), p, fmt.Sprint(i)); text != fmt.Sprint(i) || err != nil {
 						t.Errorf("call %d: %q, %v", i, text, err)
 					}
 				})
@@ -71,8 +72,8 @@ func TestRequestHeader(t *testing.T) {
 		for i, want := range tt.want {
 			var wg sync.WaitGroup
 			if want.Type == ask {
-				wg.Go(func() { call(soon(t), p, "") })
-			} else if err := p.Send(soon(t), note, nil); err != nil {
+				wg.Go(func() { call(shortCtx(t), p, "") })
+			} else if err := p.Send(shortCtx(t), note, nil); err != nil {
 				t.Fatal(err)
 			}
 			h := receive(t, c).Header()
@@ -121,7 +122,7 @@ func TestWrongAnswers(t *testing.T) {
 			w, r := pipe(t)
 			done := make(chan error, 1)
 			go func() {
-				_, err := call(soon(t), p, "")
+				_, err := call(shortCtx(t), p, "")
 				done <- err
 			}()
 			for i, h := range tt.answers(receive(t, c).Header()) {
@@ -160,7 +161,7 @@ func TestRemoteError(t *testing.T) {
 			m := receive(t, c)
 			c.Send(t.Context(), imsg.Header{Type: failed, ID: m.ID()}, nil, []byte(text))
 		}()
-		_, err := call(soon(t), p, "")
+		_, err := call(shortCtx(t), p, "")
 		var remote *peer.RemoteError
 		if !errors.As(err, &remote) || remote.Type != ask || len(remote.Text) > 1024 || remote.Text != want {
 			t.Errorf("%q: %v", text, err)
@@ -176,7 +177,7 @@ func TestCallItems(t *testing.T) {
 	p, c := end(t, nil)
 	w, r := pipe(t)
 	go func() {
-		m, err := c.Receive(soon(t))
+		m, err := c.Receive(shortCtx(t))
 		if err != nil {
 			return
 		}
@@ -187,7 +188,7 @@ func TestCallItems(t *testing.T) {
 		w.Close()
 		c.Send(t.Context(), imsg.Header{Type: answer, ID: m.ID()}, nil, []byte("last"))
 	}()
-	if text, err := call(soon(t), p, ""); text != "last" || err != nil {
+	if text, err := call(shortCtx(t), p, ""); text != "last" || err != nil {
 		t.Errorf("%q, %v", text, err)
 	}
 	allClosed(t, r)
@@ -211,11 +212,11 @@ func TestOwnFaults(t *testing.T) {
 			{"too large", peer.Request{Type: ask, Data: make([]byte, 20000), Ends: []uint32{answer}}, imsg.ErrTooLarge},
 			{"file closed", peer.Request{Type: ask, File: shut, Ends: []uint32{answer}}, os.ErrClosed},
 		} {
-			_, err := p.Call(soon(t), tt.req)
+			_, err := p.Call(shortCtx(t), tt.req)
 			if err == nil || tt.want != nil && !errors.Is(err, tt.want) {
 				t.Errorf("%s: %v", tt.name, err)
 			}
-			if text, err := call(soon(t), p, "next"); text != "next" || err != nil {
+			if text, err := call(shortCtx(t), p, "next"); text != "next" || err != nil {
 				t.Errorf("after %s: %q, %v", tt.name, text, err)
 			}
 		}
@@ -227,9 +228,7 @@ func TestOwnFaults(t *testing.T) {
 // TestNoFilePassing sends files where file passing is off, and answers too.
 func TestNoFilePassing(t *testing.T) {
 	a, b, err := imsg.Pair(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	p, q := closed(t, peer.New(a, nil)), closed(t, peer.New(b, nil))
 	w, _ := pipe(t)
 	q.Handle(peer.Rule{Type: ask, Handle: func(_ context.Context, r *peer.Incoming) error {
@@ -237,9 +236,9 @@ func TestNoFilePassing(t *testing.T) {
 		return r.Reply(answer, nil)
 	}})
 	serve(t, q)
-	_, err = p.Call(soon(t), peer.Request{Type: ask, File: w, Ends: []uint32{answer}})
+	_, err = p.Call(shortCtx(t), peer.Request{Type: ask, File: w, Ends: []uint32{answer}})
 	check(t, "Call", err, imsg.ErrNoFDPass)
-	_, err = call(soon(t), p, "")
+	_, err = call(shortCtx(t), p, "")
 	check(t, "Call", err, nil)
 }
 
@@ -255,10 +254,8 @@ func TestAnswerFile(t *testing.T) {
 		}})
 		serve(t, q)
 		w, r := pipe(t)
-		m, err := p.Call(soon(t), peer.Request{Type: ask, File: w, Ends: []uint32{answer}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		m, err := p.Call(shortCtx(t), peer.Request{Type: ask, File: w, Ends: []uint32{answer}})
+		testutil.Must(t, err)
 		w.Close()
 		f := m.TakeFile()
 		m.Close()
@@ -276,9 +273,7 @@ func TestAnswerFile(t *testing.T) {
 func TestCallFile(t *testing.T) {
 	p, q := both(t, &peer.Config{ErrorType: failed})
 	f, err := os.Open(os.DevNull)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	defer f.Close()
 	q.Handle(peer.Rule{Type: ask, Handle: func(_ context.Context, r *peer.Incoming) error {
 		if string(r.Bytes()) == "refuse" {
@@ -291,11 +286,9 @@ func TestCallFile(t *testing.T) {
 	}})
 	serve(t, q)
 	for text, want := range map[string]string{"": "", "none": "type 2, has no file", "refuse": "no"} {
-		got, err := p.CallFile(soon(t), peer.Request{Type: ask, Data: []byte(text), Ends: []uint32{answer}})
+		got, err := p.CallFile(shortCtx(t), peer.Request{Type: ask, Data: []byte(text), Ends: []uint32{answer}})
 		if want == "" {
-			if err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, err)
 			if name, err := got.Stat(); err != nil || name.Mode()&os.ModeCharDevice == 0 {
 				t.Errorf("got %v, %v", name, err)
 			}
@@ -331,7 +324,7 @@ func TestLast(t *testing.T) {
 			{func(imsg.Message) bool { count++; return count == 4 }, "a b c  "},
 		} {
 			got := ""
-			for m, err := range p.Stream(soon(t), peer.Request{Type: ask, Items: []uint32{item}, Last: tt.last}) {
+			for m, err := range p.Stream(shortCtx(t), peer.Request{Type: ask, Items: []uint32{item}, Last: tt.last}) {
 				if err != nil {
 					t.Fatalf("match %d: %v", match, err)
 				}
@@ -342,7 +335,7 @@ func TestLast(t *testing.T) {
 				t.Errorf("match %d: %q", match, got)
 			}
 		}
-		m, err := p.Call(soon(t), peer.Request{Type: ask, Items: []uint32{item}, Last: func(m imsg.Message) bool { return m.Len() == 0 }})
+		m, err := p.Call(shortCtx(t), peer.Request{Type: ask, Items: []uint32{item}, Last: func(m imsg.Message) bool { return m.Len() == 0 }})
 		if err != nil || m.Len() != 0 {
 			t.Errorf("match %d: %v", match, err)
 		}
@@ -357,7 +350,7 @@ func TestLastPanics(t *testing.T) {
 		m := receive(t, c)
 		c.Send(t.Context(), imsg.Header{Type: item, ID: m.ID()}, nil)
 	}()
-	_, err := p.Call(soon(t), peer.Request{Type: ask, Items: []uint32{item}, Last: func(m imsg.Message) bool { return m.Bytes()[3] == 0 }})
+	_, err := p.Call(shortCtx(t), peer.Request{Type: ask, Items: []uint32{item}, Last: func(m imsg.Message) bool { return m.Bytes()[3] == 0 }})
 	check(t, "Call", err, net.ErrClosed)
 	<-p.Done()
 	var panicked *peer.PanicError
@@ -382,7 +375,7 @@ func TestForeignPID(t *testing.T) {
 			}
 		}()
 		for range 3 {
-			if text, err := call(soon(t), p, "x"); text != "x" || err != nil {
+			if text, err := call(shortCtx(t), p, "x"); text != "x" || err != nil {
 				t.Errorf("match %d: %q, %v", cfg.Match, text, err)
 			}
 		}
@@ -405,7 +398,7 @@ func TestMisnamed(t *testing.T) {
 			receive(t, c)
 			send(t, c, tt.h, nil, "")
 		}()
-		_, err := call(soon(t), p, "")
+		_, err := call(shortCtx(t), p, "")
 		check(t, "Call", err, net.ErrClosed)
 		if err == nil || err.Error() != "peer: call type 1: the peer was closed because of peer: "+tt.want {
 			t.Error(err)

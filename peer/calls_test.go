@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"example.org/imsg"
+	"example.org/imsg/internal/testutil"
 	"example.org/imsg/peer"
 )
 
@@ -22,7 +23,7 @@ func TestCancelEverywhere(t *testing.T) {
 			q.Handle(peer.Rule{Type: ask, Handle: echo})
 			served := serve(t, q)
 			text, err := call(endingAfter(t, n), p, "first")
-			if text, err := call(soon(t), p, "second"); text != "second" || err != nil {
+			if text, err := call(shortCtx(t), p, "second"); text != "second" || err != nil {
 				t.Fatalf("match %d, behind one cancelled at look %d: %q, %v", match, n, text, err)
 			}
 			p.Close()
@@ -43,7 +44,7 @@ func TestCancelEverywhere(t *testing.T) {
 // whose header it returns.
 func cancelled(t *testing.T, p *peer.Peer, c *imsg.Conn) imsg.Header {
 	t.Helper()
-	ctx, cancel := context.WithCancel(soon(t))
+	ctx, cancel := context.WithCancel(shortCtx(t))
 	called := make(chan error, 1)
 	go func() {
 		_, err := call(ctx, p, "first")
@@ -69,7 +70,7 @@ func TestCancelWaiting(t *testing.T) {
 			}
 			again := make(chan result, 1)
 			go func() {
-				text, err := call(soon(t), p, "second")
+				text, err := call(shortCtx(t), p, "second")
 				again <- result{text, err}
 			}()
 			second := receive(t, c).Header()
@@ -101,7 +102,7 @@ func TestCancelledHoldsPlace(t *testing.T) {
 			}
 		}
 		send(t, c, imsg.Header{Type: answer, ID: first.ID, PID: first.PID}, nil, "")
-		go call(soon(t), p, "second")
+		go call(shortCtx(t), p, "second")
 		if m := receive(t, c); string(m.Bytes()) != "second" {
 			t.Errorf("match %d: %q was sent", match, m.Bytes())
 		}
@@ -113,9 +114,9 @@ func TestCancelledHoldsPlace(t *testing.T) {
 func TestCancelHalfSent(t *testing.T) {
 	big := strings.Repeat("x", 16000)
 	for _, match := range []peer.Match{peer.ByID, peer.InOrder} {
-		a, c := narrow(t, &imsg.Config{AllowFDPass: true})
+		a, c := smallBuffers(t, &imsg.Config{AllowFDPass: true})
 		p := closed(t, peer.New(a, &peer.Config{Match: match}))
-		ctx, cancel := context.WithCancel(soon(t))
+		ctx, cancel := context.WithCancel(shortCtx(t))
 		var wg sync.WaitGroup
 		w, _ := pipe(t)
 		wg.Go(func() {
@@ -133,7 +134,7 @@ func TestCancelHalfSent(t *testing.T) {
 		}
 		send(t, c, imsg.Header{Type: answer, ID: m.ID()}, m.TakeFile(), "late")
 		wg.Go(func() {
-			if text, err := call(soon(t), p, "next"); text != "good" || err != nil {
+			if text, err := call(shortCtx(t), p, "next"); text != "good" || err != nil {
 				t.Errorf("match %d: %q, %v", match, text, err)
 			}
 		})
@@ -148,18 +149,16 @@ func TestCancelHalfSent(t *testing.T) {
 
 // TestCloseHalfSent closes the peer while the rest of a message is on its way.
 func TestCloseHalfSent(t *testing.T) {
-	a, c := narrow(t, nil)
+	a, c := smallBuffers(t, nil)
 	p := closed(t, peer.New(a, nil))
-	ctx, cancel := context.WithCancel(soon(t))
+	ctx, cancel := context.WithCancel(shortCtx(t))
 	sent := make(chan error, 1)
 	go func() { sent <- p.Send(ctx, note, nil, make([]byte, 16000)) }()
 	until(t, "writing a part", func() bool { return a.Stats().Sent.Bytes > 0 })
 	cancel()
 	check(t, "Send", <-sent, context.Canceled)
-	if err := p.Close(); err != nil {
-		t.Error(err)
-	}
-	_, err := c.Receive(soon(t))
+	testutil.Check(t, p.Close())
+	_, err := c.Receive(shortCtx(t))
 	check(t, "Receive", err, io.ErrUnexpectedEOF)
 	<-p.Done()
 }
@@ -168,10 +167,10 @@ func TestCloseHalfSent(t *testing.T) {
 func TestGone(t *testing.T) {
 	p, c := end(t, nil)
 	c.Close()
-	check(t, "Send", p.Send(soon(t), note, nil), io.ErrUnexpectedEOF)
-	_, err := call(soon(t), p, "")
+	check(t, "Send", p.Send(shortCtx(t), note, nil), io.ErrUnexpectedEOF)
+	_, err := call(shortCtx(t), p, "")
 	check(t, "Call", err, io.ErrUnexpectedEOF)
-	check(t, "Serve", p.Serve(soon(t)), nil)
+	check(t, "Serve", p.Serve(shortCtx(t)), nil)
 }
 
 // TestServeContext lets Serve's context end at once.
@@ -204,7 +203,7 @@ func TestAbandoned(t *testing.T) {
 	allClosed(t, r)
 	got := make(chan error, 1)
 	go func() {
-		_, err := call(soon(t), p, "")
+		_, err := call(shortCtx(t), p, "")
 		got <- err
 	}()
 	m := receive(t, c)
@@ -234,7 +233,7 @@ func TestCancelType(t *testing.T) {
 	var cancels []context.CancelFunc
 	results := make(chan error, 2)
 	for n, text := range []string{"begun", "waits"} {
-		ctx, cancel := context.WithCancel(soon(t))
+		ctx, cancel := context.WithCancel(shortCtx(t))
 		cancels = append(cancels, cancel)
 		go func() {
 			_, err := call(ctx, p, text)
@@ -248,13 +247,13 @@ func TestCancelType(t *testing.T) {
 		check(t, "Call", <-results, context.Canceled)
 	}
 	until(t, "answering both", func() bool { return len(p.Pending().Calls)+len(q.Pending().Requests) == 0 })
-	for m, err := range p.Stream(soon(t), peer.Request{Type: ask, Data: []byte("stream"), Items: []uint32{item}, Ends: []uint32{answer}}) {
+	for m, err := range p.Stream(shortCtx(t), peer.Request{Type: ask, Data: []byte("stream"), Items: []uint32{item}, Ends: []uint32{answer}}) {
 		if m.Close(); err != nil {
 			t.Error(err)
 		}
 		break
 	}
-	if text, err := call(soon(t), p, "last"); text != "last" || err != nil {
+	if text, err := call(shortCtx(t), p, "last"); text != "last" || err != nil {
 		t.Errorf("%q, %v", text, err)
 	}
 	p.Close()

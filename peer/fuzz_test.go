@@ -9,6 +9,7 @@ import (
 
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
+	"example.org/imsg/internal/testutil"
 	"example.org/imsg/peer"
 	"golang.org/x/sys/unix"
 )
@@ -40,9 +41,7 @@ func FuzzDispatch(f *testing.F) {
 	f.Fuzz(func(t *testing.T, mode byte, data []byte) {
 		raw, s := imsgtest.Sockets(t)
 		a, err := imsg.NewConn(s.Take(), &imsg.Config{AllowFDPass: true, Dialect: imsg.Dialect(mode / 3 % 2)})
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		p := peer.New(a, &peer.Config{Match: peer.Match(mode % 3), ErrorType: failed, CancelType: 98, MaxRequests: 2, Workers: 2})
 		p.Handle(
 			peer.Rule{Type: ask, Handle: echo},
@@ -105,9 +104,7 @@ func write(t *testing.T, raw *imsgtest.Socket, d imsg.Dialect, data []byte, f *o
 	var oob []byte
 	if special&(1|16) != 0 {
 		c, err := f.SyscallConn()
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		c.Control(func(fd uintptr) { oob = unix.UnixRights(int(fd)) })
 	}
 	_, err := unix.SendmsgN(raw.FD, msg, oob, nil, unix.MSG_NOSIGNAL)

@@ -51,7 +51,7 @@ func TestReadOn(t *testing.T) {
 		served := serve(t, p)
 		called := make(chan error, 1)
 		go func() {
-			_, err := call(soon(t), p, "")
+			_, err := call(shortCtx(t), p, "")
 			called <- err
 		}()
 		id := receive(t, c).ID()
@@ -90,7 +90,7 @@ func TestFlood(t *testing.T) {
 		served := serve(t, p)
 		w, r := pipe(t)
 		for {
-			if err := c.Send(soon(t), imsg.Header{Type: note}, w); err != nil {
+			if err := c.Send(shortCtx(t), imsg.Header{Type: note}, w); err != nil {
 				break
 			}
 		}
@@ -105,13 +105,13 @@ func TestFlood(t *testing.T) {
 
 // TestStuckReplies sends requests without end and takes no answer.
 func TestStuckReplies(t *testing.T) {
-	a, c := narrow(t, nil)
+	a, c := smallBuffers(t, nil)
 	p := closed(t, peer.New(a, &peer.Config{MaxRequests: 2, Workers: 2}))
 	p.Handle(peer.Rule{Type: ask, Handle: func(_ context.Context, r *peer.Incoming) error {
 		return r.Reply(answer, nil, make([]byte, 16000))
 	}})
 	served := serve(t, p)
-	for c.Send(soon(t), imsg.Header{Type: ask, ID: 1}, nil) == nil {
+	for c.Send(shortCtx(t), imsg.Header{Type: ask, ID: 1}, nil) == nil {
 	}
 	if err := served(); !errors.Is(err, peer.ErrViolation) || !strings.Contains(err.Error(), "one too many, 8 wait") {
 		t.Error(err)
@@ -121,7 +121,7 @@ func TestStuckReplies(t *testing.T) {
 // TestNested lets handlers call back, deeper than there are workers.
 func TestNested(t *testing.T) {
 	const depth = 20
-	a, b := narrow(t, nil)
+	a, b := smallBuffers(t, nil)
 	cfg := &peer.Config{Workers: 2, MaxCalls: 1}
 	p, q := closed(t, peer.New(a, cfg)), closed(t, peer.New(b, cfg))
 	for _, x := range []*peer.Peer{p, q} {
@@ -137,7 +137,7 @@ func TestNested(t *testing.T) {
 		}})
 	}
 	served := serve(t, q)
-	if text, err := call(soon(t), p, ""); len(text) != depth || err != nil {
+	if text, err := call(shortCtx(t), p, ""); len(text) != depth || err != nil {
 		t.Errorf("%q, %v", text, err)
 	}
 	p.Close()
@@ -154,7 +154,7 @@ func TestEndlessNesting(t *testing.T) {
 		}})
 	}
 	served := serve(t, q)
-	_, err := call(soon(t), p, "")
+	_, err := call(shortCtx(t), p, "")
 	if err == nil {
 		t.Error("an answer")
 	}

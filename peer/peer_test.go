@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"example.org/imsg"
+	"example.org/imsg/internal/testutil"
 	"example.org/imsg/peer"
 )
 
@@ -27,9 +28,7 @@ func TestEnds(t *testing.T) {
 		{"Serve's context", func(_ *peer.Peer, _ *imsg.Conn, cancel context.CancelFunc) { cancel() }, context.Canceled, context.Canceled},
 		{"inside a message", func(_ *peer.Peer, c *imsg.Conn, _ context.CancelFunc) {
 			f, err := c.File()
-			if err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, err)
 			f.Write(make([]byte, 7))
 			f.Close()
 			c.Close()
@@ -42,7 +41,7 @@ func TestEnds(t *testing.T) {
 			served, called := make(chan error, 1), make(chan error, 1)
 			go func() { served <- p.Serve(ctx) }()
 			go func() {
-				_, err := call(soon(t), p, "")
+				_, err := call(shortCtx(t), p, "")
 				called <- err
 			}()
 			receive(t, c)
@@ -55,10 +54,10 @@ func TestEnds(t *testing.T) {
 			check(t, "Serve", <-served, tt.err)
 			<-p.Done()
 			check(t, "Err", p.Err(), tt.err)
-			_, err = call(soon(t), p, "")
+			_, err = call(shortCtx(t), p, "")
 			check(t, "Call afterwards", err, tt.want)
-			check(t, "Send afterwards", p.Send(soon(t), note, nil), tt.want)
-			check(t, "Serve again", p.Serve(soon(t)), tt.err)
+			check(t, "Send afterwards", p.Send(shortCtx(t), note, nil), tt.want)
+			check(t, "Serve again", p.Serve(shortCtx(t)), tt.err)
 		})
 	}
 }
@@ -66,11 +65,9 @@ func TestEnds(t *testing.T) {
 // TestCloseUnused closes a peer that nobody has used.
 func TestCloseUnused(t *testing.T) {
 	p, c := end(t, nil)
-	if err := p.Close(); err != nil {
-		t.Error(err)
-	}
+	testutil.Check(t, p.Close())
 	<-p.Done()
-	if _, err := c.Receive(soon(t)); err != io.EOF {
+	if _, err := c.Receive(shortCtx(t)); err != io.EOF {
 		t.Error(err)
 	}
 }
@@ -107,7 +104,7 @@ func TestShutdown(t *testing.T) {
 		results[text] = make(chan result, 1)
 		c := results[text]
 		go func() {
-			text, err := call(soon(t), p, text)
+			text, err := call(shortCtx(t), p, text)
 			c <- result{text, err}
 		}()
 	}
@@ -120,7 +117,7 @@ func TestShutdown(t *testing.T) {
 	request("waits")
 	until(t, "waiting", func() bool { return len(q.Pending().Requests) == 4 })
 	down := make(chan error, 1)
-	go func() { down <- q.Shutdown(soon(t)) }()
+	go func() { down <- q.Shutdown(shortCtx(t)) }()
 	until(t, "refusing calls", func() bool {
 		_, err := call(endingAfter(t, 2), q, "")
 		return errors.Is(err, net.ErrClosed)
@@ -151,9 +148,9 @@ func TestShutdown(t *testing.T) {
 		t.Errorf("later: %+v", r)
 	}
 	check(t, "Serve", served(), net.ErrClosed)
-	_, err := call(soon(t), p, "")
+	_, err := call(shortCtx(t), p, "")
 	check(t, "a call behind", err, io.ErrUnexpectedEOF)
-	check(t, "again", q.Shutdown(soon(t)), net.ErrClosed)
+	check(t, "again", q.Shutdown(shortCtx(t)), net.ErrClosed)
 }
 
 // TestShutdownEnds shuts down what does not come to its end.
@@ -162,7 +159,7 @@ func TestShutdownEnds(t *testing.T) {
 		p, c := end(t, nil)
 		called := make(chan error, 1)
 		go func() {
-			_, err := call(soon(t), p, "")
+			_, err := call(shortCtx(t), p, "")
 			called <- err
 		}()
 		receive(t, c)

@@ -30,15 +30,15 @@ func TestPending(t *testing.T) {
 			m.Close()
 		}()
 	}
-	request(soon(t), nest)
+	request(shortCtx(t), nest)
 	<-begun
-	ctx, cancel := context.WithCancel(soon(t))
+	ctx, cancel := context.WithCancel(shortCtx(t))
 	request(ctx, ask)
 	<-begun
 	cancel()
 	until(t, "giving up", func() bool { return p.Pending().Calls[1].State == peer.GivenUp })
 	for n := range 3 { // two take the places that are left
-		request(soon(t), ask)
+		request(shortCtx(t), ask)
 		until(t, "calling", func() bool { return len(p.Pending().Calls) == 3+n })
 	}
 	until(t, "waiting", func() bool { return len(q.Pending().Requests) == 4 })

@@ -3,7 +3,6 @@ package peer_test
 import (
 	"context"
 	"errors"
-	"example.org/imsg/imsgtest"
 	"fmt"
 	"io"
 	"net"
@@ -16,6 +15,8 @@ import (
 	"time"
 
 	"example.org/imsg"
+	"example.org/imsg/imsgtest"
+	"example.org/imsg/internal/testutil"
 	"example.org/imsg/peer"
 	"golang.org/x/sys/unix"
 )
@@ -42,9 +43,7 @@ func TestReply(t *testing.T) {
 			t.Errorf("%+v %q, want %+v", m.Header(), m.Bytes(), want)
 		}
 	}
-	if err := late.Reply(note, nil); err != nil {
-		t.Error(err)
-	}
+	testutil.Check(t, late.Reply(note, nil))
 	if m := receive(t, c); m.Type() != note || m.ID() != 7 {
 		t.Errorf("%+v", m.Header())
 	}
@@ -76,7 +75,7 @@ func TestHandlerErrors(t *testing.T) {
 		p, q := both(t, &tt.cfg)
 		q.Handle(peer.Rule{Type: ask, Handle: func(context.Context, *peer.Incoming) error { return tt.err }})
 		served := serve(t, q)
-		_, err := call(soon(t), p, "")
+		_, err := call(shortCtx(t), p, "")
 		if err == nil || !strings.Contains(err.Error(), tt.call) {
 			t.Errorf("%+v, %.30v: %v", tt.cfg, tt.err, err)
 		}
@@ -93,7 +92,7 @@ func TestErrorTexts(t *testing.T) {
 		q.Conn().SetMaxSize(room)
 		q.Handle(peer.Rule{Type: ask, Handle: func(context.Context, *peer.Incoming) error { return errTest }})
 		serve(t, q)
-		_, err := call(soon(t), p, "")
+		_, err := call(shortCtx(t), p, "")
 		var remote *peer.RemoteError
 		if !errors.As(err, &remote) || remote.Text != "" {
 			t.Error(err)
@@ -108,10 +107,8 @@ func TestFailedSend(t *testing.T) {
 	q.Handle(peer.Rule{Type: note, Handle: func(context.Context, *peer.Incoming) error { return errTest }},
 		peer.Rule{Type: ask, Handle: echo})
 	serve(t, q)
-	if err := p.Send(soon(t), note, nil); err != nil {
-		t.Error(err)
-	}
-	if text, err := call(soon(t), p, "next"); text != "next" || err != nil {
+	testutil.Check(t, p.Send(shortCtx(t), note, nil))
+	if text, err := call(shortCtx(t), p, "next"); text != "next" || err != nil {
 		t.Errorf("%q, %v", text, err)
 	}
 }
@@ -156,13 +153,9 @@ func TestHalfClosed(t *testing.T) {
 	}})
 	send(t, c, imsg.Header{Type: ask, ID: 1}, nil, "last")
 	f, err := c.File()
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	raw, err := f.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	raw.Control(func(fd uintptr) { err = unix.Shutdown(int(fd), unix.SHUT_WR) })
 	f.Close()
 	served := serve(t, p)
@@ -198,7 +191,7 @@ func TestGoneBeforeAnswer(t *testing.T) {
 		}})
 		send(t, c, imsg.Header{Type: ask}, nil, "")
 		c.Close()
-		check(t, "Serve", p.Serve(soon(t)), nil)
+		check(t, "Serve", p.Serve(shortCtx(t)), nil)
 	}
 }
 
@@ -224,7 +217,7 @@ func TestCloseInHandler(t *testing.T) {
 			send(t, c, imsg.Header{Type: ask}, w, "")
 		}
 		w.Close()
-		check(t, "Serve", p.Serve(soon(t)), net.ErrClosed)
+		check(t, "Serve", p.Serve(shortCtx(t)), net.ErrClosed)
 		if !returned {
 			t.Error("Serve did not wait for the handler")
 		}
@@ -246,12 +239,12 @@ func TestProxy(t *testing.T) {
 	}})
 	served := serve(t, q)
 	go func() {
-		if m, err := c.Receive(soon(t)); err == nil {
+		if m, err := c.Receive(shortCtx(t)); err == nil {
 			c.Send(t.Context(), imsg.Header{Type: note, ID: m.ID()}, nil)
 			m.Close()
 		}
 	}()
-	_, err := call(soon(t), p, "")
+	_, err := call(shortCtx(t), p, "")
 	var remote *peer.RemoteError
 	if !errors.As(err, &remote) || !strings.Contains(remote.Text, "not in the table") {
 		t.Error(err)
@@ -289,7 +282,7 @@ func TestWorkers(t *testing.T) {
 			send(t, c, imsg.Header{Type: ask, ID: uint32(i)}, nil, "")
 		}
 		c.Close()
-		check(t, "Serve", p.Serve(soon(t)), nil)
+		check(t, "Serve", p.Serve(shortCtx(t)), nil)
 		if most != workers || len(order) != requests {
 			t.Errorf("%d workers: %d at once, %d handled", workers, most, len(order))
 		}
@@ -316,11 +309,9 @@ func TestNoAnswer(t *testing.T) {
 			return nil
 		}})
 	serve(t, q)
-	if err := p.Send(soon(t), note, nil); err != nil {
-		t.Error(err)
-	}
+	testutil.Check(t, p.Send(shortCtx(t), note, nil))
 	request := func(typ uint32) error {
-		m, err := p.Call(soon(t), peer.Request{Type: typ, Items: []uint32{item}, Ends: []uint32{answer}})
+		m, err := p.Call(shortCtx(t), peer.Request{Type: typ, Items: []uint32{item}, Ends: []uint32{answer}})
 		m.Close()
 		return err
 	}
@@ -379,10 +370,8 @@ func TestReplyToNote(t *testing.T) {
 		return nil
 	}})
 	serve(t, q)
-	if err := p.Send(soon(t), ask, nil); err != nil {
-		t.Error(err)
-	}
-	_, err := call(soon(t), p, "")
+	testutil.Check(t, p.Send(shortCtx(t), ask, nil))
+	_, err := call(shortCtx(t), p, "")
 	check(t, "a call behind", err, nil)
 	var remote *peer.RemoteError
 	if err := <-reports; !errors.As(err, &remote) || !strings.Contains(remote.Text, "expects no answer") {
@@ -393,7 +382,7 @@ func TestReplyToNote(t *testing.T) {
 // TestReplyTimeout: an end that reads nothing does not hold a handler for good.
 func TestReplyTimeout(t *testing.T) {
 	for _, d := range []time.Duration{10 * time.Millisecond, -1} {
-		a, c := narrow(t, nil)
+		a, c := smallBuffers(t, nil)
 		p := closed(t, peer.New(a, &peer.Config{WriteTimeout: d}))
 		returned := make(chan error, 1)
 		p.Handle(peer.Rule{Type: ask, Handle: func(_ context.Context, r *peer.Incoming) error {
@@ -433,12 +422,12 @@ func TestPanic(t *testing.T) {
 		}})
 		serve(t, q)
 		for text, want := range map[string]string{"x": "internal error", "": "ended its goroutine"} {
-			_, err := p.Call(soon(t), peer.Request{Type: nest, Data: []byte(text), Ends: []uint32{answer}})
+			_, err := p.Call(shortCtx(t), peer.Request{Type: nest, Data: []byte(text), Ends: []uint32{answer}})
 			var remote *peer.RemoteError
 			if !errors.As(err, &remote) || !strings.Contains(remote.Text, want) {
 				t.Errorf("%q: %v", text, err)
 			}
-			_, err = call(soon(t), p, "")
+			_, err = call(shortCtx(t), p, "")
 			check(t, "a call behind", err, nil)
 		}
 		var panicked *peer.PanicError
@@ -450,7 +439,7 @@ func TestPanic(t *testing.T) {
 	p, q := both(t, nil)
 	q.Handle(peer.Rule{Type: ask, Handle: func(context.Context, *peer.Incoming) error { panic("secret") }})
 	served := serve(t, q)
-	_, err := call(soon(t), p, "")
+	_, err := call(shortCtx(t), p, "")
 	check(t, "Call", err, io.ErrUnexpectedEOF)
 	var panicked *peer.PanicError
 	if err := served(); !errors.As(err, &panicked) || err.Error() != "peer: request type 1: panic: secret" {

@@ -11,6 +11,7 @@ import (
 
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
+	"example.org/imsg/internal/testutil"
 	"example.org/imsg/peer"
 )
 
@@ -66,7 +67,7 @@ func TestTable(t *testing.T) {
 				if tt.want == "" {
 					c.Close()
 				}
-				err := p.Serve(soon(t))
+				err := p.Serve(shortCtx(t))
 				allClosed(t, r)
 				if tt.want == "" {
 					if err != nil || handled != len(tt.msgs) && tt.msgs[0].typ == ask {
@@ -80,11 +81,11 @@ func TestTable(t *testing.T) {
 					t.Errorf("%v, want %q", err, tt.want)
 				}
 				check(t, "Err", p.Err(), err)
-				if _, err := call(soon(t), p, ""); !errors.Is(err, net.ErrClosed) || errors.Is(err, peer.ErrViolation) ||
+				if _, err := call(shortCtx(t), p, ""); !errors.Is(err, net.ErrClosed) || errors.Is(err, peer.ErrViolation) ||
 					!strings.Contains(err.Error(), tt.want) {
 					t.Errorf("a call behind: %v", err)
 				}
-				if _, err := c.Receive(soon(t)); err == nil {
+				if _, err := c.Receive(shortCtx(t)); err == nil {
 					t.Error("the other end is still connected")
 				}
 			})
@@ -97,7 +98,7 @@ func TestUnaskedFailure(t *testing.T) {
 	for _, m := range []peer.Match{peer.ByID, peer.ByPID, peer.InOrder} {
 		p, c := end(t, &peer.Config{Match: m, ErrorType: failed})
 		send(t, c, imsg.Header{Type: failed, ID: 7}, nil, "")
-		if err := p.Serve(soon(t)); !errors.Is(err, peer.ErrViolation) || !strings.Contains(err.Error(), "unasked") {
+		if err := p.Serve(shortCtx(t)); !errors.Is(err, peer.ErrViolation) || !strings.Contains(err.Error(), "unasked") {
 			t.Errorf("match %d: %v", m, err)
 		}
 	}
@@ -112,13 +113,9 @@ func TestLostFile(t *testing.T) {
 		for _, none := range []bool{false, true} {
 			sa, sb := imsgtest.Sockets(t)
 			a, err := imsg.NewConn(sa.Take(), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, err)
 			b, err := imsg.NewConn(sb.Take(), &imsg.Config{AllowFDPass: true})
-			if err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, err)
 			p := closed(t, peer.New(a, &peer.Config{NoErrorType: none}))
 			q := closed(t, peer.New(b, nil))
 			p.Handle(peer.Rule{Type: ask, File: tt.rule, Handle: func(context.Context, *peer.Incoming) error {
@@ -127,7 +124,7 @@ func TestLostFile(t *testing.T) {
 			}})
 			served := serve(t, p)
 			w, _ := pipe(t)
-			_, err = q.Call(soon(t), peer.Request{Type: ask, File: w, Ends: []uint32{answer}})
+			_, err = q.Call(shortCtx(t), peer.Request{Type: ask, File: w, Ends: []uint32{answer}})
 			var remote *peer.RemoteError
 			if answered := errors.As(err, &remote); answered == (tt.violation || none) {
 				t.Errorf("rule %d, no error type %v: %v", tt.rule, none, err)
@@ -165,9 +162,7 @@ func TestHandlePanics(t *testing.T) {
 // TestDirectory refuses to pass a directory, by every way.
 func TestDirectory(t *testing.T) {
 	dir, err := os.Open(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	defer dir.Close()
 	for _, allowed := range []bool{false, true} {
 		p, q := both(t, &peer.Config{Directories: allowed})
@@ -182,17 +177,17 @@ func TestDirectory(t *testing.T) {
 			return nil
 		}}, peer.Rule{Type: note, File: peer.FileOptional, Handle: func(context.Context, *peer.Incoming) error { return nil }})
 		served := serve(t, q)
-		if err := p.Send(soon(t), note, dir); (err == nil) != allowed {
+		if err := p.Send(shortCtx(t), note, dir); (err == nil) != allowed {
 			t.Errorf("Send: %v", err)
 		} else if !allowed && !strings.Contains(err.Error(), "directory") {
 			t.Error(err)
 		}
-		m, err := p.Call(soon(t), peer.Request{Type: ask, File: dir, Ends: []uint32{answer}})
+		m, err := p.Call(shortCtx(t), peer.Request{Type: ask, File: dir, Ends: []uint32{answer}})
 		if allowed != (err == nil && m.HasFile()) || !allowed && !errors.Is(err, syscall.EISDIR) {
 			t.Errorf("Call: file %v, %v", m.HasFile(), err)
 		}
 		m.Close()
-		if m, err = p.Call(soon(t), peer.Request{Type: ask, Ends: []uint32{answer}}); err != nil || m.HasFile() != allowed {
+		if m, err = p.Call(shortCtx(t), peer.Request{Type: ask, Ends: []uint32{answer}}); err != nil || m.HasFile() != allowed {
 			t.Errorf("Call: file %v, %v", m.HasFile(), err)
 		}
 		m.Close()

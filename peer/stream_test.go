@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"example.org/imsg"
+	"example.org/imsg/internal/testutil"
 	"example.org/imsg/peer"
 )
 
@@ -35,13 +36,11 @@ func TestStream(t *testing.T) {
 			p, q := both(t, &peer.Config{Match: match})
 			q.Handle(peer.Rule{Type: ask, Handle: counting(n)})
 			serve(t, q)
-			stream := p.Stream(soon(t), list)
+			stream := p.Stream(shortCtx(t), list)
 			for range 2 { // each loop is a request of its own
 				i := 0
 				for m, err := range stream {
-					if err != nil {
-						t.Fatal(err)
-					}
+					testutil.Must(t, err)
 					if string(m.Bytes()) != fmt.Sprint(i) {
 						t.Fatalf("%q, want %d", m.Bytes(), i)
 					}
@@ -65,7 +64,7 @@ func TestStreamBroken(t *testing.T) {
 		serve(t, q)
 		for stop := range n + 1 {
 			i := 0
-			for m, err := range p.Stream(soon(t), list) {
+			for m, err := range p.Stream(shortCtx(t), list) {
 				if err != nil || string(m.Bytes()) != fmt.Sprint(i) {
 					t.Fatalf("match %d, stop %d, message %d: %q, %v", match, stop, i, m.Bytes(), err)
 				}
@@ -102,13 +101,13 @@ func TestStreamErrors(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p, c := end(t, &peer.Config{ErrorType: failed})
-			ctx, cancel := context.WithCancel(soon(t))
+			ctx, cancel := context.WithCancel(shortCtx(t))
 			defer cancel()
 			w, r := pipe(t)
 			got := 0
 			var last error
 			go func() {
-				m, err := c.Receive(soon(t))
+				m, err := c.Receive(shortCtx(t))
 				if err != nil {
 					return
 				}
@@ -138,7 +137,7 @@ func TestStreamErrors(t *testing.T) {
 		})
 	}
 	p, _ := end(t, nil)
-	for m, err := range p.Stream(soon(t), peer.Request{Type: ask}) {
+	for m, err := range p.Stream(shortCtx(t), peer.Request{Type: ask}) {
 		if err == nil {
 			t.Error(m.Type())
 		}
@@ -156,7 +155,7 @@ func TestSlowStream(t *testing.T) {
 		p, c := end(t, nil)
 		begun := make(chan struct{}) // nobody sends or waits any more
 		go func() {
-			m, err := c.Receive(soon(t))
+			m, err := c.Receive(shortCtx(t))
 			if err != nil {
 				return
 			}
@@ -177,7 +176,7 @@ func TestSlowStream(t *testing.T) {
 		}()
 		got := 0
 		var last error
-		for m, err := range p.Stream(soon(t), list) {
+		for m, err := range p.Stream(shortCtx(t), list) {
 			if last = err; err != nil {
 				break
 			}
@@ -193,7 +192,7 @@ func TestSlowStream(t *testing.T) {
 					t.Fatalf("%d messages were received while the loop waits", n)
 				}
 			}
-			if _, err := call(soon(t), p, ""); err != nil {
+			if _, err := call(shortCtx(t), p, ""); err != nil {
 				t.Error(err)
 			}
 		}
@@ -204,14 +203,14 @@ func TestSlowStream(t *testing.T) {
 		} else if got != tt.items+1 || last != nil {
 			t.Errorf("%d items: %d messages, %v", tt.items, got, last)
 		}
-		_, err := call(soon(t), p, "")
+		_, err := call(shortCtx(t), p, "")
 		check(t, "a call behind", err, nil)
 	}
 }
 
 // endless answers the first request of c with items for as long as it can.
 func endless(t *testing.T, c *imsg.Conn) {
-	m, err := c.Receive(soon(t))
+	m, err := c.Receive(shortCtx(t))
 	if err != nil {
 		return
 	}
@@ -225,7 +224,7 @@ func endless(t *testing.T, c *imsg.Conn) {
 func TestContextFirst(t *testing.T) {
 	p, c := end(t, nil)
 	go endless(t, c)
-	ctx, cancel := context.WithCancel(soon(t))
+	ctx, cancel := context.WithCancel(shortCtx(t))
 	got := 0
 	var last error
 	for m, err := range p.Stream(ctx, list) {
@@ -245,7 +244,7 @@ func TestContextFirst(t *testing.T) {
 
 	p, c = end(t, nil)
 	go endless(t, c)
-	ctx, cancel = context.WithCancel(soon(t))
+	ctx, cancel = context.WithCancel(shortCtx(t))
 	called := make(chan error)
 	go func() {
 		_, err := call(ctx, p, "")

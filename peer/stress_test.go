@@ -18,7 +18,7 @@ func TestStress(t *testing.T) {
 	const callers, rounds = 8, 25
 	for _, workers := range []int{1, 4} {
 		t.Run(fmt.Sprint(workers), func(t *testing.T) {
-			a, b := narrow(t, &imsg.Config{AllowFDPass: true})
+			a, b := smallBuffers(t, &imsg.Config{AllowFDPass: true})
 			cfg := &peer.Config{Workers: workers, MaxCalls: 6, MaxRequests: 4, CancelType: uint32(workers / 4 * 98)}
 			p, q := closed(t, peer.New(a, cfg)), closed(t, peer.New(b, cfg))
 			big := strings.Repeat("x", 9000)
@@ -47,11 +47,11 @@ func TestStress(t *testing.T) {
 						w, _ := pipe(t)
 						for n := range rounds {
 							text := fmt.Sprint(i, n, big[:n*len(big)/rounds])
-							if got, err := call(soon(t), x, text); got != text || err != nil {
+							if got, err := call(shortCtx(t), x, text); got != text || err != nil {
 								t.Errorf("%.9q, want %.9q: %v", got, text, err)
 								return
 							}
-							m, err := x.Call(soon(t), peer.Request{Type: nest, Data: []byte(text), Ends: []uint32{answer}})
+							m, err := x.Call(shortCtx(t), peer.Request{Type: nest, Data: []byte(text), Ends: []uint32{answer}})
 							if string(m.Bytes()) != text || err != nil {
 								t.Errorf("called back %.9q, want %.9q: %v", m.Bytes(), text, err)
 							}
@@ -60,7 +60,7 @@ func TestStress(t *testing.T) {
 							m.Close()
 							x.Send(endingAfter(t, 1+n%8), note, nil, []byte(big))
 							i := 0
-							for m, err := range x.Stream(soon(t), peer.Request{Type: nest + 1, Items: []uint32{item, note}, Ends: []uint32{answer}}) {
+							for m, err := range x.Stream(shortCtx(t), peer.Request{Type: nest + 1, Items: []uint32{item, note}, Ends: []uint32{answer}}) {
 								if string(m.Bytes()) != fmt.Sprint(i) || err != nil {
 									t.Errorf("%q in stream, want %d: %v", m.Bytes(), i, err)
 									return

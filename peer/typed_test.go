@@ -27,7 +27,7 @@ func TestTyped(t *testing.T) {
 		peer.Rule{Type: ask, Handle: peer.HandlerOf(peer.JSON{}, answer, add)},
 		peer.Rule{Type: nest, Handle: peer.HandlerOf(peer.JSON{}, answer, func(context.Context, int) (func(), error) { return nil, nil })})
 	served := serve(t, q)
-	if n, err := peer.CallTyped[sum, int](soon(t), p, peer.JSON{}, ask, answer, sum{2, 3}); n != 5 || err != nil {
+	if n, err := peer.CallTyped[sum, int](shortCtx(t), p, peer.JSON{}, ask, answer, sum{2, 3}); n != 5 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
 	for _, tt := range []struct {
@@ -35,16 +35,18 @@ func TestTyped(t *testing.T) {
 		ask  func() (int, error)
 		want string
 	}{
-		{"handler fails", func() (int, error) { return peer.CallTyped[sum, int](soon(t), p, peer.JSON{}, ask, answer, sum{-1, 3}) }, "did not?work"},
+		{"handler fails", func() (int, error) {
+			return peer.CallTyped[sum, int](shortCtx(t), p, peer.JSON{}, ask, answer, sum{-1, 3})
+		}, "did not?work"},
 		{"request cannot be encoded", func() (int, error) {
-			return peer.CallTyped[func(), int](soon(t), p, peer.JSON{}, ask, answer, nil)
+			return peer.CallTyped[func(), int](shortCtx(t), p, peer.JSON{}, ask, answer, nil)
 		}, "call type 1: json: unsupported type"},
-		{"answer cannot be encoded", func() (int, error) { return peer.CallTyped[int, int](soon(t), p, peer.JSON{}, nest, answer, 1) }, "json: unsupported type"},
+		{"answer cannot be encoded", func() (int, error) { return peer.CallTyped[int, int](shortCtx(t), p, peer.JSON{}, nest, answer, 1) }, "json: unsupported type"},
 		{"answer cannot be decoded", func() (int, error) {
-			s, err := peer.CallTyped[sum, string](soon(t), p, peer.JSON{}, ask, answer, sum{2, 3})
+			s, err := peer.CallTyped[sum, string](shortCtx(t), p, peer.JSON{}, ask, answer, sum{2, 3})
 			return len(s), err
 		}, "answer to type 1: json: cannot unmarshal"},
-		{"request cannot be decoded", func() (int, error) { return peer.CallTyped[string, int](soon(t), p, peer.JSON{}, ask, answer, "x") }, "unexpected EOF"},
+		{"request cannot be decoded", func() (int, error) { return peer.CallTyped[string, int](shortCtx(t), p, peer.JSON{}, ask, answer, "x") }, "unexpected EOF"},
 	} {
 		n, err := tt.ask()
 		if n != 0 || err == nil || !strings.Contains(err.Error(), tt.want) {
@@ -81,6 +83,6 @@ func TestTypedGarbage(t *testing.T) {
 		p, c := end(t, nil)
 		p.Handle(peer.Rule{Type: ask, Handle: peer.HandlerOf(peer.JSON{}, answer, add)})
 		send(t, c, imsg.Header{Type: ask}, nil, text)
-		check(t, "Serve", p.Serve(soon(t)), peer.ErrViolation)
+		check(t, "Serve", p.Serve(shortCtx(t)), peer.ErrViolation)
 	}
 }

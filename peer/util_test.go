@@ -11,6 +11,7 @@ import (
 
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
+	"example.org/imsg/internal/testutil"
 	"example.org/imsg/peer"
 	"golang.org/x/sys/unix"
 )
@@ -58,28 +59,22 @@ func closed(t testing.TB, p *peer.Peer) *peer.Peer {
 	return p
 }
 
-// narrow returns the two ends of a channel with the smallest buffers.
-func narrow(t testing.TB, cfg *imsg.Config) (a, b *imsg.Conn) {
+// smallBuffers returns the two ends of a channel with the smallest buffers.
+func smallBuffers(t testing.TB, cfg *imsg.Config) (a, b *imsg.Conn) {
 	t.Helper()
 	var ends [2]*imsg.Conn
 	sa, sb := imsgtest.Sockets(t)
 	for i, s := range []*imsgtest.Socket{sa, sb} {
 		for _, opt := range []int{unix.SO_SNDBUF, unix.SO_RCVBUF} {
-			if err := unix.SetsockoptInt(s.FD, unix.SOL_SOCKET, opt, 4096); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, unix.SetsockoptInt(s.FD, unix.SOL_SOCKET, opt, 4096))
 		}
-		c, err := imsg.NewConn(s.Take(), cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { c.Close() })
+		c := testutil.NewConn(t, s.Take(), cfg)
 		ends[i] = c
 	}
 	return ends[0], ends[1]
 }
 
-func soon(t testing.TB) context.Context {
+func shortCtx(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	t.Cleanup(cancel)
 	return ctx
@@ -104,18 +99,14 @@ func serve(t testing.TB, p *peer.Peer) func() error {
 
 func send(t testing.TB, c *imsg.Conn, h imsg.Header, f *os.File, text string) {
 	t.Helper()
-	if err := c.Send(soon(t), h, f, []byte(text)); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, c.Send(shortCtx(t), h, f, []byte(text)))
 }
 
 // receive returns the next message of the bare end c.
 func receive(t testing.TB, c *imsg.Conn) imsg.Message {
 	t.Helper()
-	m, err := c.Receive(soon(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	m, err := c.Receive(shortCtx(t))
+	testutil.Must(t, err)
 	t.Cleanup(func() { m.Close() })
 	return m
 }
@@ -155,9 +146,7 @@ func until(t testing.TB, what string, cond func() bool) {
 func pipe(t testing.TB) (w, r *os.File) {
 	t.Helper()
 	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	t.Cleanup(func() {
 		r.Close()
 		w.Close()
