@@ -95,9 +95,7 @@ func TestComposeBuffer(t *testing.T) {
 	p.Skip(4)
 	p.SetFile(file.W)
 	testutil.Must(t, a.ComposeBuffer(imsg.Header{Type: 5}, p))
-	if a.QueueLen() != 1 {
-		t.Errorf("%d queued", a.QueueLen())
-	}
+	expect(t, "queue", a.QueueLen(), 1)
 	m := pass(t, a, b)
 	if m.Type() != 5 || string(m.Bytes()) != "data" || !m.HasFile() {
 		t.Errorf("type %d, %q, file %v", m.Type(), m.Bytes(), m.HasFile())
@@ -119,14 +117,10 @@ func TestComposeBuffer(t *testing.T) {
 
 func TestQueueLen(t *testing.T) {
 	a, b := bufs(t, imsg.Config{})
-	if a.QueueLen() != 0 {
-		t.Errorf("%d in a new queue", a.QueueLen())
-	}
+	expect(t, "queue", a.QueueLen(), 0)
 	for i := range 5 {
 		a.Compose(imsg.Header{}, nil, make([]byte, 100))
-		if a.QueueLen() != i+1 {
-			t.Errorf("%d after %d messages", a.QueueLen(), i+1)
-		}
+		expect(t, "queue", a.QueueLen(), i+1)
 	}
 	if err := a.WriteSocket(); err != nil || a.QueueLen() != 0 {
 		t.Errorf("%v, %d left", err, a.QueueLen())
@@ -654,9 +648,7 @@ func TestBufErrorsStick(t *testing.T) {
 			t.Errorf("%s: %v, want %v", tt.name, err, want)
 		}
 	}
-	if b.QueueLen() != 0 {
-		t.Errorf("%d messages in a broken queue", b.QueueLen())
-	}
+	expect(t, "queue", b.QueueLen(), 0)
 	if _, err := f.Stat(); err != nil {
 		t.Errorf("the file that was not taken: %v", err)
 	}

@@ -57,9 +57,7 @@ func TestBuilderLimits(t *testing.T) {
 		testutil.Must(t, bd.Commit())
 		testutil.WantError(t, "second Commit", bd.Commit(), ibuf.ErrInvalid)
 		bd.Discard() // does nothing
-		if q.QueueLen() != 1 {
-			t.Errorf("%d queued", q.QueueLen())
-		}
+		expect(t, "queue", q.QueueLen(), 1)
 
 		// A lower limit of its own.
 		bd = create(2, 0)

@@ -126,9 +126,7 @@ func TestAfterClose(t *testing.T) {
 					}
 				}
 			}
-			if a.QueueLen() != 0 {
-				t.Errorf("%d queued", a.QueueLen())
-			}
+			expect(t, "queue", a.QueueLen(), 0)
 			if string(m.Bytes()) != "received" {
 				t.Errorf("a message received before: %q", m.Bytes())
 			}

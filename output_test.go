@@ -206,9 +206,7 @@ func TestRefused(t *testing.T) {
 						t.Errorf("Send: %v, want %v", e, tt.text)
 					}
 				}
-				if q.QueueLen() != 0 {
-					t.Errorf("%d queued", q.QueueLen())
-				}
+				expect(t, "queue", q.QueueLen(), 0)
 				n := min(tt.max, tt.size)
 				testutil.Must(t, queue(imsg.Header{Type: 10}, nil, testutil.Pattern(10, n)))
 				done := make(chan error, 1)

@@ -120,9 +120,7 @@ func TestCancelLargeSend(t *testing.T) {
 						m.Close()
 					}
 					testutil.Check(t, <-done)
-					if a.QueueLen() != 0 {
-						t.Errorf("%d queued", a.QueueLen())
-					}
+					expect(t, "queue", a.QueueLen(), 0)
 				})
 			}
 		}
@@ -189,9 +187,7 @@ func TestCancelSome(t *testing.T) {
 					t.Errorf("message %d: %v", i+1, err)
 				}
 			}
-			if a.QueueLen() != 0 {
-				t.Errorf("%d queued", a.QueueLen())
-			}
+			expect(t, "queue", a.QueueLen(), 0)
 			testutil.Check(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 6}, nil, testutil.Pattern(6, 9)))
 			testutil.ReceiveAll(t, b, 6)
 		})
@@ -750,9 +746,7 @@ func TestPeerDiesWithFilesQueued(t *testing.T) {
 	testutil.SameError(t, err, 1, func() error { return a.Send(context.Background(), imsg.Header{Type: 1}, nil) })
 	testutil.SameError(t, err, 1, func() error { return a.Compose(imsg.Header{Type: 1}, nil) })
 	testutil.SameError(t, err, 1, func() error { return a.Flush(context.Background()) })
-	if n := a.QueueLen(); n != 0 {
-		t.Errorf("%d messages queued", n)
-	}
+	expect(t, "queue", a.QueueLen(), 0)
 }
 
 // TestClosedFiles gives files that are closed to everything that takes one.

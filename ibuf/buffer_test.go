@@ -72,9 +72,7 @@ func wantIs(t *testing.T, err, want error) {
 func newDynamic(t *testing.T, n, max int) *Buffer {
 	t.Helper()
 	b, err := NewDynamic(n, max)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return b
 }
 
@@ -167,12 +165,8 @@ func TestBufferAddItself(t *testing.T) {
 		b := newDynamic(t, n, 64)
 		b.Add([]byte("abcdef"))
 		b.Skip(2)
-		if err := b.Add(b.Bytes()); err != nil {
-			t.Fatal(err)
-		}
-		if err := b.AddView(b.View()); err != nil {
-			t.Fatal(err)
-		}
+		must(t, b.Add(b.Bytes()))
+		must(t, b.AddView(b.View()))
 		checkBuffer(t, b, "cdefcdefcdefcdef", 64-18)
 	}
 }
@@ -311,9 +305,7 @@ func TestBufferSetMaxSize(t *testing.T) {
 		wantIs(t, b.SetMaxSize(n), ErrTooLarge)
 	}
 	checkBuffer(t, b, "cd", 12)
-	if err := b.SetMaxSize(6); err != nil {
-		t.Fatal(err)
-	}
+	must(t, b.SetMaxSize(6))
 	if string(memory[6:]) != string(make([]byte, 10)) {
 		t.Errorf("over the maximum there is still %q", memory[6:])
 	}
@@ -329,15 +321,11 @@ func TestBufferClose(t *testing.T) {
 	b.Truncate(6)
 	b.Skip(3)
 	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer r.Close()
 	b.SetFile(w)
 	for range 2 {
-		if err := b.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, b.Close())
 		checkBuffer(t, b, "", 0)
 	}
 	if !bytes.Equal(memory, make([]byte, 16)) {
@@ -366,9 +354,7 @@ func TestBufferClose(t *testing.T) {
 
 func TestBufferFile(t *testing.T) {
 	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	b := New(0)
 	if b.HasFile() || b.TakeFile() != nil {
 		t.Error("a new buffer has a file")
@@ -393,9 +379,7 @@ func TestBufferFile(t *testing.T) {
 func TestBufferReceived(t *testing.T) {
 	memory := []byte("beforemessageafter")
 	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer r.Close()
 	released := 0
 	b := newReceived(memory[6:13], w, func() { released++ })
@@ -405,9 +389,7 @@ func TestBufferReceived(t *testing.T) {
 	b.Add([]byte("1234567"))
 	wantIs(t, b.AddByte(1), ErrTooLarge)
 	for range 2 {
-		if err := b.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, b.Close())
 	}
 	if released != 1 {
 		t.Errorf("released %d times", released)
@@ -469,9 +451,7 @@ func TestBufferAllocs(t *testing.T) {
 // What the runtime could not give ends neither the program nor the buffer.
 func TestBufferEnormous(t *testing.T) {
 	b, err := NewDynamic(4, math.MaxInt)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	b.Add([]byte("abcd"))
 	sizes := []int{math.MaxInt, math.MaxInt - 3}
 	if math.MaxInt > math.MaxInt32 {
@@ -487,5 +467,13 @@ func TestBufferEnormous(t *testing.T) {
 		if string(b.Bytes()) != "abcd" {
 			t.Fatalf("%d bytes left", b.Len())
 		}
+	}
+}
+
+// must ends the test if err is not nil.
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }

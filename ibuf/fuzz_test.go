@@ -130,9 +130,7 @@ func FuzzAccessors(f *testing.F) {
 		b.Rewind()
 		m.pos = 0
 		fuzzCompare(t, &b.reader, m)
-		if err := b.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, b.Close())
 		if b.Len() != 0 || b.Available() != 0 || !bytes.Equal(memory, make([]byte, len(memory))) {
 			t.Fatalf("closed, but Len %d, Available %d, memory % x", b.Len(), b.Available(), memory)
 		}

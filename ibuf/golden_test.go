@@ -45,9 +45,7 @@ func TestGoldenOps(t *testing.T) {
 		t.Skip("the scripts were recorded on a little-endian machine; TestHostOrder is for both")
 	}
 	f, err := os.Open("../testdata/ibuf-ops.jsonl")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer f.Close()
 	cases, ops := 0, 0
 	sc := bufio.NewScanner(f)
@@ -57,15 +55,11 @@ func TestGoldenOps(t *testing.T) {
 			Case string
 			Ops  []goldenOp
 		}
-		if err := json.Unmarshal(sc.Bytes(), &c); err != nil {
-			t.Fatal(err)
-		}
+		must(t, json.Unmarshal(sc.Bytes(), &c))
 		cases++
 		ops += goldenCase(t, c.Case, c.Ops)
 	}
-	if err := sc.Err(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, sc.Err())
 	if cases != 400 || ops != goldenOps {
 		t.Errorf("compared %d scripts and %d calls, want 400 and %d", cases, ops, goldenOps)
 	}
@@ -118,17 +112,13 @@ func goldenRun(t *testing.T, b **Buffer, f []string) (string, error) {
 	t.Helper()
 	num := func(i int) uint64 {
 		v, err := strconv.ParseUint(f[i], 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		return v
 	}
 	size := func(i int) int { return int(num(i)) } // SIZE_MAX becomes -1
 	raw := func(i int) []byte {
 		p, err := hex.DecodeString(f[i])
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		return p
 	}
 	switch f[0] {

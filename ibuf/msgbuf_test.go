@@ -42,9 +42,7 @@ func testMsg(n int, mark bool, fill byte) []byte {
 func newTestReader(t *testing.T) *MsgBuf {
 	t.Helper()
 	m, err := NewMsgBufReader(testHeader, parseTest)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return m
 }
 
@@ -65,9 +63,7 @@ func TestMsgBufRead(t *testing.T) {
 	m := newTestReader(t)
 	r := iotest.OneByteReader(bytes.NewReader(append(append([]byte(nil), a...), b...)))
 	for range len(a) + len(b) {
-		if err := m.ReadStream(r); err != nil {
-			t.Fatal(err)
-		}
+		must(t, m.ReadStream(r))
 	}
 	if err := m.ReadStream(r); err != io.EOF {
 		t.Errorf("at the end: %v", err)
@@ -84,9 +80,7 @@ func TestMsgBufRead(t *testing.T) {
 	}
 
 	m = newTestReader(t)
-	if err := m.ReadStream(bytes.NewReader(a[:299])); err != nil {
-		t.Fatal(err)
-	}
+	must(t, m.ReadStream(bytes.NewReader(a[:299])))
 	if err := m.ReadStream(new(bytes.Buffer)); err != io.ErrUnexpectedEOF {
 		t.Errorf("the end inside a message: %v", err)
 	}
@@ -114,22 +108,16 @@ func (s *scripted) ReadMsg(p []byte) (n, fd int, lost bool, err error) {
 
 func TestMsgBufReadMsg(t *testing.T) {
 	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer r.Close()
 	fd, err := syscall.Dup(int(w.Fd()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	w.Close()
 	m := newTestReader(t)
 	if err := m.Fill(&scripted{err: syscall.EAGAIN, fd: -1}); err != nil {
 		t.Errorf("EAGAIN: %v", err)
 	}
-	if err := m.Fill(&scripted{p: testMsg(10, true, 'x'), fd: fd}); err != nil {
-		t.Fatal(err)
-	}
+	must(t, m.Fill(&scripted{p: testMsg(10, true, 'x'), fd: fd}))
 	b := m.Get()
 	if b == nil || !b.HasFile() {
 		t.Fatal("no message with a file")
@@ -149,17 +137,13 @@ func TestMsgBufReadMsg(t *testing.T) {
 func TestMsgBufClear(t *testing.T) {
 	m := newTestReader(t)
 	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer r.Close()
 	b := New(4)
 	b.Add([]byte("data"))
 	b.SetFile(w)
 	m.Push(b)
-	if err := m.ReadStream(bytes.NewReader(testMsg(10, false, 'x'))); err != nil {
-		t.Fatal(err)
-	}
+	must(t, m.ReadStream(bytes.NewReader(testMsg(10, false, 'x'))))
 	m.Clear()
 	if m.QueueLen() != 0 || m.Get() != nil {
 		t.Error("something is left")
@@ -214,9 +198,7 @@ func TestMsgBufWriteStream(t *testing.T) {
 		m.Push(b)
 	}
 	w := &limited{n: 20}
-	if err := m.WriteStream(w); err != nil {
-		t.Fatal(err)
-	}
+	must(t, m.WriteStream(w))
 	if m.QueueLen() != 2 || string(w.got) != "bbbbbbbbbbcccccccccc" {
 		t.Errorf("%d left after %q", m.QueueLen(), w.got)
 	}

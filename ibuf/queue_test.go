@@ -79,9 +79,7 @@ func TestQueueClear(t *testing.T) {
 	var q Queue
 	pushBytes(&q, "ab")
 	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer r.Close()
 	b := New(4)
 	memory := b.buf[:4]
@@ -110,13 +108,9 @@ func TestQueuePushTwice(t *testing.T) {
 	b.Add([]byte("abc"))
 	closed.Close()
 	grows, err := NewDynamic(1, 100)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	grows.Add([]byte("d"))
-	if err := errors.Join(q.Push(b), m.Push(grows)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, errors.Join(q.Push(b), m.Push(grows)))
 	for name, err := range map[string]error{
 		"nil": q.Push(nil), "the same": q.Push(b), "another queue": other.Push(b), "a MsgBuf": m.Push(b),
 		"from a MsgBuf": q.Push(grows), "a MsgBuf twice": m.Push(grows), "closed": q.Push(closed),

@@ -82,9 +82,7 @@ func TestFramerMemoryIsUsedAgain(t *testing.T) {
 	msg := testMsg(1000, false, 'x')
 	round := func() {
 		for range 200 { // more than any chunk holds
-			if err := feed(f, msg, -1); err != nil {
-				t.Fatal(err)
-			}
+			must(t, feed(f, msg, -1))
 		}
 		for m, ok := f.Next(); ok; m, ok = f.Next() {
 			if !bytes.Equal(m.Bytes(), msg) {
@@ -105,9 +103,7 @@ func TestFramerHeldMessagesKeepTheirBytes(t *testing.T) {
 	f, _ := newTestFramer(0)
 	var held []Frame
 	for i := range 3000 {
-		if err := feed(f, testMsg(100+i%900, false, byte(i)), -1); err != nil {
-			t.Fatal(err)
-		}
+		must(t, feed(f, testMsg(100+i%900, false, byte(i)), -1))
 		m, ok := f.Next()
 		if !ok {
 			t.Fatal("no message")
@@ -245,9 +241,7 @@ func TestFramerBusyKeepsNoBigBuffer(t *testing.T) {
 	big := make([]byte, size)
 	binary.NativeEndian.PutUint32(big, size)
 	small := testMsg(1000, false, 's')
-	if err := feed(f, append(big, small[:500]...), -1); err != nil {
-		t.Fatal(err)
-	}
+	must(t, feed(f, append(big, small[:500]...), -1))
 	m, _ := f.Next()
 	c := weak.Make(m.b.c)
 	m.Close()
@@ -308,9 +302,7 @@ func TestFramerClosedElsewhere(t *testing.T) {
 		}
 		for len(stream) > 0 {
 			n := min(len(stream), 1+(i*7919)%40000)
-			if err := feed(f, stream[:n], -1); err != nil {
-				t.Fatal(err)
-			}
+			must(t, feed(f, stream[:n], -1))
 			stream = stream[n:]
 			for m, ok := f.Next(); ok; m, ok = f.Next() {
 				got++
@@ -340,9 +332,7 @@ func TestFramerLongHeader(t *testing.T) {
 				t.Fatal("no room for the rest of a header")
 			}
 			n := copy(space, p)
-			if err := f.Advance(n, -1, false, n == len(space)); err != nil {
-				t.Fatal(err)
-			}
+			must(t, f.Advance(n, -1, false, n == len(space)))
 			p = p[n:]
 		}
 		m, ok := f.Next()
@@ -520,5 +510,13 @@ func TestFramerFileOfALaterMessage(t *testing.T) {
 	}
 	if second.FileLost() || second.TakeFD() != 7 || closed[7] != 0 {
 		t.Error("the second message has not its file")
+	}
+}
+
+// must ends the test if err is not nil.
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }

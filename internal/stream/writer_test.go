@@ -39,9 +39,7 @@ func FuzzWriter(f *testing.F) {
 			var file *os.File
 			if (op == 1 || op == 2 && arg%2 == 1) && len(all) < 20 {
 				r, wr, err := os.Pipe()
-				if err != nil {
-					t.Fatal(err)
-				}
+				must(t, err)
 				wr.Close()
 				file = r
 				all = append(all, r)

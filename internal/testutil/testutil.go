@@ -1,4 +1,4 @@
-// Package testutil is what the suites share.
+// Package testutil has the helpers that the tests of several packages share.
 package testutil
 
 import (
@@ -22,12 +22,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bound is how long anything may take before a test gives up on it.
+// Bound is how long anything may take before a test gives up on it.
 const Bound = 10 * time.Second
 
 var Dialects = []imsg.Dialect{imsg.Current, imsg.Legacy, imsg.Auto}
 
-// noLeak fails the test if it ends with other descriptors than it has now.
+// NoLeak fails the test if it ends with other descriptors than it has now.
 // Call it first: later cleanups run before its own.
 func NoLeak(t testing.TB) {
 	t.Helper()
@@ -41,27 +41,28 @@ func NoLeak(t testing.TB) {
 	})
 }
 
-// deadlineCtx returns a context that bounds a failure.
+// DeadlineCtx returns a context that bounds a failure.
 func DeadlineCtx(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), Bound)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// frame is one whole message as dialect d writes it, its payload a pattern
+// Frame is one whole message as dialect d writes it, its payload a pattern
 // that depends on the type.
 func Frame(d imsg.Dialect, typ uint32, payload int, file bool) []byte {
 	p := RawHeader(d, typ, imsg.HeaderSize+payload, file)
 	return append(p, Pattern(typ, payload)...)
 }
 
-// rawHeader is a header that may lie about the length.
+// RawHeader is a header that may lie about the length.
 func RawHeader(d imsg.Dialect, typ uint32, n int, file bool) []byte {
 	p := make([]byte, imsg.HeaderSize)
 	d.Encode(p, binary.NativeEndian, imsg.Header{Type: typ, ID: typ + 1, PID: int32(typ) + 2}, n, file)
 	return p
 }
 
+// Pattern is a payload of n bytes that depends on the seed.
 func Pattern(seed uint32, n int) []byte {
 	p := make([]byte, n)
 	for i := range p {
@@ -70,7 +71,7 @@ func Pattern(seed uint32, n int) []byte {
 	return p
 }
 
-// checkFrame fails the test unless m is what frame or a Send of pattern made.
+// CheckFrame fails the test unless m is what Frame or a Send of Pattern made.
 func CheckFrame(t testing.TB, m imsg.Message, typ uint32, payload int) {
 	t.Helper()
 	if m.Type() != typ || m.Len() != payload || string(m.Bytes()) != string(Pattern(typ, payload)) {
@@ -78,7 +79,7 @@ func CheckFrame(t testing.TB, m imsg.Message, typ uint32, payload int) {
 	}
 }
 
-// A side is one side of a channel, a Buf or a Conn, as the tests drive both.
+// A Side is one side of a channel, a Buf or a Conn, as the tests drive both.
 type Side struct {
 	Next  func() (imsg.Message, error) // waits for a message
 	Send  func(h imsg.Header, f *os.File, data ...[]byte) error
@@ -91,6 +92,7 @@ type Side struct {
 	FD         int // borrowed
 }
 
+// BufSide is the side of a Buf on the descriptor fd.
 func BufSide(t testing.TB, b *imsg.Buf, fd int) *Side {
 	return &Side{
 		Next: func() (imsg.Message, error) {
@@ -139,7 +141,7 @@ func connSide(t testing.TB, c *imsg.Conn) *Side {
 	}
 }
 
-// bothSides runs fn for a Buf and for a Conn, whose peer is a bare socket.
+// BothSides runs fn for a Buf and for a Conn, whose peer is a bare socket.
 func BothSides(t *testing.T, cfg imsg.Config, fn func(t *testing.T, peer *imsgtest.Socket, s *Side)) {
 	t.Helper()
 	t.Run("buf", func(t *testing.T) {
@@ -162,7 +164,7 @@ func BothSides(t *testing.T, cfg imsg.Config, fn func(t *testing.T, peer *imsgte
 	})
 }
 
-// eachDialect runs bothSides for the dialects given.
+// EachDialect runs BothSides for the dialects given.
 func EachDialect(t *testing.T, ds []imsg.Dialect, cfg imsg.Config, fn func(t *testing.T, d imsg.Dialect, peer *imsgtest.Socket, s *Side)) {
 	t.Helper()
 	for _, d := range ds {
@@ -173,7 +175,7 @@ func EachDialect(t *testing.T, ds []imsg.Dialect, cfg imsg.Config, fn func(t *te
 	}
 }
 
-// waitFD waits until fd has one of the events.
+// WaitFD waits until fd has one of the events.
 func WaitFD(t testing.TB, fd int, events int16) {
 	t.Helper()
 	end := time.Now().Add(Bound)
@@ -202,7 +204,7 @@ func ReadAvailable(t testing.TB, fd int) []byte {
 	return p[:n]
 }
 
-// waitBlocked waits until n goroutines sleep inside the function named, which
+// WaitBlocked waits until n goroutines sleep inside the function named, which
 // is the only event that such a goroutine gives.
 func WaitBlocked(t testing.TB, n int, function string) {
 	t.Helper()
@@ -224,7 +226,7 @@ func WaitBlocked(t testing.TB, n int, function string) {
 	}
 }
 
-// within fails the test if what f does takes longer than bound.
+// Within fails the test if what f does takes longer than bound.
 func Within(t testing.TB, what string, f func()) {
 	t.Helper()
 	done := make(chan struct{})
@@ -238,7 +240,7 @@ func Within(t testing.TB, what string, f func()) {
 
 const ChildEnv = "IMSG_TEST_CHILD"
 
-// inChild runs the calling test again in a process of its own, for it does
+// InChild runs the calling test again in a process of its own, for it does
 // what cannot be undone, and is true there.
 func InChild(t *testing.T, change func(*exec.Cmd)) bool {
 	t.Helper()
@@ -263,14 +265,14 @@ func InChild(t *testing.T, change func(*exec.Cmd)) bool {
 	return false
 }
 
-// needExec skips the test if err is that this binary cannot be executed.
+// NeedExec skips the test if err is that this binary cannot be executed.
 func NeedExec(t *testing.T, err error) {
 	if errors.Is(err, syscall.ENOEXEC) {
 		t.Skip("the kernel cannot execute this test binary itself (an emulator runs it)")
 	}
 }
 
-// asOrdinaryUser gives a privileged process's child the rights of a user that
+// AsOrdinaryUser gives a privileged process's child the rights of a user that
 // nobody else is: the kernel counts files in flight for each.
 func AsOrdinaryUser(cmd *exec.Cmd) {
 	if os.Getuid() != 0 {
@@ -283,6 +285,7 @@ func AsOrdinaryUser(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: id, Gid: id}}
 }
 
+// SetMaxFiles makes the descriptor table of this process a small one.
 func SetMaxFiles(t *testing.T) {
 	t.Helper()
 	var l syscall.Rlimit
@@ -295,7 +298,7 @@ func SetMaxFiles(t *testing.T) {
 	}
 }
 
-// fillTable opens descriptors until none is left, and returns how to close them.
+// FillTable opens descriptors until none is left, and returns how to close them.
 func FillTable(t *testing.T) (free func()) {
 	t.Helper()
 	var fds []int
@@ -313,6 +316,7 @@ func FillTable(t *testing.T) (free func()) {
 	}
 }
 
+// DevNull opens a file that is not a socket.
 func DevNull(t *testing.T) *os.File {
 	t.Helper()
 	f, err := os.Open(os.DevNull)
@@ -322,7 +326,7 @@ func DevNull(t *testing.T) *os.File {
 
 const fillType = 0xf111
 
-// fillConn sends messages behind the Conn's back until its socket takes no more,
+// FillConn sends messages behind the Conn's back until its socket takes no more,
 // and returns how many. Each goes whole or not at all.
 func FillConn(t testing.TB, c *imsg.Conn) (n int) {
 	t.Helper()
@@ -350,7 +354,7 @@ func FillConn(t testing.TB, c *imsg.Conn) (n int) {
 	return n
 }
 
-// drainConn receives n of fillConn's messages.
+// DrainConn receives n of FillConn's messages.
 func DrainConn(t testing.TB, c *imsg.Conn, n int) {
 	t.Helper()
 	for range n {
@@ -361,7 +365,7 @@ func DrainConn(t testing.TB, c *imsg.Conn, n int) {
 	}
 }
 
-// receiveAll receives messages of the types given, whose payload is the pattern.
+// ReceiveAll receives messages of the types given, whose payload is the pattern.
 func ReceiveAll(t testing.TB, c *imsg.Conn, types ...uint32) {
 	t.Helper()
 	for _, typ := range types {
@@ -374,7 +378,7 @@ func ReceiveAll(t testing.TB, c *imsg.Conn, types ...uint32) {
 	}
 }
 
-// waitQueue waits until n messages are queued.
+// WaitQueue waits until n messages are queued.
 func WaitQueue(t testing.TB, c *imsg.Conn, n int) {
 	t.Helper()
 	for end := time.Now().Add(Bound); c.QueueLen() != n; {
@@ -385,7 +389,7 @@ func WaitQueue(t testing.TB, c *imsg.Conn, n int) {
 	}
 }
 
-// mustNext takes the next message, which must be what frame made.
+// MustNext takes the next message, which must be what Frame made.
 func MustNext(t *testing.T, s *Side, typ uint32, payload int) imsg.Message {
 	t.Helper()
 	m, err := s.Next()
@@ -396,7 +400,7 @@ func MustNext(t *testing.T, s *Side, typ uint32, payload int) imsg.Message {
 	return m
 }
 
-// leavesOpen reports whether some of n files that are received with room for
+// LeavesOpen reports whether some of n files that are received with room for
 // one are left open without telling. Padding is room for a second one on
 // 64 bits.
 func LeavesOpen(t *testing.T, n int) bool {
@@ -425,7 +429,7 @@ func LeavesOpen(t *testing.T, n int) bool {
 	return left > 0
 }
 
-// sameError takes n errors and fails the test unless each is err itself.
+// SameError takes n errors and fails the test unless each is err itself.
 func SameError(t *testing.T, err error, n int, again func() error) {
 	t.Helper()
 	for range n {
@@ -435,7 +439,7 @@ func SameError(t *testing.T, err error, n int, again func() error) {
 	}
 }
 
-// receiveError takes the next message and fails the test unless there is none.
+// ReceiveError takes the next message and fails the test unless there is none.
 func ReceiveError(t *testing.T, s *Side) error {
 	t.Helper()
 	m, err := s.Next()
@@ -446,14 +450,14 @@ func ReceiveError(t *testing.T, s *Side) error {
 	return err
 }
 
-// A piece is what one sendmsg(2) carries: bytes, and a file with the first of
+// A Piece is what one sendmsg(2) carries: bytes, and a file with the first of
 // them or -1.
 type Piece struct {
 	P  []byte
 	Fd int
 }
 
-// batching says how a sender of the time groups messages into sends.
+// Batching says how a sender of the time groups messages into sends.
 type Batching struct {
 	Name    string
 	Dialect imsg.Dialect
@@ -466,15 +470,16 @@ var Batchings = []Batching{
 	{"legacy before 2021", imsg.Legacy, true},
 }
 
+// LittleEndian reports the byte order of this machine.
 func LittleEndian() bool { return binary.NativeEndian.Uint16([]byte{1, 0}) == 1 }
 
-// A wireMsg is one message of a test stream; file is an index into the test's
+// A WireMsg is one message of a test stream; file is an index into the test's
 // files, or -1.
 type WireMsg struct {
 	Size, File int
 }
 
-// encode returns the sends that carry msgs.
+// Encode returns the sends that carry msgs.
 func (bt Batching) Encode(msgs []WireMsg, fds []int) []Piece {
 	var ps []Piece
 	cur := Piece{Fd: -1}
@@ -503,6 +508,7 @@ func (bt Batching) Encode(msgs []WireMsg, fds []int) []Piece {
 	return ps
 }
 
+// Payload is that of message i of a test stream.
 func Payload(i, n int) []byte { return bytes.Repeat([]byte{byte('a' + i)}, n) }
 
 // NeedTruncation skips the test where files that do not fit a control message
