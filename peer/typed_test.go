@@ -69,11 +69,11 @@ func TestTypedNote(t *testing.T) {
 		return add(ctx, s)
 	})}, peer.Rule{Type: ask, Handle: echo})
 	serve(t, q)
-	check(t, "Send", p.Send(soon(t), note, nil, []byte(`{"A":1}`)), nil)
+	check(t, "Send", p.Send(shortCtx(t), note, nil, []byte(`{"A":1}`)), nil)
 	if s := <-handled; s.A != 1 {
 		t.Errorf("%+v", s)
 	}
-	_, err := call(soon(t), p, "") // behind what the handler could have said
+	_, err := call(shortCtx(t), p, "") // behind what the handler could have said
 	check(t, "Call", err, nil)
 }
 
