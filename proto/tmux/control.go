@@ -282,6 +282,9 @@ func (k *Control) wait(ctx context.Context, p *pending) error {
 
 // send writes commands, each with one behind it that ends its reply.
 func (k *Control) send(ctx context.Context, commands [][]string) ([]*pending, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	var text []byte
 	sent := make([]*pending, len(commands))
 	for i, args := range commands {

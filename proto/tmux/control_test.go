@@ -273,13 +273,21 @@ func TestControlUnreadCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ctx, cancel := context.WithCancel(bounded(t))
+	cancel()
+	for range 100 {
+		if _, err := k.Run(ctx, "ls"); !errors.Is(err, context.Canceled) {
+			t.Fatalf("%v", err)
+		}
+	}
+	if n := len(k.pending); n > 0 {
+		t.Errorf("%d commands were sent with a context that was over", n)
+	}
 	done := make(chan error)
 	go func() { // more than a pipe takes
 		_, err := k.Run(bounded(t), "set-buffer", strings.Repeat("x", 1<<20))
 		done <- err
 	}()
-	ctx, cancel := context.WithCancel(bounded(t))
-	cancel()
 	if _, err := k.Run(ctx, "ls"); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
