@@ -269,3 +269,25 @@ func BenchmarkManySenders(b *testing.B) {
 		})
 	}
 }
+
+// Descriptors that belong to the queue, 64 a flush, to another process.
+func BenchmarkComposeFiles(b *testing.B) {
+	f, err := os.Open(os.DevNull)
+	testutil.Must(b, err)
+	defer f.Close()
+	ctx, c := context.Background(), startPeerConn(b, "sink")
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		fd, err := unixmsg.Dup(int(f.Fd()))
+		testutil.Must(b, err)
+		testutil.Must(b, c.Compose(imsg.Header{Type: typeData}, os.NewFile(uintptr(fd), "null")))
+		if i++; i%64 == 0 {
+			testutil.Must(b, c.Flush(ctx))
+		}
+		if i%1024 == 0 {
+			syncPeer(b, c) // files in flight are limited
+		}
+	}
+	syncPeer(b, c)
+}

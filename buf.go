@@ -226,12 +226,12 @@ func (b *Buf) write() error {
 	if b.out.err != nil || b.QueueLen() == 0 {
 		return b.out.err
 	}
-	bufs, file := b.out.pending()
-	n, err := b.out.transmit(b.fd, bufs, file)
+	w := b.out.pending(b.fd)
+	n, err := w.transmit(b.fd, b.flags)
 	switch {
 	case err == nil:
 		b.out.wrote(n)
-	case file != nil && isFileError(b.fd, err):
+	case w.file != nil && isFileError(b.fd, err):
 		err, _, _ = b.out.reject(err)
 	case !isWouldBlock(err) && !isTemporary(err):
 		b.out.q.Clear()

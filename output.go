@@ -78,22 +78,22 @@ func (o *output) composeLost(m Message) error {
 	return nil
 }
 
-// transmit makes one system call. A reader gives a message with a mark and
-// without a file (see composeLost) the file that arrives with the same read:
-// no file may follow before the peer has read it, nor at once, as that read may
-// still be under way.
-func (o *output) transmit(fd int, bufs [][]byte, file *os.File) (int, error) {
-	if o.unpaired > 0 && file != nil && o.q.Start() >= o.unpaired {
+// mayFollow returns an error if the file f, unless it is nil, must not be sent
+// yet. A reader gives a message with a mark and without a file (see composeLost)
+// the file that arrives with the same read: no file may follow before the peer
+// has read it, nor at once, as that read may still be under way.
+func (o *output) mayFollow(fd int, f *os.File) error {
+	if o.unpaired > 0 && f != nil && o.q.Start() >= o.unpaired {
 		if !unixmsg.Drained(fd) {
-			return 0, errUnpaired
+			return errUnpaired
 		}
 		if !o.drained {
 			o.drained = true
-			return 0, errUnpaired
+			return errUnpaired
 		}
 		o.unpaired, o.drained = 0, false
 	}
-	return transmit(fd, bufs, file, o.c.flags)
+	return nil
 }
 
 // errUnpaired is temporary: see isTemporary.
@@ -209,12 +209,20 @@ func (o *output) trace(h Header, payload []byte, file bool) {
 
 // pending returns what the next write should carry. Messages with files that
 // were queued before the peer's dialect was known are said in it.
-func (o *output) pending() ([][]byte, *os.File) {
+func (o *output) pending(fd int) (w outgoing) {
 	if d := o.c.spoken(); d != o.spoke {
 		o.q.EachFile(func(p []byte, n int) { putLength(p, o.lengthWord(n, true)) })
 		o.spoke = d
 	}
-	return o.q.Pending(maxGather)
+	if o.q.Files() > 1 && o.unpaired == 0 {
+		w.batch = fileBatches.Get().(*fileBatch)
+		w.batch.n = o.q.PendingGroups(w.batch.groups[:], maxGather)
+		w.file = w.batch.groups[0].File
+		return w
+	}
+	w.bufs, w.file = o.q.Pending(maxGather)
+	w.err = o.mayFollow(fd, w.file)
+	return w
 }
 
 // wrote accounts for what one system call took.

@@ -139,7 +139,11 @@ func (w *sender) direct(h Header, f *os.File, n int, data [][]byte) (taken bool,
 	for i, p := range data {
 		parts[1+i] = p
 	}
-	k, err := w.out.transmit(w.fd, parts[:1+len(data)], f)
+	err = w.out.mayFollow(w.fd, f)
+	k := 0
+	if err == nil {
+		k, err = transmit(w.fd, parts[:1+len(data)], f, w.out.c.flags)
+	}
 	switch {
 	case err == nil:
 		w.out.passed(parts[:], n, k, f)
@@ -452,10 +456,10 @@ func (w *sender) gather() {
 func (w *sender) write(fd uintptr) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	bufs, file := w.out.pending()
+	next := w.out.pending(int(fd))
 	w.writing = true
 	w.mu.Unlock()
-	n, err := w.out.transmit(int(fd), bufs, file)
+	n, err := next.transmit(int(fd), w.out.c.flags)
 	w.mu.Lock()
 	w.writing = false
 	w.written.Broadcast()
@@ -468,7 +472,7 @@ func (w *sender) write(fd uintptr) bool {
 	case err == nil:
 		w.out.wrote(n)
 		w.turn.Freed()
-	case file != nil && isFileError(int(fd), err):
+	case next.file != nil && isFileError(int(fd), err):
 		w.reject(err)
 		w.turn.Freed()
 		w.serr = nil

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"runtime"
 	"slices"
 	"sync"
 	"syscall"
@@ -769,4 +770,67 @@ func TestClosedFiles(t *testing.T) {
 	if _, err := a.File(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("File: %v", err)
 	}
+}
+
+// TestManyFilesACall queues messages with files, among others without: on Linux
+// few system calls take them all, and each message gets its own file.
+func TestManyFilesACall(t *testing.T) {
+	const n = 100
+	cfg := &imsg.Config{AllowFDPass: true}
+	run := func(t *testing.T, compose func(imsg.Header, *os.File, ...[]byte) error, flush func() error, stats func() imsg.Stats, next func(uint32) imsg.Message) {
+		probes := map[uint32]*testutil.Probe{}
+		for typ := uint32(1); typ <= n; typ++ {
+			var f *os.File
+			if typ%5 != 0 {
+				probes[typ] = testutil.NewProbe(t)
+				f = probes[typ].W
+			}
+			if err := compose(imsg.Header{Type: typ}, f, testutil.Pattern(typ, int(typ))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := flush(); err != nil {
+			t.Fatal(err)
+		}
+		if got := stats().Sent; got.Messages != n || got.Files != n*4/5 || runtime.GOOS == "linux" && got.Calls > 4 {
+			t.Errorf("%+v", got)
+		}
+		for typ := uint32(1); typ <= n; typ++ {
+			m := next(typ)
+			testutil.CheckFrame(t, m, typ, int(typ))
+			f, p := m.TakeFile(), probes[typ]
+			if p != nil {
+				if err := p.Works(f); err != nil {
+					t.Errorf("message %d: %v", typ, err)
+				}
+				f.Close()
+				if !p.Closed() {
+					t.Errorf("the file of message %d is still open", typ)
+				}
+			} else if f != nil {
+				t.Errorf("message %d has a file", typ)
+			}
+			m.Close()
+		}
+	}
+	t.Run("Conn", func(t *testing.T) {
+		testutil.NoLeak(t)
+		a, b := imsgtest.Pair(t, cfg)
+		ctx := testutil.DeadlineCtx(t)
+		run(t, a.Compose, func() error { return a.Flush(ctx) }, a.Stats, func(uint32) imsg.Message {
+			m, err := b.Receive(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return m
+		})
+	})
+	t.Run("Buf", func(t *testing.T) {
+		testutil.NoLeak(t)
+		x, y := imsgtest.Sockets(t)
+		a, b := imsg.NewBuf(x.FD, cfg), imsg.NewBuf(y.FD, cfg)
+		t.Cleanup(b.Clear)
+		s := testutil.BufSide(t, b, y.FD)
+		run(t, a.Compose, a.Flush, a.Stats, func(typ uint32) imsg.Message { return testutil.MustNext(t, s, typ, int(typ)) })
+	})
 }

@@ -3,8 +3,10 @@ package imsg
 import (
 	"errors"
 	"os"
+	"sync"
 	"syscall"
 
+	"example.org/imsg/internal/stream"
 	"example.org/imsg/internal/unixmsg"
 )
 
@@ -36,6 +38,80 @@ func transmit(fd int, bufs [][]byte, file *os.File, flags unixmsg.Flags) (n int,
 		return 0, cerr
 	}
 	return n, err
+}
+
+// An outgoing is what one system call is to carry.
+type outgoing struct {
+	bufs  [][]byte
+	file  *os.File   // goes with the first byte
+	batch *fileBatch // if not nil, instead of bufs
+	err   error      // why it must wait
+}
+
+// transmit makes the system call. Files are held open during the call.
+func (w *outgoing) transmit(fd int, flags unixmsg.Flags) (int, error) {
+	if w.err != nil {
+		return 0, w.err
+	}
+	if w.batch == nil {
+		return transmit(fd, w.bufs, w.file, flags)
+	}
+	n, err := w.batch.transmit(fd, flags)
+	fileBatches.Put(w.batch)
+	w.batch = nil
+	return n, err
+}
+
+// A fileBatch is several messages with files on the way into one system call.
+type fileBatch struct {
+	groups [unixmsg.MaxGroups]stream.Group
+	parts  [unixmsg.MaxGroups]unixmsg.Group
+	n      int // groups
+	held   int // of these, those whose file is held open
+	fd     int
+	flags  unixmsg.Flags
+	hold   func(fd uintptr) // b.holds
+	sent   int
+	err    error
+}
+
+var fileBatches = sync.Pool{New: func() any {
+	b := new(fileBatch)
+	b.hold = b.holds
+	return b
+}}
+
+// transmit makes one system call, with all files held open during the call.
+func (b *fileBatch) transmit(fd int, flags unixmsg.Flags) (n int, err error) {
+	b.fd, b.flags = fd, flags
+	b.held, b.sent, b.err = 0, 0, nil
+	b.next()
+	clear(b.groups[:b.n])
+	clear(b.parts[:b.n])
+	return b.sent, b.err
+}
+
+// next holds the next group's file, or makes the call when it has all of them,
+// or all up to one that is closed.
+func (b *fileBatch) next() {
+	for b.held < b.n && b.groups[b.held].File == nil {
+		b.parts[b.held] = unixmsg.Group{Bufs: b.groups[b.held].Bufs, File: -1}
+		b.held++
+	}
+	if i := b.held; i < b.n && control(b.groups[i].File, b.hold) == nil {
+		return
+	}
+	if b.held == 0 {
+		b.err = os.ErrClosed
+		return
+	}
+	b.sent, b.err = unixmsg.SendMany(b.fd, b.parts[:b.held], b.flags)
+}
+
+func (b *fileBatch) holds(fd uintptr) {
+	b.parts[b.held] = unixmsg.Group{Bufs: b.groups[b.held].Bufs, File: int(fd)}
+	b.held++
+	b.next()
 }
 
 // control calls f with file's descriptor, which stays open meanwhile and keeps

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -104,6 +105,9 @@ func TestStatsOfWhatIsNotSent(t *testing.T) {
 	testutil.DrainConn(t, b, n)
 	testutil.Must(t, a.Flush(testutil.DeadlineCtx(t)))
 	want := imsg.Counters{Messages: 2, Bytes: 44, Files: 2, Calls: 2}
+	if runtime.GOOS == "linux" {
+		want.Calls = 1 // sendmmsg
+	}
 	expect(t, "after the flush", a.Stats().Sent, want)
 	for range 3 {
 		testutil.Must(t, a.Compose(imsg.Header{Type: 1}, testutil.DevNull(t), []byte("discarded")))

@@ -227,10 +227,37 @@ func (w *Writer) Pending(max int) ([][]byte, *os.File) {
 	if w.head == len(w.segs) {
 		return nil, nil
 	}
+	w.gather(w.head, max)
+	return w.bufs, w.segs[w.head].file
+}
+
+// A Group is what one of several writes should carry, as Pending returns it.
+type Group struct {
+	Bufs [][]byte
+	File *os.File
+}
+
+// PendingGroups is Pending for several writes, one behind the other. It fills
+// groups, with not more than max pieces altogether, and returns how many groups
+// there are.
+func (w *Writer) PendingGroups(groups []Group, max int) (n int) {
+	w.seal()
+	w.bufs = w.bufs[:0]
+	for i := w.head; i < len(w.segs) && n < len(groups) && len(w.bufs) < max; n++ {
+		beg, file := len(w.bufs), w.segs[i].file
+		i = w.gather(i, max)
+		groups[n] = Group{w.bufs[beg:len(w.bufs):len(w.bufs)], file}
+	}
+	return n
+}
+
+// gather adds to w.bufs what is in the segments from the i-th on up to the next
+// file, while there are less than max pieces. It returns where that ended.
+func (w *Writer) gather(i, max int) int {
 	var last *segment
-	for i := w.head; i < len(w.segs); i++ {
+	for first := i; i < len(w.segs); i++ {
 		s := &w.segs[i]
-		if i > w.head && s.file != nil {
+		if i > first && s.file != nil {
 			break
 		}
 		if s.len() == 0 {
@@ -247,7 +274,7 @@ func (w *Writer) Pending(max int) ([][]byte, *os.File) {
 		}
 		last = s
 	}
-	return w.bufs, w.segs[w.head].file
+	return i
 }
 
 // Consume tells that n bytes of what Pending returned were written, and with the

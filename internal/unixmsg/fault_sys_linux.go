@@ -2,7 +2,11 @@
 
 package unixmsg
 
-import "golang.org/x/sys/unix"
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
 
 // The system calls of sys.go and sys_linux.go, with the hook in front.
 
@@ -50,6 +54,41 @@ func sysSend(fd int, bufs [][]byte, control []byte, flags Flags) (int, error) {
 		return Result{N: n, Err: err}
 	})
 	return r.N, r.Err
+}
+
+// sysSendMany asks the hook about each message, and ends behind the first that
+// does not go whole, as sendmmsg does.
+func sysSendMany(fd int, msgs []mmsghdr, flags Flags) (n int, errno unix.Errno) {
+	for i := range msgs {
+		h := &msgs[i].hdr
+		size := 0
+		vecs := unsafe.Slice(h.Iov, h.Iovlen)
+		for _, v := range vecs {
+			size += int(v.Len)
+		}
+		r := intercept(Call{Name: "sendmsg", FD: fd, Size: size, File: h.Controllen > 0}, func(most int, _ Files) (r Result) {
+			left := most
+			for i := range vecs {
+				k := min(left, int(vecs[i].Len))
+				vecs[i].SetLen(k)
+				left -= k
+			}
+			if _, errno := sendmmsg(fd, msgs[i:i+1], flags); errno != 0 {
+				return Result{Err: errno}
+			}
+			return Result{N: int(msgs[i].n)}
+		})
+		if r.Err != nil {
+			if n == 0 {
+				return 0, r.Err.(unix.Errno)
+			}
+			break
+		}
+		if n++; r.N < size {
+			break
+		}
+	}
+	return n, 0
 }
 
 func total(bufs [][]byte) (n int) {

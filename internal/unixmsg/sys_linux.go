@@ -16,6 +16,10 @@ func sysRecvMany(fd int, msgs []mmsghdr, flags Flags) (int, unix.Errno) {
 	return recvmmsg(fd, msgs, flags)
 }
 
+func sysSendMany(fd int, msgs []mmsghdr, flags Flags) (int, unix.Errno) {
+	return sendmmsg(fd, msgs, flags)
+}
+
 func sysPeerCred(fd int) (*unix.Ucred, error) {
 	return unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 }
