@@ -128,7 +128,14 @@ func (in *input) take(ms []Message) (n int) {
 }
 
 func (in *input) trace(m Message) {
+	done := false
+	defer func() {
+		if !done { // a panic: nobody gets m
+			m.Close()
+		}
+	}()
 	in.c.trace(Event{Direction: Received, Header: m.Header(), Payload: ibuf.NewView(m.Bytes()), HasFile: m.HasFile(), FileLost: m.f.FileLost()})
+	done = true
 }
 
 func (in *input) full(n int) error {

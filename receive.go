@@ -51,6 +51,10 @@ func (c *Conn) Receive(ctx context.Context) (Message, error) {
 // next returns the oldest message that is there already.
 func (r *receiver) next() (Message, bool) {
 	r.mu.Lock()
+	if r.in.c.cfg.Trace != nil { // it may panic
+		defer r.mu.Unlock()
+		return r.in.next()
+	}
 	m, ok := r.in.next()
 	r.mu.Unlock() // without the cost of a defer
 	return m, ok

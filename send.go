@@ -254,10 +254,11 @@ func (c *Conn) Compose(h Header, f *os.File, data ...[]byte) error {
 	h = c.withPID(h)
 	w := &c.w
 	w.mu.Lock()
-	err := w.err
-	if err == nil {
-		err = w.out.compose(h, f, true, data)
+	if c.cfg.Trace != nil { // it may panic
+		defer w.mu.Unlock()
+		return c.opError("compose", h.Type, w.queue(h, f, data))
 	}
+	err := w.queue(h, f, data)
 	w.mu.Unlock() // without the cost of a defer
 	return c.opError("compose", h.Type, err)
 }
@@ -278,15 +279,19 @@ func (c *Conn) ComposeBatch(ms []Outgoing) (n int, err error) {
 	defer w.mu.Unlock()
 	for i := range ms {
 		m := &ms[i]
-		err := w.err
-		if err == nil {
-			err = w.out.compose(c.withPID(m.Header), m.File, true, [][]byte{m.Data})
-		}
-		if err != nil {
+		if err := w.queue(c.withPID(m.Header), m.File, [][]byte{m.Data}); err != nil {
 			return i, c.opError("compose", m.Header.Type, err)
 		}
 	}
 	return len(ms), nil
+}
+
+// queue is Compose. w.mu is held.
+func (w *sender) queue(h Header, f *os.File, data [][]byte) error {
+	if w.err != nil {
+		return w.err
+	}
+	return w.out.compose(h, f, true, data)
 }
 
 // queueBuffer is what Builder.Commit calls.

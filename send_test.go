@@ -834,3 +834,39 @@ func TestManyFilesACall(t *testing.T) {
 		run(t, a.Compose, a.Flush, a.Stats, func(typ uint32) imsg.Message { return testutil.MustNext(t, s, typ, int(typ)) })
 	})
 }
+
+// TestWithdrawnMemory cancels many Sends behind a message that is stuck: what
+// was withdrawn needs no memory.
+func TestWithdrawnMemory(t *testing.T) {
+	testutil.NoLeak(t)
+	a, _ := imsgtest.Pair(t, &imsg.Config{MaxQueueBytes: 1 << 20})
+	testutil.FillConn(t, a)
+	if err := a.Compose(imsg.Header{Type: 1}, nil, []byte("stuck")); err != nil {
+		t.Fatal(err)
+	}
+	before := testutil.Heap()
+	p := testutil.Pattern(2, 16000)
+	cancelled := func(n int) {
+		ctx, cancel := context.WithCancel(testutil.DeadlineCtx(t))
+		var wg sync.WaitGroup
+		for range n {
+			wg.Go(func() {
+				if err := a.Send(ctx, imsg.Header{Type: 2}, nil, p); !errors.Is(err, context.Canceled) {
+					t.Error(err)
+				}
+			})
+		}
+		testutil.WaitBlocked(t, n, "(*Conn).Send")
+		cancel()
+		wg.Wait()
+	}
+	for range 40 {
+		cancelled(20)
+	}
+	for range 10 {
+		cancelled(200) // most of them wait for room
+	}
+	if n := testutil.Heap() - before; n > 2<<20 || a.QueueLen() != 1 {
+		t.Errorf("%d bytes more than before, %d messages queued", n, a.QueueLen())
+	}
+}

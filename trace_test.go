@@ -137,6 +137,61 @@ func TestCallsAfterRemoval(t *testing.T) {
 	expect(t, "stats", a.Stats().Sent, imsg.Counters{Messages: 1, Bytes: 21, Files: 1, Calls: 1})
 }
 
+// TestTracePanics has a Trace that panics in every call that can run it. Who
+// recovers goes on with the channel, and a message that nobody got is closed.
+func TestTracePanics(t *testing.T) {
+	testutil.NoLeak(t)
+	bad := false
+	a, b := imsgtest.Pair(t, &imsg.Config{AllowFDPass: true, Trace: func(imsg.Event) {
+		if bad {
+			panic("trace")
+		}
+	}})
+	ctx := testutil.DeadlineCtx(t)
+	h := imsg.Header{Type: 1}
+	panics := func(what string, f func()) {
+		t.Helper()
+		bad = true
+		defer func() {
+			bad = false
+			if recover() != "trace" {
+				t.Errorf("%s: no panic", what)
+			}
+		}()
+		f()
+	}
+	p := testutil.NewProbe(t)
+	panics("Send", func() { a.Send(ctx, h, p.W) })
+	panics("Compose", func() { a.Compose(h, nil) })
+	panics("Commit", func() {
+		bd, err := a.Create(h, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		bd.Commit()
+	})
+	if err := a.Flush(ctx); err != nil { // they were queued
+		t.Fatal(err)
+	}
+	p.W.Close()
+	panics("Receive that waits", func() { b.Receive(ctx) })
+	if !p.Closed() {
+		t.Error("the file of the message that nobody got is open")
+	}
+	panics("Receive", func() { b.Receive(ctx) })
+	if err := a.Send(ctx, h, nil); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // Commit's, and that one
+		m, err := b.Receive(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Close()
+	}
+}
+
 // TestDirectionString names the directions.
 func TestDirectionString(t *testing.T) {
 	expect(t, "names", fmt.Sprint(imsg.Sent, imsg.Received, imsg.Current, imsg.Legacy, imsg.Auto, imsg.Dialect(9)),
