@@ -24,7 +24,8 @@ type halfConn struct {
 	loop func(func(fd uintptr) bool) error // RawConn.Read or Write
 	call func(fd uintptr) bool             // one system call; false: wait and try again
 	serr error                             // what the last call said
-	try  bool                              // make one system call and return its EAGAIN instead of parking in the poller
+	ctx  context.Context                   // of the run under way
+	stop func() bool                       // ends the care for ctx, if not nil
 
 	done <-chan struct{} // closed by Conn.Close
 
@@ -72,7 +73,17 @@ func (h *halfConn) sleep(ctx context.Context, x *waiter) (err error) {
 // until ctx ends. Only the goroutine that has the turn may call it, without
 // h.mu.
 func (h *halfConn) run(ctx context.Context) error {
-	err := h.interruptible(ctx)
+	h.ctx = ctx
+	err := h.loop(h.call)
+	h.ctx = nil
+	if h.stop != nil {
+		h.stop()
+		h.stop = nil
+		h.deadline.disarm()
+		if cerr := ctx.Err(); err != nil && os.IsTimeout(err) && cerr != nil {
+			err = cerr
+		}
+	}
 	if err == nil {
 		return h.serr
 	}
@@ -84,23 +95,12 @@ func (h *halfConn) run(ctx context.Context) error {
 	}
 }
 
-func (h *halfConn) interruptible(ctx context.Context) error {
-	if ctx.Done() == nil {
-		return h.loop(h.call)
-	}
-	h.try = true
-	err := h.loop(h.call)
-	h.try = false
-	if err != nil || !isWouldBlock(h.serr) {
-		return err
+// interruptible lets the end of run's context end the wait that call is about to
+// ask for. A call that has an outcome at once has no need of it.
+func (h *halfConn) interruptible() {
+	if h.ctx.Done() == nil || h.stop != nil {
+		return
 	}
 	token := h.deadline.arm()
-	stop := context.AfterFunc(ctx, func() { h.deadline.interrupt(token) })
-	err = h.loop(h.call)
-	stop()
-	h.deadline.disarm()
-	if cerr := ctx.Err(); err != nil && os.IsTimeout(err) && cerr != nil {
-		return cerr
-	}
-	return err
+	h.stop = context.AfterFunc(h.ctx, func() { h.deadline.interrupt(token) })
 }

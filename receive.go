@@ -159,9 +159,10 @@ func (r *receiver) recv(fd uintptr) bool {
 		r.space = r.in.framer.Buffer()
 		r.mu.Unlock()
 	}
-	if r.recvOnce(fd) || r.try {
+	if r.recvOnce(fd) {
 		return true
 	}
+	r.interruptible()
 	r.spin.until(func() bool { return r.recvOnce(fd) }, r.stopped)
 	if !isWouldBlock(r.serr) {
 		return true

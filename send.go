@@ -482,7 +482,11 @@ func (w *sender) write(fd uintptr) bool {
 		w.turn.Freed()
 		w.serr = nil
 	}
-	return w.try || !isWouldBlock(err)
+	if !isWouldBlock(err) {
+		return true
+	}
+	w.interruptible()
+	return false
 }
 
 // pause waits a while for a condition that no socket event tells of.

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -51,7 +53,7 @@ func TestFaultStuckSend(t *testing.T) {
 							left = 0
 							return unixmsg.Fault{Max: first}
 						}
-						if failures++; failures == 2 { // the first need not wait
+						if failures++; failures == 1 {
 							go how.end(a, cancel) // Close waits for this call
 						}
 						return unixmsg.Fault{Errno: errno}
@@ -112,7 +114,7 @@ func TestFaultStuckReceive(t *testing.T) {
 			defer cancel()
 			calls := 0
 			w.let(func(int, unixmsg.Call) unixmsg.Fault {
-				if calls++; calls == 2 {
+				if calls++; calls == 1 {
 					go how.end(b, cancel)
 				}
 				return unixmsg.Fault{Errno: unix.EAGAIN}
@@ -129,4 +131,36 @@ func TestFaultStuckReceive(t *testing.T) {
 			m.Close()
 		})
 	}
+}
+
+// TestFaultOneTry: a Receive that must wait asks the system once before it does,
+// and once when something has come, also with a context that can end.
+func TestFaultOneTry(t *testing.T) {
+	testutil.NoLeak(t)
+	w := newFaultWorld(t)
+	w.begin(nil)
+	a, b := imsgtest.Pair(t, nil)
+	ctx, cancel := context.WithCancel(testutil.DeadlineCtx(t))
+	defer cancel()
+	var calls atomic.Int32
+	w.let(func(_ int, c unixmsg.Call) unixmsg.Fault {
+		if strings.HasPrefix(c.Name, "recv") {
+			calls.Add(1)
+		}
+		return unixmsg.Fault{}
+	})
+	done := make(chan error, 1)
+	go func() {
+		m, err := b.Receive(ctx)
+		m.Close()
+		done <- err
+	}()
+	testutil.WaitBlocked(t, 1, "(*Conn).Receive")
+	if err := a.Send(ctx, imsg.Header{Type: 1}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil || calls.Load() != 2 {
+		t.Errorf("%d calls, %v", calls.Load(), err)
+	}
+	w.let(nil)
 }
