@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// maxPause bounds the wait between two tries when the system says "later"
-// without telling when.
+// maxPause bounds the wait between two tries after an error that goes away by
+// itself (isTemporary).
 const maxPause = 32 * time.Millisecond
 
 // A halfConn is what each direction of a Conn needs so that many goroutines can

@@ -140,6 +140,15 @@ func control(file *os.File, f func(fd uintptr)) error {
 //	EPERM, EACCES             with a file: the peer refuses files, or a policy does; otherwise a policy that does not go away: final
 //	EPIPE, ECONNRESET         the peer is gone: final
 //	ENOTCONN, ENOTSOCK, others  not a connected socket, or a fault of ours: final
+//
+// And a failed recvmsg(2) or recvmmsg(2), by which nothing was received:
+//
+//	EINTR                     internal/unixmsg tries again
+//	EAGAIN                    nothing is there: wait until poll(2) says that something is
+//	ECONNRESET                the peer has closed with messages of ours unread; what it sent before is received first: final
+//	ENOBUFS, ENOMEM           a system may have dropped a file with its memory, and does not say so: final
+//	EMSGSIZE                  the BSDs with a full descriptor table: internal/unixmsg reads the bytes without the file
+//	EBADF, ENOTCONN, others   not a connected socket, or a fault of ours: final
 
 // isWouldBlock reports whether err is how a socket says "not now"; poll(2) tells when.
 func isWouldBlock(err error) bool { return err == syscall.EAGAIN }
