@@ -26,8 +26,8 @@ import (
 	"example.org/imsg/privsep/sandbox"
 )
 
-// poseDaemon is a program that somebody else than its user starts.
-var poseDaemon = register(Daemon{Name: "pose", Roles: []Role{{Name: "a", Run: witness, Setup: func(context.Context, *Proc) error {
+// A program that somebody else than its user starts.
+var _ = register(Daemon{Name: "pose", Roles: []Role{{Name: "a", Run: witness, Setup: func(context.Context, *Proc) error {
 	return os.WriteFile("/proc/self/fd/4", []byte("Setup ran"), 0)
 }}}})
 

@@ -119,7 +119,7 @@ func (e *stepError) Error() string { return e.err.Error() }
 func runSteps(steps ...step) error {
 	for _, s := range steps {
 		if err := s.do(); err != nil {
-			if _, inner := err.(*stepError); inner {
+			if _, inner := errors.AsType[*stepError](err); inner {
 				return err
 			}
 			return &stepError{s.name, err}
@@ -137,7 +137,7 @@ func (c *child) main() int {
 		step{"sandbox", c.confine}, // with those of change in between
 		step{"ready", c.ready},
 	)
-	if e, ok := err.(*stepError); ok {
+	if e, ok := errors.AsType[*stepError](err); ok {
 		if c.send(ctlFail, newFailure(e.name, e.err)) != nil { // no parent
 			fmt.Fprintf(os.Stderr, "%s: %s: %s: %v\n", c.d.Name, c.name.Role, e.name, err)
 		}
@@ -450,8 +450,12 @@ func (c *child) checkPrivileges() error {
 		if err != nil {
 			return err
 		}
-		if here, err := os.Stat("/"); err != nil || !os.SameFile(root, here) {
-			return fmt.Errorf("/ is not %s: %v", h.Chroot, err)
+		here, err := os.Stat("/")
+		if err != nil {
+			return err
+		}
+		if !os.SameFile(root, here) {
+			return fmt.Errorf("/ is not %s", h.Chroot)
 		}
 		c.root.Close()
 	}

@@ -89,13 +89,6 @@ type session struct {
 
 func newSession() session { return session{state: stateStarted} }
 
-// in reports whether the child is in one of these states.
-func (s *session) in(states state) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.state&states != 0
-}
-
 // advance notes that a message was sent or received. The error is ErrProtocol if
 // it may not be, or what became of its file.
 func (s *session) advance(by end, typ uint32, file bool) error {
@@ -194,7 +187,7 @@ func marshal(v any) []byte {
 // unmarshal decodes a message.
 func unmarshal(m imsg.Message, v any) error {
 	if err := json.Unmarshal(m.Bytes(), v); err != nil {
-		return fmt.Errorf("%w: message type %d: %v", ErrProtocol, m.Type(), err)
+		return fmt.Errorf("%w: message type %d: %w", ErrProtocol, m.Type(), err)
 	}
 	return nil
 }

@@ -18,10 +18,11 @@ const (
 	// Parent is the name under which children know the parent.
 	Parent = "parent"
 
-	// NoUser as Role.User lets a role stay root although Daemon.User names a
-	// user, and NoChroot as Role.Chroot leaves it where it is although
-	// Daemon.Chroot names a directory.
-	NoUser   = "-"
+	// NoUser as Role.User lets a role stay root although Daemon.User names a user.
+	NoUser = "-"
+
+	// NoChroot as Role.Chroot leaves a role where it is although Daemon.Chroot
+	// names a directory.
 	NoChroot = "-"
 
 	// EmptyDir as a Chroot stands for an empty directory that the parent makes
@@ -150,9 +151,15 @@ type Role struct {
 type ExitPolicy uint8
 
 const (
-	EndAll  ExitPolicy = iota // the daemon ends, with the child's error if it had one
-	Restart                   // it is started again, and gets new channels, as do its peers
-	Ignore                    // the others go on; its channels have ended
+	// EndAll: the daemon ends, with the child's error if it had one.
+	EndAll ExitPolicy = iota
+
+	// Restart starts it again, after Role.Backoff; it gets new channels, as do its
+	// peers.
+	Restart
+
+	// Ignore lets the others go on; its channels have ended.
+	Ignore
 )
 
 // Main is the whole main function: of the parent, and of the children, which

@@ -70,8 +70,7 @@ func newFailure(step string, err error) failure {
 	case len(f.Text) > maxText:
 		f.Text = f.Text[:maxText]
 	}
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		f.Errno = int(errno)
 	}
 	return f

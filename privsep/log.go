@@ -38,7 +38,7 @@ func relay(to *slog.Logger, from peerName, pid int, line []byte) error {
 	d.UseNumber()
 	attrs, err := readGroup(d, 0)
 	if err != nil {
-		return fmt.Errorf("%w: a log record: %v", ErrProtocol, err)
+		return fmt.Errorf("%w: a log record: %w", ErrProtocol, err)
 	}
 	rec := slog.Record{Time: time.Now()}
 	said := make([]slog.Attr, 0, len(attrs))
@@ -58,7 +58,7 @@ func relay(to *slog.Logger, from peerName, pid int, line []byte) error {
 			said = append(said, a)
 		}
 		if err != nil {
-			return fmt.Errorf("%w: a log record: %v", ErrProtocol, err)
+			return fmt.Errorf("%w: a log record: %w", ErrProtocol, err)
 		}
 		taken[a.Key] = true
 	}

@@ -448,7 +448,7 @@ func (p *process) outcome(state *os.ProcessState, err error) error {
 	case p.err == nil && (!state.Success() || !p.verified):
 		p.err = errors.New(state.String())
 	}
-	if _, ok := p.err.(*ChildError); p.err != nil && !ok {
+	if child := (*ChildError)(nil); p.err != nil && !errors.As(p.err, &child) {
 		p.err = p.failed(p.verified, p.err)
 	}
 	return p.err

@@ -134,7 +134,7 @@ func checkEmpty(f *os.File) error {
 		return fmt.Errorf("%s belongs to user %d: %w", f.Name(), st.Uid, fs.ErrPermission)
 	}
 	if names, err := f.Readdirnames(1); len(names) > 0 || err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s is not empty: %v, %v", f.Name(), names, err)
+		return fmt.Errorf("%s is not empty, or cannot be read: %q, %w", f.Name(), names, errors.Join(fs.ErrExist, err))
 	}
 	return nil
 }

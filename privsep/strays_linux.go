@@ -35,7 +35,7 @@ func (s *supervisor) endStrays() (left int) {
 	tasks, _ := os.ReadDir("/proc/self/task")
 	for _, task := range tasks {
 		list, _ := os.ReadFile("/proc/self/task/" + task.Name() + "/children")
-		for _, text := range bytes.Fields(list) {
+		for text := range bytes.FieldsSeq(list) {
 			pid, err := strconv.Atoi(string(text))
 			if err != nil || running[pid] {
 				continue

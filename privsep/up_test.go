@@ -181,7 +181,7 @@ func children() map[string]bool {
 	tasks, _ := os.ReadDir("/proc/self/task")
 	for _, task := range tasks {
 		list, _ := os.ReadFile("/proc/self/task/" + task.Name() + "/children")
-		for _, pid := range strings.Fields(string(list)) {
+		for pid := range strings.FieldsSeq(string(list)) {
 			pids[pid] = true
 		}
 	}
