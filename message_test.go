@@ -581,3 +581,25 @@ func TestForwardLost(t *testing.T) {
 		}
 	})
 }
+
+// TestSkip reads a payload in parts, and messages many at a time.
+func TestSkip(t *testing.T) {
+	testutil.NoLeak(t)
+	peer, s := imsgtest.Sockets(t)
+	b := imsg.NewBuf(s.FD, nil)
+	for typ := range uint32(3) {
+		peer.Write(testutil.Frame(imsg.Current, typ, 9, false))
+	}
+	testutil.Must(t, b.ReadSocket())
+	ms := make([]imsg.Message, 5)
+	expect(t, "messages", b.GetBatch(ms), 3)
+	for typ, m := range ms[:3] {
+		testutil.Must(t, m.Skip(typ))
+		testutil.WantError(t, "skip behind the end", m.Skip(10), ibuf.ErrShort)
+		if want := testutil.Pattern(uint32(typ), 9)[typ:]; string(m.Bytes()) != string(want) {
+			t.Errorf("message %d: %x, want %x", typ, m.Bytes(), want)
+		}
+		testutil.Must(t, m.Close())
+	}
+	expect(t, "messages", b.GetBatch(ms), 0)
+}

@@ -75,15 +75,6 @@ func (f Frame) Bytes() []byte {
 	return nil
 }
 
-// Unread returns the bytes from the read position on. It aliases the message's
-// memory.
-func (f Frame) Unread() []byte {
-	if s := f.open(); s != nil {
-		return f.b.c.buf[s.pos:s.end:s.end]
-	}
-	return nil
-}
-
 // HasFile reports whether a file came with the message and was not taken yet.
 func (f Frame) HasFile() bool {
 	s := f.open()

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -128,5 +129,44 @@ func namedPair(t *testing.T) (client, server int) {
 func TestSecure(t *testing.T) {
 	if runtime.GOOS == "linux" && Secure() {
 		t.Error("this program runs with more rights than its user")
+	}
+}
+
+func TestCheckStream(t *testing.T) {
+	noLeak(t)
+	open := func(fd int, err error) int {
+		t.Helper()
+		must(t, err)
+		closeLater(t, fd)
+		return fd
+	}
+	socket := func(domain, typ int) int {
+		fd, err := unix.Socket(domain, typ, 0)
+		return open(fd, err)
+	}
+	file := func(name string) int {
+		fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		return open(fd, err)
+	}
+	r, w := pipe(t)
+	closeLater(t, r)
+	closeLater(t, w)
+	for _, tt := range []struct {
+		fd   int
+		text string
+		want error
+	}{
+		{socket(unix.AF_UNIX, unix.SOCK_STREAM), "", nil},
+		{socket(unix.AF_UNIX, unix.SOCK_DGRAM), "datagram", unix.EPROTOTYPE},
+		{socket(unix.AF_INET, unix.SOCK_STREAM), "IPv4", unix.EAFNOSUPPORT},
+		{file("peer_test.go"), "file", unix.ENOTSOCK},
+		{file("."), "directory", unix.ENOTSOCK},
+		{file("/dev/null"), "character device", unix.ENOTSOCK},
+		{r, "pipe", unix.ENOTSOCK},
+		{-1, "", unix.EBADF},
+	} {
+		if err := CheckStream(tt.fd); !errors.Is(err, tt.want) || tt.want != nil && !strings.Contains(err.Error(), tt.text) {
+			t.Errorf("%v, want %v and %q", err, tt.want, tt.text)
+		}
 	}
 }
