@@ -142,7 +142,7 @@ func TestCompilers(t *testing.T) {
 				}
 				got, should := map[string]int{}, map[string]int{}
 				places(p.ops, 0, got)
-				leaves(want, "", 0, abi, should)
+				leaves(want, "", 0, should)
 				for name, at := range got {
 					if c, ok := should[name]; !ok || c != at {
 						t.Errorf("seed %d: %v: %s at %d, the compiler has it at %d\n%s", seed, abi, name, at, c, ct.c)
@@ -172,13 +172,13 @@ func places(ops []op, at int, to map[string]int) {
 }
 
 // leaves notes where each field begins, by its path; of an array it is the first element.
-func leaves(t dwarf.Type, path string, at int, abi ABI, to map[string]int) {
+func leaves(t dwarf.Type, path string, at int, to map[string]int) {
 	switch t := t.(type) {
 	case *dwarf.TypedefType:
-		leaves(t.Type, path, at, abi, to)
+		leaves(t.Type, path, at, to)
 	case *dwarf.ArrayType:
 		to[path] = at
-		leaves(t.Type, path, at, abi, to)
+		leaves(t.Type, path, at, to)
 	case *dwarf.StructType:
 		for _, f := range t.Field {
 			name := f.Name
@@ -186,7 +186,7 @@ func leaves(t dwarf.Type, path string, at int, abi ABI, to map[string]int) {
 				name = path + "." + name
 			}
 			to[name] = at + int(f.ByteOffset)
-			leaves(f.Type, name, at+int(f.ByteOffset), abi, to)
+			leaves(f.Type, name, at+int(f.ByteOffset), to)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/bits"
 	"reflect"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -142,13 +143,8 @@ func (p *program) member(o *op, v unsafe.Pointer) ([]op, error) {
 	n := o.union.by.load(v)
 	for i := range o.union.members {
 		m := &o.union.members[i]
-		if m.cases == nil {
-			continue
-		}
-		for _, c := range m.cases {
-			if c == n {
-				return m.ops, nil
-			}
+		if slices.Contains(m.cases, n) {
+			return m.ops, nil
 		}
 	}
 	for i := range o.union.members {

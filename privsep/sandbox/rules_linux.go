@@ -5,11 +5,11 @@ import "golang.org/x/sys/unix"
 // The numbers below are the same on amd64 and arm64, so the rules for both can
 // be made and tested on either.
 
-// oneOf returns a rule for each value that argument i of call may have.
-func oneOf(call string, i uint32, values ...uint32) []rule {
+// commands returns a rule for each value that the second argument of call may have.
+func commands(call string, values ...uint32) []rule {
 	var rules []rule
 	for _, v := range values {
-		rules = append(rules, rule{call, []test{arg(i, all32, v)}})
+		rules = append(rules, rule{call, []test{arg(1, all32, v)}})
 	}
 	return rules
 }
@@ -69,14 +69,14 @@ const kind = 0xf // of a socket's type; the rest is flags
 
 // fcntlRules leave out what sends signals to others or takes leases.
 func fcntlRules(w words) []rule {
-	rules := oneOf("fcntl", 1, unix.F_DUPFD, unix.F_DUPFD_CLOEXEC, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_SETFL,
+	rules := commands("fcntl", unix.F_DUPFD, unix.F_DUPFD_CLOEXEC, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_SETFL,
 		unix.F_GETOWN, unix.F_SETPIPE_SZ, unix.F_GETPIPE_SZ, unix.F_ADD_SEALS, unix.F_GET_SEALS)
 	if w["flock"] {
-		rules = append(rules, oneOf("fcntl", 1, unix.F_GETLK, unix.F_SETLK, unix.F_SETLKW,
+		rules = append(rules, commands("fcntl", unix.F_GETLK, unix.F_SETLK, unix.F_SETLKW,
 			unix.F_OFD_GETLK, unix.F_OFD_SETLK, unix.F_OFD_SETLKW)...)
 	}
 	if w["proc"] {
-		rules = append(rules, oneOf("fcntl", 1, unix.F_SETOWN)...)
+		rules = append(rules, commands("fcntl", unix.F_SETOWN)...)
 	}
 	return rules
 }
@@ -84,9 +84,9 @@ func fcntlRules(w words) []rule {
 // ioctlRules have single commands.
 func ioctlRules(w words) []rule {
 	const fionread, fionbio, fionclex, fioclex = 0x541b, 0x5421, 0x5450, 0x5451
-	rules := oneOf("ioctl", 1, fionread, fionbio, fionclex, fioclex, unix.TCGETS)
+	rules := commands("ioctl", fionread, fionbio, fionclex, fioclex, unix.TCGETS)
 	if w["tty"] { // never TIOCSTI, which types for the user
-		rules = append(rules, oneOf("ioctl", 1, unix.TCSETS, unix.TCSETSW, unix.TCSETSF, unix.TIOCGWINSZ, unix.TIOCSWINSZ,
+		rules = append(rules, commands("ioctl", unix.TCSETS, unix.TCSETSW, unix.TCSETSF, unix.TIOCGWINSZ, unix.TIOCSWINSZ,
 			unix.TIOCGPGRP, unix.TIOCSPGRP, unix.TIOCGSID, unix.TCSBRK, unix.TCXONC, unix.TCFLSH, unix.TIOCOUTQ)...)
 	}
 	return rules
