@@ -30,7 +30,9 @@ func (e *SizeError) Error() string {
 
 // Is makes errors.Is(err, ibuf.ErrShort) and errors.Is(err, syscall.EBADMSG)
 // true.
-func (e *SizeError) Is(target error) bool { return target == ibuf.ErrShort || target == syscall.EBADMSG }
+func (e *SizeError) Is(target error) bool {
+	return target == ibuf.ErrShort || target == syscall.EBADMSG
+}
 
 // A FieldError is a field that is in the way: of a type, in an error of
 // [LayoutOf], or of a value, in one of the others. It unwraps to ibuf.ErrNoNUL
