@@ -73,16 +73,27 @@ func (s *refSender) wrote(n int, w *refWire) {
 	}
 }
 
-// most is how many bytes one system call may carry: up to the next file.
-func (s *refSender) most() (n, messages int) {
+// refMany is how many files one system call may send, each in a send of its own.
+const refMany = 32
+
+// bounds is how many bytes one system call carries: at least up to the next
+// file, at most up to the one that is too many.
+func (s *refSender) bounds() (least, messages, most int) {
+	files := 0
 	for i, m := range s.queue {
-		if i > 0 && m.file != nil {
+		if m.file != nil && m.sent == 0 {
+			files++
+		}
+		if files > refMany {
 			break
 		}
-		n += len(m.b) - m.sent
-		messages++
+		n := len(m.b) - m.sent
+		if most += n; files == 0 || i == 0 || files == 1 && s.queue[0].file != nil && s.queue[0].sent == 0 {
+			least += n
+			messages++
+		}
 	}
-	return n, messages
+	return least, messages, most
 }
 
 // drop discards what is queued.

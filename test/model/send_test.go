@@ -23,7 +23,7 @@ func (w *modelWorld) write(e *modelEnd) bool {
 	}
 	err := e.buf.WriteSocket()
 	n := e.wrote()
-	most, messages := e.tx.most()
+	least, messages, most := e.tx.bounds()
 	switch {
 	case e.tx.err != nil:
 		modelExpect("WriteSocket", err, e.tx.err)
@@ -33,11 +33,11 @@ func (w *modelWorld) write(e *modelEnd) bool {
 	default:
 		modelExpect("WriteSocket", err)
 		if n > most {
-			modelFail("%d bytes written at once, %d before the next file", n, most)
+			modelFail("%d bytes written at once, %d before a file too many", n, most)
 		}
 		// So many messages are in 64 pieces at most.
-		if n < most && messages <= 30 && !modelFull(e.fd) {
-			modelFail("%d of %d bytes written, and the kernel would take more", n, most)
+		if n < least && messages <= 30 && !modelFull(e.fd) {
+			modelFail("%d of %d bytes written, and the kernel would take more", n, least)
 		}
 		if n > 0 {
 			e.tx.n.Calls++
