@@ -232,7 +232,7 @@ func (b *Buf) write() error {
 	case err == nil:
 		b.out.wrote(n)
 	case w.file != nil && isFileError(b.fd, err):
-		err, _, _ = b.out.reject(err)
+		_, _, err = b.out.reject(err)
 	case !isWouldBlock(err) && !isTemporary(err):
 		b.out.q.Clear()
 		b.out.err = opError("send", 0, err)

@@ -159,7 +159,7 @@ func TestWriteSocket(t *testing.T) {
 		t.Error("a full socket is an error, or took something")
 	}
 	sent := a.Stats().Sent.Messages + uint64(a.QueueLen())
-	for got := uint64(0); got < sent; got++ {
+	for got := range sent {
 		var m imsg.Message
 		for ok := false; !ok; m, ok = b.Get() {
 			testutil.Must(t, a.WriteSocket())

@@ -47,7 +47,7 @@ var errLength error = lengthError{}
 type lengthError struct{}
 
 func (lengthError) Error() string        { return "wrong length" }
-func (lengthError) Is(target error) bool { return errors.Is(ibuf.ErrShort, target) }
+func (lengthError) Is(target error) bool { return target == ibuf.ErrShort || target == syscall.EBADMSG }
 
 // An OpError tells which operation of a channel failed, and for a message to
 // be sent which type it had. It is a net.Error.

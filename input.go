@@ -119,10 +119,13 @@ func (in *input) next() (Message, bool) {
 
 // take moves messages that are complete to ms and returns how many.
 func (in *input) take(ms []Message) (n int) {
-	for ok := true; n < len(ms); n++ {
-		if ms[n], ok = in.next(); !ok {
+	for n < len(ms) {
+		m, ok := in.next()
+		if !ok {
 			break
 		}
+		ms[n] = m
+		n++
 	}
 	return n
 }

@@ -232,13 +232,13 @@ func (o *output) wrote(n int) {
 }
 
 // reject takes the message that the last write began with out of the queue,
-// because its file cannot be sent, and returns the error to report, the stream
-// offset behind it, and whether the queue owned its file.
-func (o *output) reject(err error) (reason error, end uint64, owned bool) {
+// because its file cannot be sent, and returns the stream offset behind it,
+// whether the queue owned its file, and the error to report.
+func (o *output) reject(err error) (end uint64, owned bool, reason error) {
 	p, end, n, owned, _ := o.q.First()
 	typ := binary.NativeEndian.Uint32(p)
 	o.q.Remove(end, n)
-	return o.c.opError("send", typ, fileNotSent(err)), end, owned
+	return end, owned, o.c.opError("send", typ, fileNotSent(err))
 }
 
 func (o *output) called(n int) {

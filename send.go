@@ -336,7 +336,7 @@ func (c *Conn) Flush(ctx context.Context) error {
 
 // reject fails the message that the last write began with.
 func (w *sender) reject(err error) {
-	reason, end, queued := w.out.reject(err)
+	end, queued, reason := w.out.reject(err)
 	if queued {
 		n := 0
 		for _, r := range w.rejected {

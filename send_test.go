@@ -699,8 +699,7 @@ func TestPeerDies(t *testing.T) {
 				if !errors.Is(err, syscall.EPIPE) || !errors.As(err, &oe) || oe.Op != "send" {
 					t.Errorf("send to nobody: %v, want EPIPE", err)
 				}
-				var sys *os.SyscallError
-				if !errors.As(err, &sys) {
+				if _, ok := errors.AsType[*os.SyscallError](err); !ok {
 					t.Errorf("send to nobody: %#v, want a SyscallError in it", err)
 				}
 				testutil.SameError(t, err, 3, func() error { return s.Send(imsg.Header{Type: 6}, nil, []byte("y")) })

@@ -16,6 +16,7 @@ import (
 // A Direction is the way a message goes.
 type Direction uint8
 
+// The two directions of a channel.
 const (
 	Sent     Direction = iota // queued to be sent
 	Received                  // taken by Get or Receive

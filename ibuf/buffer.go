@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -65,7 +66,7 @@ func NewDynamic(n, max int) (*Buffer, error) {
 // owns file, which may be nil.
 func newReceived(p []byte, file *os.File, release func()) *Buffer {
 	return &Buffer{
-		reader:  reader{buf: p[:len(p):len(p)]},
+		reader:  reader{buf: slices.Clip(p)},
 		max:     len(p),
 		file:    file,
 		release: release,

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -283,7 +284,7 @@ func fuzzRead(t *testing.T, r *reader, m *model, s *script) {
 		p := make([]byte, s.byte())
 		src, want := m.take(len(p))
 		fuzzError(t, "Get", r.Get(p), want)
-		fuzzBytes(t, "Get", p, append(src[:len(src):len(src)], make([]byte, len(p)-len(src))...))
+		fuzzBytes(t, "Get", p, append(slices.Clip(src), make([]byte, len(p)-len(src))...))
 	case 3:
 		pos, n := s.size(), s.size()
 		want, wantErr := m.within(pos, n)

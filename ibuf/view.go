@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 )
 
 // reader is the reading half of View and Buffer.
@@ -23,7 +24,7 @@ type View struct{ reader }
 // not change p while the View is in use.
 // It corresponds to ibuf_from_buffer.
 func NewView(p []byte) View {
-	return View{reader{buf: p[:len(p):len(p)]}}
+	return View{reader{buf: slices.Clip(p)}}
 }
 
 // Truncate cuts the unread bytes down to the first n. A View cannot grow:
@@ -148,13 +149,13 @@ func (b *reader) GetCString(n int) (string, error) {
 // returns a copy of the string. The error is ErrNoNUL if there is no NUL among
 // the unread bytes, of which none is consumed then. To write one, use
 // AddCString(s, len(s)+1).
-func (r *reader) GetTerminated() (string, error) {
-	p := r.buf[r.pos:]
+func (b *reader) GetTerminated() (string, error) {
+	p := b.buf[b.pos:]
 	i := bytes.IndexByte(p, 0)
 	if i < 0 {
 		return "", fmt.Errorf("ibuf: string in %d bytes: %w", len(p), ErrNoNUL)
 	}
-	r.pos += i + 1
+	b.pos += i + 1
 	return string(p[:i]), nil
 }
 
@@ -244,8 +245,8 @@ func (b *reader) GetHost64() (uint64, error) {
 // ByteAt returns the byte that is pos bytes after the read position and
 // consumes nothing. If pos is negative or there is none, the error is
 // ErrTooLarge.
-func (r reader) ByteAt(pos int) (byte, error) {
-	p, err := r.Slice(pos, 1)
+func (b reader) ByteAt(pos int) (byte, error) {
+	p, err := b.Slice(pos, 1)
 	if err != nil {
 		return 0, err
 	}
@@ -255,8 +256,8 @@ func (r reader) ByteAt(pos int) (byte, error) {
 // Net16At returns the 16-bit number in network order (big-endian) that begins pos bytes after the
 // read position and consumes nothing. If pos is negative or its bytes are not
 // all unread ones, the error is ErrTooLarge.
-func (r reader) Net16At(pos int) (uint16, error) {
-	p, err := r.Slice(pos, 2)
+func (b reader) Net16At(pos int) (uint16, error) {
+	p, err := b.Slice(pos, 2)
 	if err != nil {
 		return 0, err
 	}
@@ -266,8 +267,8 @@ func (r reader) Net16At(pos int) (uint16, error) {
 // Host16At returns the 16-bit number in host order that begins pos bytes after the
 // read position and consumes nothing. If pos is negative or its bytes are not
 // all unread ones, the error is ErrTooLarge.
-func (r reader) Host16At(pos int) (uint16, error) {
-	p, err := r.Slice(pos, 2)
+func (b reader) Host16At(pos int) (uint16, error) {
+	p, err := b.Slice(pos, 2)
 	if err != nil {
 		return 0, err
 	}
@@ -277,8 +278,8 @@ func (r reader) Host16At(pos int) (uint16, error) {
 // Net32At returns the 32-bit number in network order (big-endian) that begins pos bytes after the
 // read position and consumes nothing. If pos is negative or its bytes are not
 // all unread ones, the error is ErrTooLarge.
-func (r reader) Net32At(pos int) (uint32, error) {
-	p, err := r.Slice(pos, 4)
+func (b reader) Net32At(pos int) (uint32, error) {
+	p, err := b.Slice(pos, 4)
 	if err != nil {
 		return 0, err
 	}
@@ -288,8 +289,8 @@ func (r reader) Net32At(pos int) (uint32, error) {
 // Host32At returns the 32-bit number in host order that begins pos bytes after the
 // read position and consumes nothing. If pos is negative or its bytes are not
 // all unread ones, the error is ErrTooLarge.
-func (r reader) Host32At(pos int) (uint32, error) {
-	p, err := r.Slice(pos, 4)
+func (b reader) Host32At(pos int) (uint32, error) {
+	p, err := b.Slice(pos, 4)
 	if err != nil {
 		return 0, err
 	}
@@ -299,8 +300,8 @@ func (r reader) Host32At(pos int) (uint32, error) {
 // Net64At returns the 64-bit number in network order (big-endian) that begins pos bytes after the
 // read position and consumes nothing. If pos is negative or its bytes are not
 // all unread ones, the error is ErrTooLarge.
-func (r reader) Net64At(pos int) (uint64, error) {
-	p, err := r.Slice(pos, 8)
+func (b reader) Net64At(pos int) (uint64, error) {
+	p, err := b.Slice(pos, 8)
 	if err != nil {
 		return 0, err
 	}
@@ -310,8 +311,8 @@ func (r reader) Net64At(pos int) (uint64, error) {
 // Host64At returns the 64-bit number in host order that begins pos bytes after the
 // read position and consumes nothing. If pos is negative or its bytes are not
 // all unread ones, the error is ErrTooLarge.
-func (r reader) Host64At(pos int) (uint64, error) {
-	p, err := r.Slice(pos, 8)
+func (b reader) Host64At(pos int) (uint64, error) {
+	p, err := b.Slice(pos, 8)
 	if err != nil {
 		return 0, err
 	}

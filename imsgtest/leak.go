@@ -40,15 +40,15 @@ const settle = 2 * time.Second
 func leaks(before map[int]string) string {
 	deadline := time.Now().Add(settle)
 	for {
-		s := ""
+		var s strings.Builder
 		for fd, name := range OpenFDs() {
 			if _, ok := before[fd]; !ok {
-				s += fmt.Sprintf("descriptor %d %s\n", fd, name)
+				s.WriteString(fmt.Sprintf("descriptor %d %s\n", fd, name))
 			}
 		}
-		s += goroutines()
-		if s == "" || time.Now().After(deadline) {
-			return s
+		s.WriteString(goroutines())
+		if s.String() == "" || time.Now().After(deadline) {
+			return s.String()
 		}
 		time.Sleep(time.Millisecond)
 	}
@@ -58,15 +58,15 @@ func leaks(before map[int]string) string {
 // or package testing's own.
 func goroutines() string {
 	buf := make([]byte, 1<<20)
-	s := ""
+	var s strings.Builder
 	for i, g := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
 		if i == 0 || strings.Contains(g, "testing.(*") || strings.Contains(g, "testing.tRunner") ||
 			strings.Contains(g, "os/signal.") || strings.Contains(g, "runtime.ensureSigM") {
 			continue
 		}
-		s += "goroutine " + g + "\n"
+		s.WriteString("goroutine " + g + "\n")
 	}
-	return s
+	return s.String()
 }
 
 // OpenFDs returns this process's open descriptors and, where the system tells,

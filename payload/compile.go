@@ -194,8 +194,8 @@ const maxSize = 1<<31 - 1
 
 // packed reports whether t has the marker.
 func packed(t reflect.Type) bool {
-	for i := range t.NumField() {
-		if f := t.Field(i); f.Name == "_" && f.Tag.Get("c") == "packed" && f.Type.Size() == 0 {
+	for f := range t.Fields() {
+		if f := f; f.Name == "_" && f.Tag.Get("c") == "packed" && f.Type.Size() == 0 {
 			return true
 		}
 	}
@@ -357,8 +357,8 @@ func (c *compiler) union(in reflect.Type, f reflect.StructField, o options, fiel
 	}
 	by.g -= int(f.Offset) // it is moved with the union
 	u := &union{by: by, typ: f.Type}
-	for i := range f.Type.NumField() {
-		m := f.Type.Field(i)
+	for m := range f.Type.Fields() {
+		m := m
 		name := field + "." + m.Name
 		mo, err := parseTag(m)
 		if err != nil {

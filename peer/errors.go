@@ -89,7 +89,8 @@ func cut(text string) string {
 // opError says what could not be done with which type; nil stays nil, and a
 // RemoteError tells the type itself.
 func opError(op string, typ uint32, err error) error {
-	if _, ok := err.(*RemoteError); ok || err == nil {
+	remoteError := &RemoteError{}
+	if errors.As(err, &remoteError) {
 		return err
 	}
 	return fmt.Errorf("peer: %s type %d: %w", op, typ, err)

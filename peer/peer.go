@@ -262,10 +262,10 @@ func (p *Peer) causeOf(err error) error {
 }
 
 // isEnded reports whether the channel is closed, and why.
-func (p *Peer) isEnded() (cause error, ended bool) {
+func (p *Peer) isEnded() (ended bool, cause error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.cause, p.ended
+	return p.ended, p.cause
 }
 
 func closeAll(msgs []imsg.Message) {

@@ -25,6 +25,7 @@ type PendingRequest struct {
 // A PendingState says how far a request has come.
 type PendingState uint8
 
+// The states.
 const (
 	Waiting    PendingState = iota // to be sent, or for a handler
 	Unanswered                     // sent, without the end of its answer

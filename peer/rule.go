@@ -11,10 +11,11 @@ import (
 // A FileRule says whether a request may carry a file.
 type FileRule uint8
 
+// The rules; a message that breaks one ends the peer.
 const (
 	FileForbidden FileRule = iota // a request with a file is a violation
-	FileOptional
-	FileRequired // a request without a file is a violation
+	FileOptional                  // both are allowed
+	FileRequired                  // a request without a file is a violation
 )
 
 // A Handler handles one request. ctx ends when the other end is gone or gives

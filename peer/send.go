@@ -64,7 +64,7 @@ func (p *Peer) send(ctx context.Context, h imsg.Header, f *os.File, data [][]byt
 		return true, err
 	}
 	<-p.turn
-	if cause, ended := p.isEnded(); ended && errors.Is(err, net.ErrClosed) {
+	if ended, cause := p.isEnded(); ended && errors.Is(err, net.ErrClosed) {
 		return false, cause
 	}
 	return err == nil, p.lost(err)

@@ -151,7 +151,7 @@ type Role struct {
 type ExitPolicy uint8
 
 const (
-	// EndAll: the daemon ends, with the child's error if it had one.
+	// EndAll ends the daemon, with the child's error if it had one.
 	EndAll ExitPolicy = iota
 
 	// Restart starts it again, after Role.Backoff; it gets new channels, as do its

@@ -34,7 +34,8 @@ func runWorker(root string) error {
 	}
 	defer c.Close()
 	w := worker{c}
-	if err := w.send(confine(root)); err != nil {
+	typ, text := confine(root)
+	if err := w.send(typ, 0, text); err != nil {
 		return fmt.Errorf("worker: %w", err)
 	}
 	for m, err := range c.All(context.Background()) {
@@ -115,14 +116,14 @@ func (w worker) send(typ, id uint32, text string) error {
 
 // confine gives up all rights, if there are any to give up, and returns the
 // message that tells.
-func confine(root string) (typ, id uint32, text string) {
+func confine(root string) (typ uint32, text string) {
 	if uid := os.Geteuid(); uid != 0 {
-		return msgKept, 0, fmt.Sprintf("runs with the same rights, uid %d: run as root to see it drop them", uid)
+		return msgKept, fmt.Sprintf("runs with the same rights, uid %d: run as root to see it drop them", uid)
 	}
 	if err := drop(root); err != nil {
-		return msgKept, 0, fmt.Sprintf("could not drop its rights: %v", err)
+		return msgKept, fmt.Sprintf("could not drop its rights: %v", err)
 	}
-	return msgDropped, 0, fmt.Sprintf("uid %d, gid %d, in an empty root directory", os.Geteuid(), os.Getegid())
+	return msgDropped, fmt.Sprintf("uid %d, gid %d, in an empty root directory", os.Geteuid(), os.Getegid())
 }
 
 // drop needs root's rights. Each step takes away what those before it need.

@@ -31,7 +31,7 @@ func (p *program) child(t testing.TB, role string) int {
 	for _, task := range tasks {
 		list, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", p.cmd.Process.Pid, task.Name()))
 		testutil.Must(t, err)
-		for _, pid := range strings.Fields(string(list)) {
+		for pid := range strings.FieldsSeq(string(list)) {
 			title, _ := os.ReadFile("/proc/" + pid + "/cmdline")
 			if string(title) == "httpd: "+role+"\x00" {
 				n, _ := strconv.Atoi(pid)

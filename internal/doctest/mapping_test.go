@@ -64,7 +64,7 @@ type mapping struct {
 // names checks a table of C names against the list of them.
 func (m *mapping) names(section, list string) {
 	want := map[string]bool{}
-	for _, c := range strings.Fields(list) {
+	for c := range strings.FieldsSeq(list) {
 		want[c] = false
 	}
 	for _, row := range rows(section, "C name") {
@@ -129,7 +129,7 @@ func (m *mapping) proof(what, tests, difference string) {
 // rows returns the cells of the table whose head begins with the title.
 func rows(section, title string) (all [][]string) {
 	in := false
-	for _, line := range strings.Split(section, "\n") {
+	for line := range strings.SplitSeq(section, "\n") {
 		if !strings.HasPrefix(line, "|") {
 			in = false
 			continue

@@ -35,6 +35,7 @@ type State struct {
 // An Action is what the reader does next.
 type Action uint8
 
+// The actions.
 const (
 	Read         Action = iota // receive one message
 	Pause                      // until the State changes
@@ -96,6 +97,7 @@ func (l Limits) Begins(s State) bool {
 // A Wait is what a goroutine waits for.
 type Wait uint8
 
+// The waits.
 const (
 	Send Wait = iota // until the other end reads
 	Call             // for an answer of the other end

@@ -181,9 +181,10 @@ func (f *Framer) cut(c *chunk) error {
 			break
 		}
 		c.add(c.r, f.HeaderSize, f.need)
-		if f.file == lostFile {
+		switch f.file {
+		case lostFile:
 			c.slot(c.n - 1).file = lostFile
-		} else if f.file == hasFile {
+		case hasFile:
 			c.setFile(f.fd)
 		}
 		c.r += f.need

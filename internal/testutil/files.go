@@ -62,8 +62,8 @@ func (fs *Files) Check(timeout int, seen func(f *File, closed bool)) error {
 	} else if err != nil {
 		return fmt.Errorf("poll: %w", err)
 	}
-	for i := len(fs.Live) - 1; i >= 0; i-- {
-		f, closed := fs.Live[i], fs.poll[i].Revents&unix.POLLHUP != 0
+	for i, v := range slices.Backward(fs.Live) {
+		f, closed := v, fs.poll[i].Revents&unix.POLLHUP != 0
 		if closed {
 			fs.forget(i)
 		}

@@ -25,6 +25,7 @@ import (
 // Bound is how long anything may take before a test gives up on it.
 const Bound = 10 * time.Second
 
+// Dialects are all of them.
 var Dialects = []imsg.Dialect{imsg.Current, imsg.Legacy, imsg.Auto}
 
 // NoLeak fails the test if it ends with other descriptors than it has now.
@@ -238,6 +239,7 @@ func Within(t testing.TB, what string, f func()) {
 	}
 }
 
+// ChildEnv is set in the environment of a child of InChild.
 const ChildEnv = "IMSG_TEST_CHILD"
 
 // InChild runs the calling test again in a process of its own, for it does
@@ -464,6 +466,7 @@ type Batching struct {
 	Last    bool // the message with the file ends its send, and the file goes with the first byte
 }
 
+// Batchings are the ways in which writers of the time group messages.
 var Batchings = []Batching{
 	{"current", imsg.Current, false},
 	{"legacy", imsg.Legacy, false},

@@ -15,6 +15,7 @@ package turn
 // A Step is what a goroutine does next.
 type Step uint8
 
+// The steps.
 const (
 	Done   Step = iota // return: what it wants has happened
 	Failed             // return the error that has ended the direction

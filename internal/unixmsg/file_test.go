@@ -254,7 +254,7 @@ func TestKeepFirst(t *testing.T) {
 				state[k] = true
 			}
 			b = b[:len(b)-tt.cut]
-			if got := keepFirst(b[:len(b):len(b)]); got != want {
+			if got := keepFirst(slices.Clip(b)); got != want {
 				t.Errorf("kept %d, want %d", got, want)
 			}
 			for k, open := range state {
@@ -294,7 +294,7 @@ func FuzzControl(f *testing.F) {
 		copy(b, in)
 		b = b[:max(0, len(b)-int(cut))]
 		found := 0
-		eachDescriptor(b[:len(b):len(b)], func(typ int32, fd int) {
+		eachDescriptor(slices.Clip(b), func(typ int32, fd int) {
 			found++
 			if fd < 0 || typ != rights && typ != scmPidFD {
 				t.Errorf("descriptor %d in a message of type %d", fd, typ)

@@ -69,18 +69,18 @@ func TestFilterNumbers(t *testing.T) {
 				}
 			}
 			for word := range w {
-				for _, name := range strings.Fields(plainCalls(word)) {
+				for name := range strings.FieldsSeq(plainCalls(word)) {
 					if n, ok := number[name]; ok {
 						want[n] = retAllow
 					}
 				}
 			}
-			for _, name := range strings.Fields(fatalCalls) {
+			for name := range strings.FieldsSeq(fatalCalls) {
 				if n, ok := number[name]; ok {
 					want[n] = retKill
 				}
 			}
-			for _, name := range strings.Fields(absentCalls) {
+			for name := range strings.FieldsSeq(absentCalls) {
 				want[number[name]] = retErrno | uint32(unix.ENOSYS)
 			}
 			for n := range uint32(600) {
@@ -268,7 +268,7 @@ func TestCallsExist(t *testing.T) {
 	w, err := parse(vocabulary)
 	testutil.Must(t, err)
 	for word := range w {
-		for _, name := range strings.Fields(plainCalls(word)) {
+		for name := range strings.FieldsSeq(plainCalls(word)) {
 			check(name)
 		}
 	}

@@ -167,7 +167,7 @@ func probes() map[string]probe {
 func fatalNumbers() map[string]uintptr {
 	m := map[string]uintptr{}
 	number := numbersFor(goarch)
-	for _, name := range strings.Fields(fatalCalls) {
+	for name := range strings.FieldsSeq(fatalCalls) {
 		if n, ok := number[name]; ok {
 			m[name] = uintptr(n)
 		}

@@ -30,7 +30,7 @@ type words map[string]bool
 // parse splits promises, and refuses what OpenBSD would refuse or die of.
 func parse(promises string) (words, error) {
 	known := words{}
-	for _, word := range strings.Fields(vocabulary) {
+	for word := range strings.FieldsSeq(vocabulary) {
 		known[word] = true
 	}
 	w := words{}
@@ -70,7 +70,7 @@ func (p Policy) words() (words, error) {
 
 // any reports whether one of the words in list, separated by spaces, was promised.
 func (w words) any(list string) bool {
-	for _, word := range strings.Fields(list) {
+	for word := range strings.FieldsSeq(list) {
 		if w[word] {
 			return true
 		}

@@ -94,7 +94,7 @@ func impliedPaths(word string) []Path {
 		names, perm = "/dev/tty", "rw"
 	}
 	var paths []Path
-	for _, name := range strings.Fields(names) {
+	for name := range strings.FieldsSeq(names) {
 		paths = append(paths, Path{name, perm})
 	}
 	return paths

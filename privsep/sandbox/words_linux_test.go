@@ -83,7 +83,7 @@ func TestWords(t *testing.T) {
 
 // TestWordsWithoutMeaning: these change nothing on Linux, and the table in doc.go says so.
 func TestWordsWithoutMeaning(t *testing.T) {
-	for _, word := range strings.Fields("sendfd recvfd pf bpf unveil error disklabel") {
+	for word := range strings.FieldsSeq("sendfd recvfd pf bpf unveil error disklabel") {
 		plain, err := compile(words{"stdio": true}, "amd64", 1, retKill)
 		testutil.Must(t, err)
 		f, err := compile(words{"stdio": true, word: true}, "amd64", 1, retKill)

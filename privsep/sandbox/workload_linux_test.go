@@ -132,7 +132,6 @@ func (prepared) collector() error {
 	}
 	runtime.GC()
 	runtime.KeepAlive(keep)
-	keep = nil
 	runtime.GC()
 	debug.FreeOSMemory()
 	stop.Store(true)

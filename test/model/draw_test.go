@@ -4,6 +4,7 @@ package model_test
 
 import (
 	"math/rand/v2"
+	"slices"
 
 	"example.org/imsg"
 )
@@ -81,12 +82,7 @@ func (o modelOp) fits(kind modelKind) bool {
 	if !ok {
 		return kind != modelRaw
 	}
-	for _, k := range kinds {
-		if k == kind {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(kinds, kind)
 }
 
 var modelTotal = func() (n int) {

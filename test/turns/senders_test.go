@@ -46,8 +46,7 @@ type sender struct {
 	waited, // for room
 	gathered,
 	mine, // has the turn
-	woken, wokenMine, // a token waits for it
-	gave bool
+	woken, wokenMine bool // a token waits for it
 	at  place
 	end uint64
 	res result

@@ -190,7 +190,7 @@ func (r *Reader) cut() bool {
 			return false
 		}
 		m := &Message{Off: r.Off}
-		ok := true
+		var ok bool
 		if r.Parse != nil {
 			m.Len, m.Mark, ok = r.Parse(r.In)
 		} else {

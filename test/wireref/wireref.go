@@ -9,6 +9,7 @@ import "encoding/binary"
 // A Dialect says what bytes 4 to 7 of a header mean. The values are imsg's.
 type Dialect int
 
+// The dialects.
 const (
 	Current Dialect = iota
 	Legacy
