@@ -107,7 +107,7 @@ func TestOpErrorIsNetError(t *testing.T) {
 	} {
 		var ne net.Error
 		if !errors.As(tt.err, &ne) || ne.Timeout() != tt.timeout || ne.Temporary() != tt.temporary { //nolint:staticcheck // Temporary is part of net.Error
-			t.Errorf("%v: timeout %v, temporary %v", tt.err, ne.Timeout(), ne.Temporary())
+			t.Errorf("%v: want timeout %v, temporary %v", tt.err, tt.timeout, tt.temporary)
 		}
 	}
 }

@@ -43,7 +43,7 @@ func leaks(before map[int]string) string {
 		var s strings.Builder
 		for fd, name := range OpenFDs() {
 			if _, ok := before[fd]; !ok {
-				s.WriteString(fmt.Sprintf("descriptor %d %s\n", fd, name))
+				fmt.Fprintf(&s, "descriptor %d %s\n", fd, name)
 			}
 		}
 		s.WriteString(goroutines())

@@ -195,7 +195,7 @@ const maxSize = 1<<31 - 1
 // packed reports whether t has the marker.
 func packed(t reflect.Type) bool {
 	for f := range t.Fields() {
-		if f := f; f.Name == "_" && f.Tag.Get("c") == "packed" && f.Type.Size() == 0 {
+		if f.Name == "_" && f.Tag.Get("c") == "packed" && f.Type.Size() == 0 {
 			return true
 		}
 	}
@@ -358,7 +358,6 @@ func (c *compiler) union(in reflect.Type, f reflect.StructField, o options, fiel
 	by.g -= int(f.Offset) // it is moved with the union
 	u := &union{by: by, typ: f.Type}
 	for m := range f.Type.Fields() {
-		m := m
 		name := field + "." + m.Name
 		mo, err := parseTag(m)
 		if err != nil {

@@ -37,6 +37,7 @@ type Fault struct {
 // Files says what becomes of the descriptors that arrive with a call.
 type Files uint8
 
+// What becomes of files.
 const (
 	KeepFiles  Files = iota
 	LoseFiles        // none fits: MSG_CTRUNC where any came
