@@ -89,8 +89,7 @@ func cut(text string) string {
 // opError says what could not be done with which type; nil stays nil, and a
 // RemoteError tells the type itself.
 func opError(op string, typ uint32, err error) error {
-	remoteError := &RemoteError{}
-	if errors.As(err, &remoteError) {
+	if _, ok := errors.AsType[*RemoteError](err); ok || err == nil {
 		return err
 	}
 	return fmt.Errorf("peer: %s type %d: %w", op, typ, err)

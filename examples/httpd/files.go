@@ -96,5 +96,5 @@ func translate(err error) error {
 			return fs.ErrNotExist
 		}
 	}
-	return fmt.Errorf("%w: %w", fs.ErrPermission, err) // also what leads out of the root
+	return fmt.Errorf("%w: %v", fs.ErrPermission, err) //nolint:errorlint // also what leads out of the root
 }
