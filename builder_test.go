@@ -118,3 +118,32 @@ func TestBuilderLimits(t *testing.T) {
 		}
 	}
 }
+
+// TestBuilderWithoutRoom commits a message that has no payload and cannot get
+// one: its buffer has no memory, and is not closed nevertheless.
+func TestBuilderWithoutRoom(t *testing.T) {
+	a, b, err := imsg.Pair(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	defer b.Close()
+	m, err := a.Create(imsg.Header{Type: 5}, 0)
+	if err == nil {
+		err = m.SetMaxSize(0)
+	}
+	if err == nil {
+		err = m.Commit()
+	}
+	if err == nil {
+		err = a.Flush(testutil.DeadlineCtx(t))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := b.Receive(testutil.DeadlineCtx(t))
+	if err != nil || got.Type() != 5 || got.Len() != 0 {
+		t.Fatal(got.Header(), err)
+	}
+	got.Close()
+}

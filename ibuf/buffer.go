@@ -28,6 +28,7 @@ type Buffer struct {
 	file    *os.File // owned; nil if none
 	next    *Buffer  // the Queue's link
 	queued  bool     // in a Queue, where the last buffer has no next, or a MsgBuf
+	open    bool     // made by a constructor, and not closed
 	release func()   // gives back memory that is not ours; nil if it is
 }
 
@@ -35,7 +36,7 @@ type Buffer struct {
 // it panics if n is negative.
 // It corresponds to ibuf_open.
 func New(n int) *Buffer {
-	return &Buffer{reader: reader{buf: make([]byte, 0, n)}, max: n}
+	return &Buffer{reader: reader{buf: make([]byte, 0, n)}, max: n, open: true}
 }
 
 // maxDynamic bounds how far a buffer grows, whatever its maximum: a message
@@ -51,7 +52,7 @@ func NewDynamic(n, max int) (*Buffer, error) {
 	if max <= 0 || n < 0 || n > max {
 		return nil, fmt.Errorf("ibuf: new buffer of %d, maximum %d: %w", n, max, ErrInvalid)
 	}
-	b := &Buffer{max: max}
+	b := &Buffer{max: max, open: true}
 	if n > maxDynamic {
 		return nil, b.tooLarge(n)
 	}
@@ -68,6 +69,7 @@ func newReceived(p []byte, file *os.File, release func()) *Buffer {
 	return &Buffer{
 		reader:  reader{buf: slices.Clip(p)},
 		max:     len(p),
+		open:    true,
 		file:    file,
 		release: release,
 	}
@@ -92,7 +94,7 @@ func (b *Buffer) Close() error {
 	} else {
 		clear(b.buf[:cap(b.buf)])
 	}
-	b.reader, b.max = reader{}, 0
+	b.reader, b.max, b.open = reader{}, 0, false
 	if f := b.TakeFile(); f != nil {
 		return f.Close()
 	}
@@ -106,7 +108,7 @@ func (b *Buffer) give() error {
 		return fmt.Errorf("ibuf: nil buffer: %w", ErrInvalid)
 	case b.queued:
 		return errQueued
-	case b.buf == nil && b.max == 0:
+	case !b.open:
 		return fmt.Errorf("ibuf: closed buffer: %w", ErrInvalid)
 	}
 	b.queued = true

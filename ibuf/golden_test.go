@@ -72,7 +72,9 @@ func goldenCase(t *testing.T, name string, ops []goldenOp) int {
 	for i, op := range ops {
 		value, err := goldenRun(t, &b, strings.Split(op.Op, " "))
 		where := fmt.Sprintf("%s call %d, %s", name, i, op.Op)
-		if !op.OK && *op.Errno != "" { // without one only what the buffer holds is compared
+		switch {
+		case !op.OK && *op.Errno == "": // C has set none: only what the buffer holds is compared
+		case !op.OK:
 			want, known := goldenErrno[*op.Errno]
 			if !known || !errors.Is(err, want) {
 				t.Errorf("%s: error %v, want %s", where, err, *op.Errno)
@@ -82,7 +84,7 @@ func goldenCase(t *testing.T, name string, ops []goldenOp) int {
 					t.Errorf("%s: error %v is %s too", where, err, s)
 				}
 			}
-		} else if err != nil {
+		case err != nil:
 			t.Errorf("%s: error %v, want none", where, err)
 		}
 		if op.Value != nil && value != *op.Value {
