@@ -80,6 +80,15 @@ func TestMsgBufRead(t *testing.T) {
 	}
 
 	m = newTestReader(t)
+	r = iotest.DataErrReader(bytes.NewReader(a)) // the end comes with the last bytes
+	must(t, m.ReadStream(r))
+	got := m.Get()
+	if err := m.ReadStream(r); err != io.EOF || got == nil || !bytes.Equal(got.Bytes(), a) {
+		t.Errorf("at the end that came with a message: %v", err)
+	}
+	got.Close()
+
+	m = newTestReader(t)
 	must(t, m.ReadStream(bytes.NewReader(a[:299])))
 	if err := m.ReadStream(new(bytes.Buffer)); err != io.ErrUnexpectedEOF {
 		t.Errorf("the end inside a message: %v", err)
@@ -131,6 +140,9 @@ func TestMsgBufReadMsg(t *testing.T) {
 	b.Close()
 	if _, err := r.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("the file is not closed with its buffer: %v", err)
+	}
+	if err := m.Fill(&scripted{p: make([]byte, testHeader), fd: -1}); err == nil || m.Get() != nil {
+		t.Errorf("a bad header was accepted: %v", err)
 	}
 }
 
@@ -206,4 +218,54 @@ func TestMsgBufWriteStream(t *testing.T) {
 	if err := m.WriteStream(w); err != nil || m.QueueLen() != 0 || len(w.got) != 40 {
 		t.Errorf("%v, %d left, %d bytes", err, m.QueueLen(), len(w.got))
 	}
+	m.Push(New(0))
+	if err := m.WriteStream(&limited{}); err != nil || m.QueueLen() != 0 {
+		t.Errorf("an empty Buffer: %v, %d left", err, m.QueueLen())
+	}
+}
+
+// TestMsgBufDrain writes files, and waits when no more can be taken.
+func TestMsgBufDrain(t *testing.T) {
+	m, w := NewMsgBuf(), &taker{}
+	must(t, m.Drain(w)) // nothing to write
+	for i := range 3 {
+		b := New(1)
+		b.Add([]byte{byte('a' + i)})
+		if i == 1 {
+			f, err := os.Open(os.DevNull)
+			must(t, err)
+			b.SetFile(f)
+		}
+		m.Push(b)
+	}
+	for i, err := range []error{syscall.ENOBUFS, syscall.EAGAIN, nil, nil} {
+		w.err = err
+		must(t, m.Drain(w))
+		if want := []int{3, 3, 2, 0}[i]; m.QueueLen() != want {
+			t.Errorf("%d left behind write %d, want %d", m.QueueLen(), i, want)
+		}
+	}
+	must(t, m.Drain(w))
+	if s := fmt.Sprint(w.got); s != "[a +bc]" {
+		t.Errorf("wrote %s", s)
+	}
+}
+
+// taker is a MsgWriter that takes all, or fails.
+type taker struct {
+	got []string // a "+": with a file
+	err error
+}
+
+func (w *taker) WriteMsg(bufs [][]byte, file *os.File) (int, error) {
+	if w.err != nil {
+		return 0, w.err
+	}
+	p := bytes.Join(bufs, nil)
+	s := string(p)
+	if file != nil {
+		s = "+" + s
+	}
+	w.got = append(w.got, s)
+	return len(p), nil
 }

@@ -1,6 +1,7 @@
 package ibuf
 
 import (
+	"encoding/binary"
 	"math"
 	"testing"
 )
@@ -174,5 +175,65 @@ func TestViewShort(t *testing.T) {
 	}
 	if err := v.Get(p[:3]); err != nil || string(p) != "abc4" || v.Len() != 0 {
 		t.Errorf("Get: %q, %v, %d left", p, err, v.Len())
+	}
+}
+
+// TestViewTerminated reads strings that end where their NUL is.
+func TestViewTerminated(t *testing.T) {
+	v := NewView([]byte("one\x00\x00two"))
+	for _, want := range []string{"one", ""} {
+		if s, err := v.GetTerminated(); s != want || err != nil {
+			t.Errorf("%q, %v, want %q", s, err, want)
+		}
+	}
+	_, err := v.GetTerminated()
+	wantIs(t, err, ErrNoNUL)
+	if string(v.Bytes()) != "two" {
+		t.Errorf("a failed read consumed: %q are left", v.Bytes())
+	}
+}
+
+// TestViewAt reads numbers at every position, also where not all of them is.
+func TestViewAt(t *testing.T) {
+	p := []byte{0xff, 0x81, 0x92, 0xa3, 0xb4, 0xc5, 0xd6, 0xe7, 0xf8, 0x09}
+	v := NewView(p)
+	v.Skip(1)
+	p = p[1:]
+	number := func(n int, order binary.ByteOrder, p []byte) uint64 {
+		switch n {
+		case 2:
+			return uint64(order.Uint16(p))
+		case 4:
+			return uint64(order.Uint32(p))
+		case 8:
+			return order.Uint64(p)
+		}
+		return uint64(p[0])
+	}
+	for _, tt := range []struct {
+		n     int
+		order binary.ByteOrder
+		at    func(int) (uint64, error)
+	}{
+		{1, binary.BigEndian, func(i int) (uint64, error) { x, err := v.ByteAt(i); return uint64(x), err }},
+		{2, binary.BigEndian, func(i int) (uint64, error) { x, err := v.Net16At(i); return uint64(x), err }},
+		{2, binary.NativeEndian, func(i int) (uint64, error) { x, err := v.Host16At(i); return uint64(x), err }},
+		{4, binary.BigEndian, func(i int) (uint64, error) { x, err := v.Net32At(i); return uint64(x), err }},
+		{4, binary.NativeEndian, func(i int) (uint64, error) { x, err := v.Host32At(i); return uint64(x), err }},
+		{8, binary.BigEndian, v.Net64At},
+		{8, binary.NativeEndian, v.Host64At},
+	} {
+		for i := -1; i <= len(p); i++ {
+			x, err := tt.at(i)
+			switch {
+			case i < 0 || i > len(p)-tt.n:
+				wantIs(t, err, ErrTooLarge)
+			case err != nil || x != number(tt.n, tt.order, p[i:]):
+				t.Errorf("%d bytes, %v, at %d: %#x, %v", tt.n, tt.order, i, x, err)
+			}
+		}
+	}
+	if v.Len() != len(p) {
+		t.Errorf("%d bytes are left of %d", v.Len(), len(p))
 	}
 }

@@ -28,6 +28,16 @@ func TestInterrupted(t *testing.T) {
 		}()
 		interrupt(t, name, <-tid, done, func() { unix.Write(a, []byte{1}) })
 	}
+	for _, timeout := range []int{-1, 60_000} {
+		polled, _ := pair(t, false)
+		tid, done := make(chan int), make(chan error)
+		go func() {
+			runtime.LockOSThread()
+			tid <- unix.Gettid()
+			done <- Poll(polled, false, timeout)
+		}()
+		interrupt(t, "Poll", <-tid, done, func() { unix.Shutdown(polled, unix.SHUT_RD) })
+	}
 	const name = "Send"
 	a, b := pair(t, false)
 	long := unix.Timeval{Sec: 60}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"syscall"
 	"testing"
@@ -95,6 +96,30 @@ func childFullTable() error {
 		return fmt.Errorf("the lost file is still open somewhere: %d, %v", n, err)
 	}
 	return nil
+}
+
+// TestNoDescriptor makes what needs a descriptor when there is none.
+func TestNoDescriptor(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "socket")
+	var old syscall.Rlimit
+	must(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &old))
+	must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Max: old.Max}))
+	_, _, pairErr := Pair(true)
+	_, bindErr := Bind(path)
+	bound, boundErr := Bound(path)
+	pollErr := Poll(0, true, 0) // of more than may be open
+	must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &old))
+	for _, err := range []error{pairErr, bindErr, boundErr} {
+		if !isSyscall(err, syscall.EMFILE) {
+			t.Errorf("%v, want EMFILE", err)
+		}
+	}
+	if !bound {
+		t.Error("what cannot be known is no")
+	}
+	if runtime.GOOS == "linux" && !isSyscall(pollErr, syscall.EINVAL) {
+		t.Errorf("poll: %v, want EINVAL", pollErr)
+	}
 }
 
 func TestTooManyRefs(t *testing.T) {

@@ -1,7 +1,9 @@
 package unixmsg
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -136,5 +138,71 @@ func TestOptionsRead(t *testing.T) {
 				t.Error("the file is still open")
 			}
 		})
+	}
+}
+
+// TestCheckStreamLinux checks what only this system has, and sockets of other
+// families.
+func TestCheckStreamLinux(t *testing.T) {
+	noLeak(t)
+	netlink, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	must(t, err)
+	closeLater(t, netlink)
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	must(t, err)
+	closeLater(t, epoll)
+	check := func(fd int, text string, want error) {
+		t.Helper()
+		if err := CheckStream(fd); !errors.Is(err, want) || !strings.Contains(err.Error(), text) {
+			t.Errorf("%v, want %v and %q", err, want, text)
+		}
+	}
+	check(netlink, "domain 16 type 3 socket", unix.EAFNOSUPPORT)
+	check(epoll, "anonymous file", unix.ENOTSOCK)
+	tcp, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err == unix.EAFNOSUPPORT {
+		t.Skip("no IPv6")
+	}
+	must(t, err)
+	closeLater(t, tcp)
+	check(tcp, "IPv6 stream socket", unix.EAFNOSUPPORT)
+	if name, err := Name(tcp); name != "" || err != nil {
+		t.Errorf("the name of an IPv6 socket is %q, %v", name, err)
+	}
+}
+
+// TestFileWithoutBytes receives a file that no byte came with, as stream sockets
+// of this system never carry it: it is closed, and what follows is received.
+func TestFileWithoutBytes(t *testing.T) {
+	p, parts := make([]byte, 1<<16), make([]Part, MaxParts)
+	for name, receive := range map[string]func(fd int) (int, error){
+		"Recv": func(fd int) (int, error) { return readers["Recv"](fd, p) },
+		"RecvMany": func(fd int) (int, error) {
+			n, err := RecvMany(fd, p, parts, 0)
+			if err == nil && (n != 1 || parts[0].File >= 0) {
+				t.Errorf("%d parts, %+v", n, parts[0])
+			}
+			return int(parts[0].N), err
+		},
+	} {
+		noLeak(t)
+		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		must(t, err)
+		closeLater(t, fds[0])
+		closeLater(t, fds[1])
+		r, w := pipe(t)
+		closeLater(t, r)
+		must(t, unix.Sendmsg(fds[0], nil, unix.UnixRights(w), nil, 0))
+		mustClose(t, w)
+		if n, err := receive(fds[1]); err != unix.EAGAIN {
+			t.Errorf("%s: the file alone: %d, %v", name, n, err)
+		}
+		if !allClosed(t, r) {
+			t.Errorf("%s: the file is open", name)
+		}
+		must(t, unix.Sendmsg(fds[0], []byte("next"), nil, nil, 0))
+		if n, err := receive(fds[1]); err != nil || string(p[:n]) != "next" {
+			t.Errorf("%s: %q, %v", name, p[:n], err)
+		}
 	}
 }

@@ -163,6 +163,7 @@ func TestCheckStream(t *testing.T) {
 		{file("."), "directory", unix.ENOTSOCK},
 		{file("/dev/null"), "character device", unix.ENOTSOCK},
 		{r, "pipe", unix.ENOTSOCK},
+		{socket(unix.AF_UNIX, unix.SOCK_SEQPACKET), "unix seqpacket", unix.EPROTOTYPE},
 		{-1, "", unix.EBADF},
 	} {
 		if err := CheckStream(tt.fd); !errors.Is(err, tt.want) || tt.want != nil && !strings.Contains(err.Error(), tt.text) {

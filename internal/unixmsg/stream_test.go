@@ -149,6 +149,8 @@ func TestBadDescriptor(t *testing.T) {
 		{"recvmsg", func() (int, error) { n, _, _, err := Recv(fd, make([]byte, 1), 0); return n, err }},
 		{"sendmsg", func() (int, error) { return Send(fd, [][]byte{{1}}, -1, 0) }},
 		{"fcntl", func() (int, error) { return Dup(fd) }},
+		{"recvmsg", func() (int, error) { return RecvMany(fd, make([]byte, 1<<16), make([]Part, MaxParts), 0) }},
+		{"getsockname", func() (int, error) { name, err := Name(fd); return len(name), err }},
 	} {
 		_, err := tt.call()
 		if !isSyscall(err, syscall.EBADF) || !strings.HasPrefix(err.Error(), tt.name+": ") {
@@ -181,6 +183,22 @@ func TestPairAndDup(t *testing.T) {
 		p := make([]byte, 16)
 		if n, err := Read(b, p, 0); err != nil || string(p[:n]) != "via dup" {
 			t.Errorf("read %q, %v", p[:n], err)
+		}
+	}
+}
+
+// TestDupFile duplicates files, of which some are closed or none.
+func TestDupFile(t *testing.T) {
+	noLeak(t)
+	f, err := os.Open(os.DevNull)
+	must(t, err)
+	fd, err := DupFile(f)
+	must(t, err)
+	mustClose(t, fd)
+	must(t, f.Close())
+	for _, f := range []*os.File{f, nil} {
+		if fd, err := DupFile(f); fd != -1 || !errors.Is(err, os.ErrClosed) {
+			t.Errorf("%v: %d, %v", f, fd, err)
 		}
 	}
 }
