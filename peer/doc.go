@@ -27,7 +27,7 @@
 //
 // and the end without them asks:
 //
-//	m, err := p.Call(ctx, peer.Request{Type: msgOpen, Data: []byte(name), End: []uint32{msgFile}})
+//	m, err := p.Call(ctx, peer.Request{Type: msgOpen, Data: []byte(name), Ends: []uint32{msgFile}})
 //	...
 //	defer m.Close()
 //	f := m.TakeFile()

@@ -42,6 +42,7 @@ type ChildError struct {
 	Err error
 }
 
+// Error returns for example "privsep: worker[1]: chroot: no such file or directory".
 func (e *ChildError) Error() string {
 	who := e.Role
 	if e.Instance > 0 {
@@ -50,6 +51,7 @@ func (e *ChildError) Error() string {
 	return fmt.Sprintf("privsep: %s: %s: %v", who, e.Step, e.Err)
 }
 
+// Unwrap returns Err.
 func (e *ChildError) Unwrap() error { return e.Err }
 
 // failure is an error on its way to the parent.

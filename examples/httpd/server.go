@@ -63,7 +63,7 @@ func (s *server) ask(ctx context.Context, files *peer.Peer, name string) (*os.Fi
 	}
 	f := m.TakeFile()
 	if f == nil {
-		return nil, fmt.Errorf("an answer without the file: %w", m.FileErr())
+		return nil, fmt.Errorf("an answer without the file: %v", m.FileErr()) //nolint:errorlint // nil if none was promised
 	}
 	return f, nil
 }
