@@ -343,6 +343,31 @@ func TestLast(t *testing.T) {
 	}
 }
 
+// TestClosedInLast closes the peer while it asks whether a message ends the
+// answer: nobody takes the message any more, and its file is closed.
+func TestClosedInLast(t *testing.T) {
+	p, c := end(t, nil)
+	called := make(chan error, 1)
+	ended := make(chan bool)
+	last := func(imsg.Message) bool {
+		go p.Close()
+		<-ended
+		return false
+	}
+	go func() {
+		m, err := p.Call(shortCtx(t), peer.Request{Type: ask, Items: []uint32{item}, Last: last})
+		m.Close()
+		close(ended)
+		called <- err
+	}()
+	w, r := pipe(t)
+	send(t, c, imsg.Header{Type: item, ID: receive(t, c).ID()}, w, "")
+	w.Close()
+	check(t, "Call", <-called, net.ErrClosed)
+	<-p.Done()
+	allClosed(t, r)
+}
+
 // TestLastPanics: what the other end sends must not end the program.
 func TestLastPanics(t *testing.T) {
 	p, c := end(t, nil)

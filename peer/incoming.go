@@ -163,9 +163,7 @@ func (r *Incoming) ReplyLater() (finish func(error)) {
 // refuse answers with an error, which ends the answer.
 func (r *Incoming) refuse(err error) error {
 	enter := func(id uint32) (uint32, error) {
-		if r.refused.Swap(true) {
-			return id, errRefused
-		}
+		r.refused.Store(true)
 		return id, nil
 	}
 	p := r.peer

@@ -252,11 +252,8 @@ func (p *Peer) end(err error) {
 // does not match ErrViolation.
 func (p *Peer) causeOf(err error) error {
 	var panicked *PanicError
-	switch {
-	case errors.Is(err, ErrViolation), errors.As(err, &panicked):
+	if errors.Is(err, ErrViolation) || errors.As(err, &panicked) {
 		return &closedError{err}
-	case err == nil:
-		return &goneError{p, io.ErrUnexpectedEOF}
 	}
 	return p.lost(err)
 }

@@ -179,3 +179,42 @@ func TestShutdownEnds(t *testing.T) {
 		<-p.Done()
 	}
 }
+
+// TestShutdownLate shuts down when an answer that was left for later never
+// comes, and the other end breaks a rule instead.
+func TestShutdownLate(t *testing.T) {
+	p, c := end(t, nil)
+	p.Handle(peer.Rule{Type: ask, Handle: func(_ context.Context, r *peer.Incoming) error {
+		r.ReplyLater()
+		return nil
+	}})
+	serve(t, p)
+	send(t, c, imsg.Header{Type: ask, ID: 1}, nil, "")
+	until(t, "handling", func() bool {
+		all := p.Pending().Requests
+		return len(all) == 1 && all[0].State == peer.Later
+	})
+	down := make(chan error, 1)
+	go func() { down <- p.Shutdown(shortCtx(t)) }()
+	send(t, c, imsg.Header{Type: note}, nil, "")
+	check(t, "Shutdown", <-down, peer.ErrViolation)
+}
+
+// TestShutdownStuck shuts down while the other end does not read what is sent.
+func TestShutdownStuck(t *testing.T) {
+	a, _ := smallBuffers(t, nil)
+	p := closed(t, peer.New(a, nil))
+	sent := make(chan error, 1)
+	go func() { sent <- p.Send(shortCtx(t), note, nil, make([]byte, 16000)) }()
+	until(t, "writing a part", func() bool { return a.Stats().Sent.Bytes > 0 })
+	ctx, cancel := context.WithCancel(t.Context())
+	down := make(chan error, 1)
+	go func() { down <- p.Shutdown(ctx) }()
+	until(t, "refusing calls", func() bool {
+		_, err := call(endingAfter(t, 2), p, "")
+		return errors.Is(err, net.ErrClosed)
+	})
+	cancel()
+	check(t, "Shutdown", <-down, context.Canceled)
+	check(t, "Send", <-sent, net.ErrClosed)
+}

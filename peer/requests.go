@@ -42,15 +42,12 @@ func (q *requests) has(typ uint32) bool {
 func (q *requests) add(m imsg.Message, h imsg.Header) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.closed {
-		return m.Close()
-	}
 	row := q.rules[h.Type]
 	reason := row.admit(m)
 	if reason == "" && !q.peer.gate.admit() {
 		reason = fmt.Sprintf("one too many, %d wait", hardFactor*q.peer.cfg.MaxRequests)
 	}
-	if reason != "" {
+	if reason != "" || q.closed { // then nobody hears of the error
 		m.Close()
 		return &RuleError{Type: h.Type, Reason: reason}
 	}
@@ -144,7 +141,7 @@ func (q *requests) refusal(r *Incoming) error {
 
 // conclude ends the answer to r, of whose handling err is the result.
 func (p *Peer) conclude(r *Incoming, err error) {
-	if err == nil && p.cfg.Match == ByID && r.WantsAnswer() && !r.replied.Load() && !r.refused.Load() {
+	if err == nil && p.cfg.Match == ByID && r.WantsAnswer() && !r.replied.Load() {
 		err = errNoAnswer
 	}
 	if err == nil {
@@ -162,7 +159,7 @@ func (p *Peer) conclude(r *Incoming, err error) {
 		p.end(err)
 	case p.isLost(err): // the reader will find out how
 	case !p.cfg.NoErrorType:
-		if err = r.refuse(err); err != nil && !p.isLost(err) && !errors.Is(err, errRefused) {
+		if err = r.refuse(err); err != nil && !p.isLost(err) {
 			p.end(err)
 		}
 	case p.ctx.Err() != nil && errors.Is(err, context.Canceled): // as it should

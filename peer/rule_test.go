@@ -51,6 +51,9 @@ func TestTable(t *testing.T) {
 				tt.rule.Type = ask
 				tt.rule.Handle = func(_ context.Context, r *peer.Incoming) error {
 					handled++
+					if s := r.Peer().State(); s != "" && (s != "asked" || handled == 1) {
+						t.Errorf("request %d in state %q", handled, s)
+					}
 					r.Peer().SetState("asked")
 					return nil
 				}
