@@ -135,11 +135,8 @@ func (f Frame) TakeFD() int {
 // dupClose turns an owned file into an owned descriptor.
 func dupClose(file *os.File) int {
 	defer file.Close()
-	rc, err := file.SyscallConn()
-	if err != nil {
-		return -1
-	}
 	fd := -1
+	rc, _ := file.SyscallConn() // of a file that is not nil
 	rc.Control(func(old uintptr) {
 		syscall.ForkLock.RLock()
 		defer syscall.ForkLock.RUnlock()

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 	"weak"
@@ -145,6 +147,10 @@ func TestFrameClosedTwice(t *testing.T) {
 	if old.Bytes() != nil || old.HasFile() || old.TakeFD() != -1 || old.TakeFile() != nil || old.Pos() != 0 {
 		t.Error("the closed handle still has something")
 	}
+	used := -1
+	if !m.Descriptor(func(fd int) { used = fd }) || used != 6 {
+		t.Errorf("the message has descriptor %d, want 6", used)
+	}
 	if !bytes.Equal(m.Bytes(), testMsg(10, true, 'b')) || m.TakeFD() != 6 {
 		t.Error("the closed handle reached its successor")
 	}
@@ -152,6 +158,44 @@ func TestFrameClosedTwice(t *testing.T) {
 	if closed[6] != 0 {
 		t.Error("a file that was taken was closed")
 	}
+}
+
+// TestFrameOwnFile uses and takes the file of a message that was not received.
+func TestFrameOwnFile(t *testing.T) {
+	for _, take := range []func(Frame) *os.File{
+		Frame.TakeFile,
+		func(m Frame) *os.File { return os.NewFile(uintptr(m.TakeFD()), "") },
+	} {
+		r, w, err := os.Pipe()
+		must(t, err)
+		defer r.Close()
+		m := NewFrame(testMsg(10, true, 'a'), testHeader, w, false)
+		wrote := 0
+		if !m.Descriptor(func(fd int) { wrote, _ = syscall.Write(fd, []byte("x")) }) || wrote != 1 || !m.HasFile() {
+			t.Errorf("the descriptor cannot be used: wrote %d, file %v", wrote, m.HasFile())
+		}
+		file := take(m)
+		if m.HasFile() || m.Descriptor(func(int) { t.Error("called") }) || m.TakeFile() != nil || m.TakeFD() != -1 {
+			t.Error("the file is still there")
+		}
+		m.Close()
+		if _, err := file.Write([]byte("y")); err != nil {
+			t.Error(err)
+		}
+		must(t, file.Close())
+		if p, err := io.ReadAll(r); string(p) != "xy" || err != nil {
+			t.Errorf("%q, %v", p, err)
+		}
+	}
+	r, w, err := os.Pipe()
+	must(t, err)
+	defer r.Close()
+	m := NewFrame(testMsg(10, true, 'a'), testHeader, w, false)
+	w.Close()
+	if m.Descriptor(func(int) { t.Error("called") }) || m.TakeFD() != -1 {
+		t.Error("a closed file has a descriptor")
+	}
+	m.Close()
 }
 
 // What a header announces costs nothing before it arrives.

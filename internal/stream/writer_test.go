@@ -266,3 +266,28 @@ func TestWriterRemoveFrees(t *testing.T) {
 		t.Error("what was written is not what was left")
 	}
 }
+
+// TestWriterFirst asks for the message that is to be written next.
+func TestWriterFirst(t *testing.T) {
+	var w Writer
+	if p, _, _, _, ok := w.First(); p != nil || ok {
+		t.Errorf("an empty queue begins with %q", p)
+	}
+	file, err := os.Open(os.DevNull)
+	must(t, err)
+	defer file.Close()
+	copy(w.Append(3, nil, false), "one")
+	copy(w.Append(5, file, false), "three")
+	for _, want := range []struct {
+		text string
+		end  uint64
+		ok   bool
+	}{{"one", 3, false}, {"three", 8, true}} {
+		w.Pending(1)
+		p, end, n, owned, ok := w.First()
+		if !bytes.HasPrefix(p, []byte(want.text)) || end != want.end || n != len(want.text) || owned || ok != want.ok {
+			t.Errorf("%q, end %d, %d bytes, owned %v, %v; want %+v", p, end, n, owned, ok, want)
+		}
+		w.Consume(n)
+	}
+}
