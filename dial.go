@@ -128,12 +128,12 @@ func StartChild(cmd *exec.Cmd, fd int, cfg *Config) (*Conn, error) {
 		syscall.Close(pfd)
 		return nil, err
 	}
-	old := cmd.ExtraFiles
+	in, out, errs, extra := cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles
 	if err = attach(cmd, fd, f); err == nil {
 		err = cmd.Start()
 	}
 	if err != nil {
-		cmd.ExtraFiles = old
+		cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = in, out, errs, extra
 		parent.Close()
 		return nil, opError(name, 0, err)
 	}

@@ -509,3 +509,18 @@ func TestStartChildFails(t *testing.T) {
 		}
 	}
 }
+
+// TestStartChildRestores leaves a command that did not start as it was: its
+// fields can be copied to another one.
+func TestStartChildRestores(t *testing.T) {
+	testutil.NoLeak(t)
+	for fd := range 5 {
+		cmd := exec.Command("/nonexistent")
+		if _, err := imsg.StartChild(cmd, fd, nil); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("descriptor %d: %v, want ErrNotExist", fd, err)
+		}
+		if cmd.Stdin != nil || cmd.Stdout != nil || cmd.Stderr != nil || cmd.ExtraFiles != nil {
+			t.Errorf("descriptor %d: left in the command: %v %v %v %v", fd, cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles)
+		}
+	}
+}
