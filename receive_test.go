@@ -551,6 +551,65 @@ func TestEach(t *testing.T) {
 	}
 }
 
+// TestEachClosedByBody closes lent messages of earlier turns in the loop's body,
+// in every way there is, which must not touch one that is kept.
+func TestEachClosedByBody(t *testing.T) {
+	ctx := t.Context()
+	for name, again := range map[string]func(m imsg.Message){
+		"Close":    func(m imsg.Message) { m.Close() },
+		"CloseAll": func(m imsg.Message) { imsg.CloseAll([]imsg.Message{m, m}) },
+	} {
+		a, b, err := imsg.Pair(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range uint32(8) {
+			if err := a.Compose(imsg.Header{Type: i}, nil, testutil.Pattern(i, 64)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := a.Flush(ctx); err != nil {
+			t.Fatal(err)
+		}
+		var all []imsg.Message
+		for m, err := range b.Each(ctx) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch len(all) {
+			case 3:
+				again(all[2])
+			case 4:
+				m.Keep()
+			}
+			if all = append(all, m); len(all) == 8 {
+				break
+			}
+		}
+		testutil.CheckFrame(t, all[4], 4, 64)
+		for i := range uint32(3) { // nor is its memory used again
+			if err := a.Send(ctx, imsg.Header{Type: 50 + i}, nil, testutil.Pattern(50+i, 900)); err != nil {
+				t.Fatal(err)
+			}
+			m, err := b.Receive(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			testutil.CheckFrame(t, m, 50+i, 900)
+			m.Close()
+			testutil.CheckFrame(t, all[4], 4, 64)
+		}
+		for i, m := range all {
+			if open := m.Bytes() != nil; open != (i == 4) {
+				t.Errorf("%s: message %d is open: %v", name, i, open)
+			}
+		}
+		all[4].Close()
+		a.Close()
+		b.Close()
+	}
+}
+
 // TestFullTable receives files when no descriptor is free.
 func TestFullTable(t *testing.T) {
 	if !testutil.InChild(t, nil) {

@@ -112,6 +112,7 @@ type slot struct {
 	pos      uint32 // the caller's read position
 	file     fileState
 	kept     bool
+	closing  bool // a Run closes it
 }
 
 type fileState int8

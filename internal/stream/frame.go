@@ -47,7 +47,10 @@ func (f Frame) open() *slot {
 	if f.b.state.Load()>>(f.i%slotBlock)&1 != 0 || f.b.c.round.Load() != f.round {
 		return nil
 	}
-	return &f.b.slots[f.i%slotBlock]
+	if s := &f.b.slots[f.i%slotBlock]; !s.closing {
+		return s
+	}
+	return nil
 }
 
 // Pos returns the read position, which all copies of f share: behind the header
@@ -188,7 +191,8 @@ func (f Frame) closeFile(s *slot) error {
 }
 
 // A Run closes messages; neighbours, which came one behind the other, at the
-// price of one. Flush must follow. The zero Run is ready.
+// price of one. Flush must follow; until then they have no bytes any more, but
+// their memory is not cleared and not used again. The zero Run is ready.
 type Run struct {
 	f        Frame  // the first that is not closed yet
 	n        uint32 // how many there are
@@ -205,11 +209,10 @@ func (r *Run) Close(f Frame) error {
 		return f.Close()
 	}
 	if r.n == 0 || f.b != r.f.b || f.i != r.f.i+r.n || s.beg != r.end {
-		if r.Flush(); f.open() == nil {
-			return nil // it was among them
-		}
+		r.Flush()
 		r.f, r.beg = f, s.beg
 	}
+	s.closing = true // other copies of f are closed from here on
 	r.n++
 	r.end = s.end
 	return nil

@@ -484,6 +484,54 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// A message that a Run has not closed yet counts as closed: a copy of it that is
+// closed meanwhile, or given to another Run, is not counted twice.
+func TestRunClosedMeanwhile(t *testing.T) {
+	for name, again := range map[string]func(m Frame){
+		"Close": func(m Frame) { m.Close() },
+		"Run":   func(m Frame) { var r Run; r.Close(m); r.Flush() },
+	} {
+		f, _ := newTestFramer(0)
+		var all []Frame
+		for i := range 40 {
+			feed(f, testMsg(20, false, byte(i)), -1)
+		}
+		for m, ok := f.Next(); ok; m, ok = f.Next() {
+			all = append(all, m)
+		}
+		var r Run
+		for i, m := range all {
+			switch {
+			case i%5 == 4:
+				continue // stays open
+			case i%5 > 0:
+				if again(all[i-1]); all[i-1].Bytes() != nil {
+					t.Errorf("%s: message %d is open", name, i-1)
+				}
+			}
+			r.Close(m)
+		}
+		r.Flush()
+		c := all[0].b.c
+		for i, m := range all {
+			if i%5 != 4 {
+				again(m)
+				continue
+			}
+			if !bytes.Equal(m.Bytes(), testMsg(20, false, byte(i))) {
+				t.Errorf("%s: message %d, which nobody has closed, has changed: %q", name, i, m.Bytes())
+			}
+			if c.refs.Load() < 1 {
+				t.Fatalf("%s: %d references to a chunk with open messages", name, c.refs.Load())
+			}
+			m.Close()
+		}
+		if n := c.refs.Load(); n != 0 {
+			t.Errorf("%s: %d references to a chunk without open messages", name, n)
+		}
+	}
+}
+
 func TestFramerEOF(t *testing.T) {
 	boom := errors.New("boom")
 	for _, tt := range []struct {
