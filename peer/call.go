@@ -136,7 +136,7 @@ func (p *Peer) request(ctx context.Context, c *call, req *Request) (sent bool, e
 		}
 	}
 	h := imsg.Header{Type: req.Type, PID: p.cfg.PID}
-	return p.send(ctx, h, req.File, [][]byte{req.Data}, func(uint32) (uint32, error) { return p.calls.enter(c) })
+	return p.send(ctx, h, req.File, [][]byte{req.Data}, func(uint32) (uint32, error) { return p.calls.enter(c) }, nil)
 }
 
 // next waits for the next message of the answer to c, and tells whether it is
@@ -175,7 +175,7 @@ func (p *Peer) tellCancels() {
 		if id == 0 {
 			return
 		}
-		p.send(context.Background(), imsg.Header{Type: p.cfg.CancelType, ID: id, PID: p.cfg.PID}, nil, nil, nil)
+		p.send(context.Background(), imsg.Header{Type: p.cfg.CancelType, ID: id, PID: p.cfg.PID}, nil, nil, nil, nil)
 	}
 }
 

@@ -242,6 +242,32 @@ func TestNoFilePassing(t *testing.T) {
 	check(t, "Call", err, nil)
 }
 
+// TestClosedFile sends a file that is closed: that fails, and nothing else.
+func TestClosedFile(t *testing.T) {
+	shut, err := os.Open(os.DevNull)
+	testutil.Must(t, err)
+	shut.Close()
+	for _, dirs := range []bool{false, true} { // with them the channel looks at the file first
+		p, q := both(t, &peer.Config{Directories: dirs})
+		q.Handle(peer.Rule{Type: ask, Handle: echo})
+		serve(t, q)
+		for range 3 {
+			_, err := p.Call(shortCtx(t), peer.Request{Type: ask, File: shut, Ends: []uint32{answer}})
+			check(t, "Call", err, os.ErrClosed)
+			check(t, "Send", p.Send(shortCtx(t), note, shut), os.ErrClosed)
+			for _, err := range p.Stream(shortCtx(t), peer.Request{Type: ask, File: shut, Ends: []uint32{answer}}) {
+				check(t, "Stream", err, os.ErrClosed)
+			}
+			if text, err := call(shortCtx(t), p, "next"); text != "next" || err != nil {
+				t.Errorf("%q, %v", text, err)
+			}
+		}
+		if n := len(p.Pending().Calls); n > 0 || p.Err() != nil {
+			t.Errorf("%d calls pending, %v", n, p.Err())
+		}
+	}
+}
+
 // TestAnswerFile gives the file of an answer to the caller.
 func TestAnswerFile(t *testing.T) {
 	dialects(t, func(t *testing.T, d imsg.Dialect) {

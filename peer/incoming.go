@@ -24,8 +24,8 @@ type Incoming struct {
 	ctx    handling
 	cancel context.CancelFunc // with Config.CancelType
 
-	replied  atomic.Bool // at least once
-	refused  atomic.Bool // with an error, which ends the answer
+	replied  atomic.Bool // at least once: the message was sent, or may have been
+	refused  atomic.Bool // as replied, with an error, which ends the answer
 	later    atomic.Bool // the handler has called ReplyLater
 	finished atomic.Bool // the handler has returned, or what ReplyLater gave it was called
 
@@ -33,9 +33,10 @@ type Incoming struct {
 	nested bool         // it has a call without a slot; guarded by that of calls
 
 	// Guarded by the lock of requests.
-	index    int  // in requests.begun
-	returned bool // the handler has
-	givenUp  bool // by the other end
+	index     int  // in requests.begun
+	returned  bool // the handler has
+	concluded bool // its answer is: finished, and sent
+	givenUp   bool // by the other end
 }
 
 func newIncoming(p *Peer, row *row, m imsg.Message, h imsg.Header) *Incoming {
@@ -105,6 +106,7 @@ func (r *Incoming) WantsAnswer() bool { return r.peer.cfg.Match != ByID || r.hea
 var (
 	errNoAnswerWanted = errors.New("the message, with id 0, expects no answer")
 	errNoAnswer       = errors.New("the request was handled, without an answer")
+	errReplied        = errors.New("the request was answered")
 	errRefused        = errors.New("the request was answered with an error")
 	errShutdown       = errors.New("shutting down")
 	errInternal       = errors.New("internal error")
@@ -118,7 +120,7 @@ var (
 // either nothing was sent or the rest follows. A request that expects no
 // answer, and one that was answered with an error, as is one whose handler has
 // returned without an answer, cannot be answered: that is an error of the call
-// only.
+// only. A message of which nothing was sent is no answer.
 func (r *Incoming) Reply(typ uint32, f *os.File, data ...[]byte) error {
 	if !r.WantsAnswer() {
 		return opError("reply", typ, errNoAnswerWanted)
@@ -127,18 +129,17 @@ func (r *Incoming) Reply(typ uint32, f *os.File, data ...[]byte) error {
 		if r.refused.Load() {
 			return id, errRefused
 		}
-		r.replied.Store(true)
 		return id, nil
-	})
+	}, &r.replied)
 	return opError("reply", typ, err)
 }
 
-func (r *Incoming) reply(typ uint32, f *os.File, data [][]byte, enter func(uint32) (uint32, error)) error {
+func (r *Incoming) reply(typ uint32, f *os.File, data [][]byte, enter func(uint32) (uint32, error), out *atomic.Bool) error {
 	h := r.header
 	h.Type = typ
 	limit := newTimeLimit(r.peer.cfg.WriteTimeout)
 	defer limit.stop()
-	err := r.peer.sendFor(limit, r, h, f, data, enter)
+	err := r.peer.sendFor(limit, r, h, f, data, enter, out)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("the other end does not read, for %v: %w", limit.after, err)
 	}
@@ -155,22 +156,27 @@ func (r *Incoming) ReplyLater() (finish func(error)) {
 	return func(err error) {
 		if !r.finished.Swap(true) {
 			r.peer.conclude(r, err)
-			r.peer.requests.finish(r, false)
+			r.peer.requests.finish(r, false, true)
 		}
 	}
 }
 
-// refuse answers with an error, which ends the answer.
-func (r *Incoming) refuse(err error) error {
+// refuse answers with an error, which ends the answer. That there was no answer
+// is no longer true if one that was under way was sent meanwhile.
+func (r *Incoming) refuse(reason error) error {
 	enter := func(id uint32) (uint32, error) {
-		r.refused.Store(true)
+		if reason == errNoAnswer && r.replied.Load() {
+			return id, errReplied
+		}
 		return id, nil
 	}
-	p := r.peer
-	typ := p.cfg.ErrorType
-	err = r.reply(typ, nil, [][]byte{[]byte(cut(err.Error()))}, enter)
+	typ := r.peer.cfg.ErrorType
+	err := r.reply(typ, nil, [][]byte{[]byte(cut(reason.Error()))}, enter, &r.refused)
 	if errors.Is(err, imsg.ErrTooLarge) {
-		err = r.reply(typ, nil, nil, nil)
+		err = r.reply(typ, nil, nil, enter, &r.refused)
+	}
+	if errors.Is(err, errReplied) {
+		return nil
 	}
 	return opError("reply", typ, err)
 }

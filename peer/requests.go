@@ -110,11 +110,13 @@ func (q *requests) handle(r *Incoming) {
 			err = newPanicError(r.header.Type, v)
 		}
 		r.Close()
-		if later := r.later.Load() && err == nil; !later && !r.finished.Swap(true) {
+		later := r.later.Load() && err == nil
+		concludes := !later && !r.finished.Swap(true)
+		if concludes {
 			q.peer.conclude(r, err)
 		}
 		q.peer.gate.update(func(s *flow.State) { s.Finish(&r.flow) })
-		q.finish(r, true)
+		q.finish(r, true, concludes)
 	}()
 	if refusal := q.refusal(r); refusal != nil {
 		err = refusal
@@ -168,13 +170,14 @@ func (p *Peer) conclude(r *Incoming, err error) {
 	}
 }
 
-// finish forgets a request whose handler has returned, now or before, and that
-// was answered.
-func (q *requests) finish(r *Incoming, returned bool) {
+// finish forgets a request once its handler has returned and its answer is
+// concluded, of which each is told once, in any order.
+func (q *requests) finish(r *Incoming, returned, concluded bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	r.returned = r.returned || returned
-	if !r.returned || !r.finished.Load() || q.begun[r.index] != r {
+	r.concluded = r.concluded || concluded
+	if !r.returned || !r.concluded {
 		return
 	}
 	end := len(q.begun) - 1

@@ -379,6 +379,109 @@ func TestReplyToNote(t *testing.T) {
 	}
 }
 
+// TestReplyFailed lets replies fail for their message only: they are no answer,
+// and what follows them is one.
+func TestReplyFailed(t *testing.T) {
+	shut, err := os.Open(os.DevNull)
+	testutil.Must(t, err)
+	shut.Close()
+	open, _ := pipe(t)
+	for _, tt := range []struct {
+		name string
+		pass bool
+		fail func(*peer.Incoming) error
+		want error
+	}{
+		{"too large", true, func(r *peer.Incoming) error { return r.Reply(answer, nil, make([]byte, 1<<20)) }, imsg.ErrTooLarge},
+		{"closed file", true, func(r *peer.Incoming) error { return r.Reply(answer, shut) }, os.ErrClosed},
+		{"no passing", false, func(r *peer.Incoming) error { return r.Reply(answer, open) }, imsg.ErrNoFDPass},
+	} {
+		for _, dirs := range []bool{false, true} { // with them the channel looks at the file first
+			a, b, err := imsg.Pair(&imsg.Config{AllowFDPass: tt.pass})
+			testutil.Must(t, err)
+			cfg := &peer.Config{Directories: dirs}
+			p, q := closed(t, peer.New(a, cfg)), closed(t, peer.New(b, cfg))
+			q.Handle(peer.Rule{Type: ask, Handle: func(ctx context.Context, r *peer.Incoming) error {
+				check(t, tt.name, tt.fail(r), tt.want)
+				if r.Len() > 0 {
+					return echo(ctx, r)
+				}
+				return nil
+			}})
+			serve(t, q)
+			_, err = call(shortCtx(t), p, "")
+			var remote *peer.RemoteError
+			if !errors.As(err, &remote) || !strings.Contains(remote.Text, "without an answer") {
+				t.Errorf("%s: %v", tt.name, err)
+			}
+			if text, err := call(shortCtx(t), p, "again"); text != "again" || err != nil {
+				t.Errorf("%s, and then an answer: %q, %v", tt.name, text, err)
+			}
+		}
+	}
+}
+
+// TestReplyUnfinished: a reply that is under way when the handler returns is an
+// answer, and none is one if it fails.
+func TestReplyUnfinished(t *testing.T) {
+	p, q := both(t, nil)
+	q.Handle(peer.Rule{Type: ask, Handle: func(_ context.Context, r *peer.Incoming) error {
+		large := r.Len() > 0
+		begun := make(chan bool)
+		go func() {
+			close(begun)
+			if large {
+				r.Reply(answer, nil, make([]byte, 1<<20))
+			} else {
+				r.Reply(answer, nil)
+			}
+		}()
+		<-begun
+		return nil
+	}})
+	serve(t, q)
+	for i := range 2000 {
+		_, err := call(shortCtx(t), p, strings.Repeat("x", i%2))
+		var remote *peer.RemoteError
+		if refused := errors.As(err, &remote); err != nil && !refused || i%2 == 1 && !refused {
+			t.Fatalf("call %d: %v", i, err)
+		}
+	}
+}
+
+// TestReplyLaterRace ends an answer that was left for later while its handler
+// returns: each request is forgotten once, behind its answer.
+func TestReplyLaterRace(t *testing.T) {
+	p, q := both(t, &peer.Config{Workers: 4})
+	q.Handle(peer.Rule{Type: ask, Handle: func(_ context.Context, r *peer.Incoming) error {
+		finish, begun := r.ReplyLater(), make(chan bool)
+		go func() {
+			close(begun)
+			finish(errTest)
+		}()
+		<-begun
+		for range r.Len() {
+			runtime.Gosched()
+		}
+		return nil
+	}})
+	serve(t, q)
+	var callers sync.WaitGroup
+	for range 4 {
+		callers.Go(func() {
+			for i := range 3000 {
+				_, err := call(shortCtx(t), p, strings.Repeat("x", i%8))
+				if _, ok := errors.AsType[*peer.RemoteError](err); !ok {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	callers.Wait()
+	until(t, "forgetting all", func() bool { return len(q.Pending().Requests) == 0 })
+}
+
 // TestReplyTimeout: an end that reads nothing does not hold a handler for good.
 func TestReplyTimeout(t *testing.T) {
 	for _, d := range []time.Duration{10 * time.Millisecond, -1} {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -23,24 +24,24 @@ func (p *Peer) Send(ctx context.Context, typ uint32, f *os.File, data ...[]byte)
 	if p.cfg.Match != ByID {
 		h.ID = p.cfg.ID
 	}
-	return opError("send", typ, p.sendFor(ctx, p.handling(ctx), h, f, data, nil))
+	return opError("send", typ, p.sendFor(ctx, p.handling(ctx), h, f, data, nil, nil))
 }
 
 // sendFor sends, and lets the reader know who waits: the handler of r, or
 // somebody else if r is nil.
-func (p *Peer) sendFor(ctx context.Context, r *Incoming, h imsg.Header, f *os.File, data [][]byte, enter func(id uint32) (uint32, error)) error {
+func (p *Peer) sendFor(ctx context.Context, r *Incoming, h imsg.Header, f *os.File, data [][]byte, enter func(id uint32) (uint32, error), out *atomic.Bool) error {
 	p.gate.wait(r, flow.Send)
 	defer p.gate.done(r, flow.Send)
-	_, err := p.send(ctx, h, f, data, enter)
+	_, err := p.send(ctx, h, f, data, enter, out)
 	return err
 }
 
 // send sends a message when it is its turn, after enter, if not nil, has agreed
 // and returned its id. sent says that at least a part of it is out and the
-// rest will follow, whatever the error. Only one goroutine sends at a time: so
-// what is queued after a Send that was cancelled can only be the rest of its
-// message.
-func (p *Peer) send(ctx context.Context, h imsg.Header, f *os.File, data [][]byte, enter func(id uint32) (uint32, error)) (sent bool, err error) {
+// rest will follow, whatever the error. out, if not nil, is set before the next
+// enter if anything may be out. Only one goroutine sends at a time: so what is
+// queued after a Send that was cancelled can only be the rest of its message.
+func (p *Peer) send(ctx context.Context, h imsg.Header, f *os.File, data [][]byte, enter func(id uint32) (uint32, error), out *atomic.Bool) (sent bool, err error) {
 	if err := p.mayPass(f); err != nil {
 		return false, err
 	}
@@ -59,15 +60,19 @@ func (p *Peer) send(ctx context.Context, h imsg.Header, f *os.File, data [][]byt
 			return false, err
 		}
 	}
-	err = p.conn.Send(ctx, h, f, data...)
-	if err != nil && p.conn.QueueLen() > 0 && p.goIO(p.finish) {
+	err = p.lost(p.conn.Send(ctx, h, f, data...))
+	rest := err != nil && p.conn.QueueLen() > 0
+	if out != nil && (err == nil || rest || p.isLost(err)) {
+		out.Store(true)
+	}
+	if rest && p.goIO(p.finish) {
 		return true, err
 	}
 	<-p.turn
 	if ended, cause := p.isEnded(); ended && errors.Is(err, net.ErrClosed) {
 		return false, cause
 	}
-	return err == nil, p.lost(err)
+	return err == nil, err
 }
 
 // finish sends the rest of a message whose sender does not wait any longer, and
