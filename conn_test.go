@@ -522,7 +522,7 @@ func TestNoDescriptorLeft(t *testing.T) {
 	if !testutil.InChild(t, nil) {
 		return
 	}
-	testutil.SetMaxFiles(t)
+	testutil.SetMaxFiles(t, 64)
 	c, _ := imsgtest.Pair(t, nil)
 	f := testutil.DevNull(t)
 	defer f.Close()

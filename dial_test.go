@@ -401,7 +401,7 @@ func TestAcceptFullTable(t *testing.T) {
 	if !testutil.InChild(t, nil) {
 		return
 	}
-	testutil.SetMaxFiles(t)
+	testutil.SetMaxFiles(t, 64)
 	for free := range 3 {
 		t.Run(fmt.Sprintf("%d free", free), func(t *testing.T) {
 			testutil.NoLeak(t)

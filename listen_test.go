@@ -446,7 +446,7 @@ func TestServeFullTable(t *testing.T) {
 	if !testutil.InChild(t, func(*exec.Cmd) {}) {
 		return
 	}
-	testutil.SetMaxFiles(t)
+	testutil.SetMaxFiles(t, 64)
 	l, path := listen(t, nil)
 	client, err := imsg.Dial(testutil.DeadlineCtx(t), path, nil)
 	testutil.Must(t, err)

@@ -524,7 +524,7 @@ func TestTooManyRefsSend(t *testing.T) {
 		return
 	}
 	testutil.NoLeak(t)
-	testutil.SetMaxFiles(t)
+	testutil.SetMaxFiles(t, 64)
 	a, b := imsgtest.Pair(t, nil)
 	f := testutil.DevNull(t)
 	defer f.Close()
@@ -591,7 +591,7 @@ func TestTooManyRefsWriteSocket(t *testing.T) {
 		return
 	}
 	testutil.NoLeak(t)
-	testutil.SetMaxFiles(t)
+	testutil.SetMaxFiles(t, 64)
 	sa, sb := imsgtest.Sockets(t)
 	b := imsg.NewBuf(sa.FD, &imsg.Config{AllowFDPass: true})
 	t.Cleanup(b.Clear)
@@ -627,7 +627,7 @@ func TestTooManyRefsEnds(t *testing.T) {
 	if !testutil.InChild(t, testutil.AsOrdinaryUser) {
 		return
 	}
-	testutil.SetMaxFiles(t)
+	testutil.SetMaxFiles(t, 64)
 	for _, tt := range []struct {
 		name string
 		want error

@@ -615,7 +615,7 @@ func TestFullTable(t *testing.T) {
 	if !testutil.InChild(t, nil) {
 		return
 	}
-	testutil.SetMaxFiles(t)
+	testutil.SetMaxFiles(t, 64)
 	testutil.EachDialect(t, testutil.Dialects, imsg.Config{AllowFDPass: true}, func(t *testing.T, d imsg.Dialect, peer *imsgtest.Socket, s *testutil.Side) {
 		p, q := testutil.NewProbe(t), testutil.NewProbe(t)
 		peer.Write(testutil.Frame(d, 1, 10, false))

@@ -287,14 +287,14 @@ func AsOrdinaryUser(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: id, Gid: id}}
 }
 
-// SetMaxFiles makes the descriptor table of this process a small one.
-func SetMaxFiles(t *testing.T) {
+// SetMaxFiles makes the descriptor table of this process one of n.
+func SetMaxFiles(t *testing.T, n uint64) {
 	t.Helper()
 	var l syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
 		t.Fatal(err)
 	}
-	l.Cur = 64
+	l.Cur = n
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
 		t.Fatal(err)
 	}

@@ -32,12 +32,14 @@ func (r *rights) set(file int) []byte {
 // this order and each only if its option is set: SCM_CREDENTIALS (SO_PASSCRED,
 // 32 bytes), SCM_SECURITY (SO_PASSSEC, a label of any length), the file (24),
 // SCM_PIDFD (SO_PASSPIDFD, 24) and SCM_INQ (SO_INQ, 24). What does not fit is
-// dropped, the file too, so there is room for all of them with a label of 120
-// bytes; those of SELinux and AppArmor are shorter.
+// dropped, the file too, so there is room for all of them but a label, and with
+// a label of 40 bytes for the credentials, the label and the file.
 //
 // More room has a price: without those messages a hostile peer can make the
-// kernel install 60 descriptors in one call, which are closed at once.
-type control [32]uint64
+// kernel install 26 descriptors with each part of a receive (208 with MaxParts),
+// which are closed at once. A descriptor table with less room than that is full
+// for the moment, and another channel's file can be lost.
+type control [15]uint64
 
 func (c *control) bytes() []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(c)), unsafe.Sizeof(*c))
