@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"syscall"
 
 	"example.org/imsg/ibuf"
@@ -21,7 +22,11 @@ type output struct {
 	unpaired uint64 // stream offset behind the last message of composeLost that may be unread
 	drained  bool   // the peer had read it when we looked
 
-	spoke Dialect  // in which queued messages with files are
+	spoke Dialect  // in which the last message was encoded
+	mixed bool     // and maybe not all of those before it
+	lost  []uint64 // stream offsets behind the messages of composeLost
+	torn  uint64   // stream offset behind the last message of which only the rest was queued
+
 	count Counters // written; Messages and Files are those that were not queued
 }
 
@@ -34,7 +39,7 @@ func (o *output) compose(h Header, f *os.File, owned bool, data [][]byte) error 
 	n := sizeOf(data)
 	if f == nil && n <= o.q.Available() && o.withinLimits(n) { // no other check is needed
 		word := uint32(n)
-		if o.c.spoken() != Current {
+		if !plainAlike {
 			word = o.lengthWord(n, false)
 		}
 		encode(o.q.Extend(n), h, word, data)
@@ -72,6 +77,10 @@ func (o *output) composeLost(m Message) error {
 	p := o.q.Append(n, nil, false)
 	encode(p, h, o.lengthWord(n, true), [][]byte{payload})
 	o.unpaired = o.q.End()
+	for len(o.lost) > 0 && o.lost[0] <= o.q.Start() {
+		o.lost = o.lost[1:]
+	}
+	o.lost = append(o.lost, o.unpaired)
 	if o.c.cfg.Trace != nil {
 		o.c.trace(Event{Direction: Sent, Header: h, Payload: ibuf.NewView(p[HeaderSize:]), FileLost: true})
 	}
@@ -161,10 +170,32 @@ func (o *output) composeBuffer(h Header, b *ibuf.Buffer) error {
 
 // lengthWord is what a message of n bytes has in bytes 4 to 7 of its header.
 func (o *output) lengthWord(n int, file bool) uint32 {
-	if n > legacyLimit { // checked before the peer turned out to speak Legacy
-		return Current.lengthWord(n, file)
+	d := o.c.spoken()
+	if d != o.spoke {
+		o.spoke, o.mixed = d, true
 	}
-	return o.c.spoken().lengthWord(n, file)
+	return wordIn(d, n, file)
+}
+
+func wordIn(d Dialect, n int, file bool) uint32 {
+	if n > legacyLimit { // checked before the peer turned out to speak Legacy
+		d = Current
+	}
+	return d.lengthWord(n, file)
+}
+
+// respeak makes what is queued say its lengths in the dialect d, apart from a
+// message that was written in part.
+func (o *output) respeak(d Dialect) {
+	o.q.Each(func(p []byte, end uint64, n int, file bool) {
+		if !file {
+			_, file = slices.BinarySearch(o.lost, end)
+		}
+		if (file || !plainAlike) && end > o.torn {
+			putLength(p, wordIn(d, n, file))
+		}
+	})
+	o.spoke, o.mixed = d, false
 }
 
 // check reports whether a message with n bytes of payload may be queued.
@@ -207,12 +238,11 @@ func (o *output) trace(h Header, payload []byte, file bool) {
 	o.c.trace(Event{Direction: Sent, Header: h, Payload: ibuf.NewView(payload), HasFile: file})
 }
 
-// pending returns what the next write should carry. Messages with files that
-// were queued before the peer's dialect was known are said in it.
+// pending returns what the next write should carry, in the dialect in force now,
+// which may be another one than when it was queued.
 func (o *output) pending(fd int) (w outgoing) {
-	if d := o.c.spoken(); d != o.spoke {
-		o.q.EachFile(func(p []byte, n int) { putLength(p, o.lengthWord(n, true)) })
-		o.spoke = d
+	if d := o.c.spoken(); d != o.spoke || o.mixed {
+		o.respeak(d)
 	}
 	if o.q.Files() > 1 && o.unpaired == 0 {
 		w.batch = fileBatches.Get().(*fileBatch)
@@ -261,6 +291,7 @@ func (o *output) passed(parts [][]byte, n, k int, f *os.File) {
 		return
 	}
 	rest := o.q.Append(n-k, nil, false)
+	o.torn = o.q.End()
 	for _, p := range parts {
 		skip := min(k, len(p))
 		k -= skip

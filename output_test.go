@@ -683,3 +683,96 @@ func TestTooManyRefsEnds(t *testing.T) {
 		})
 	}
 }
+
+// TestQueuedDialect changes the dialect while messages wait: all of them go out
+// in the one that is in force when they are written.
+func TestQueuedDialect(t *testing.T) {
+	const current, legacy, auto = imsg.Current, imsg.Legacy, imsg.Auto
+	for _, ds := range [][]imsg.Dialect{ // one message of each kind is queued in all but the last
+		{legacy, current}, {current, legacy}, {auto, legacy}, {auto, current}, {legacy, auto},
+		{current, legacy, current}, {legacy, current, legacy}, {auto, legacy, current}, {current, current, legacy, auto},
+	} {
+		t.Run(fmt.Sprintf("%v to %v in %d", ds[0], ds[len(ds)-1], len(ds)), func(t *testing.T) {
+			testutil.NoLeak(t)
+			cfg := &imsg.Config{Dialect: ds[0], AllowFDPass: true}
+			peer, sb := imsgtest.Sockets(t)
+			b := imsg.NewBuf(sb.FD, cfg)
+			t.Cleanup(b.Clear)
+			peer2, sc := imsgtest.Sockets(t)
+			c := testutil.NewConn(t, sc.Take(), cfg)
+			_, lost := one(t, testutil.Frame(imsg.Current, 3, 6, true))
+			var want, want2 []byte
+			last := ds[len(ds)-1]
+			for _, d := range ds[:len(ds)-1] {
+				b.SetDialect(d)
+				c.SetDialect(d)
+				for _, compose := range []func(imsg.Header, *os.File, ...[]byte) error{b.Compose, c.Compose} {
+					testutil.Must(t, compose(imsg.Header{Type: 1, ID: 2, PID: 3}, nil, testutil.Pattern(1, 5)))
+					testutil.Must(t, compose(imsg.Header{Type: 2, ID: 3, PID: 4}, testutil.DevNull(t)))
+				}
+				p := append(testutil.Frame(last, 1, 5, false), testutil.Frame(last, 2, 0, true)...)
+				want, want2 = append(want, p...), append(want2, p...)
+			}
+			if runtime.GOOS == "linux" { // elsewhere nobody tells what the peer has read
+				testutil.Must(t, b.Forward(lost[0]))
+				want = append(want, testutil.Frame(last, 3, 6, true)...)
+			}
+			b.SetDialect(last)
+			c.SetDialect(last)
+			testutil.Must(t, b.Flush())
+			testutil.Must(t, c.Flush(testutil.DeadlineCtx(t)))
+			for len(want)+len(want2) > 0 {
+				for _, side := range []struct {
+					fd   int
+					want *[]byte
+				}{{peer.FD, &want}, {peer2.FD, &want2}} {
+					if len(*side.want) == 0 {
+						continue
+					}
+					got := testutil.ReadAvailable(t, side.fd)
+					if !bytes.HasPrefix(*side.want, got) {
+						t.Fatalf("wrote\n% x, want\n% x", got, *side.want)
+					}
+					*side.want = (*side.want)[len(got):]
+				}
+			}
+		})
+	}
+}
+
+// TestTornDialect changes the dialect while the rest of a message waits that
+// Send wrote a part of: the rest is payload, and left alone.
+func TestTornDialect(t *testing.T) {
+	testutil.NoLeak(t)
+	a, b, err := imsg.Pair(nil)
+	testutil.Must(t, err)
+	defer b.Close()
+	defer a.Close()
+	testutil.Must(t, a.SetMaxSize(1<<20))
+	testutil.Must(t, b.SetMaxSize(1<<20))
+	ctx, cancel := context.WithCancel(testutil.DeadlineCtx(t))
+	payload := bytes.Repeat([]byte{7}, 1<<20)
+	sent := make(chan error, 1)
+	go func() { sent <- a.Send(ctx, imsg.Header{Type: 1}, nil, payload) }()
+	for a.Stats().Sent.Bytes == 0 && ctx.Err() == nil {
+		runtime.Gosched()
+	}
+	cancel()
+	testutil.WantError(t, "a message that does not fit the socket", <-sent, context.Canceled)
+	a.SetDialect(imsg.Legacy)
+	testutil.Must(t, a.Compose(imsg.Header{Type: 2}, nil, []byte("next")))
+	a.SetDialect(imsg.Current)
+	done := make(chan error, 1)
+	go func() { done <- a.Flush(testutil.DeadlineCtx(t)) }()
+	for typ, want := range [][]byte{1: payload, 2: []byte("next")} {
+		if typ == 0 {
+			continue
+		}
+		m := testutil.Receive(t, b)
+		if int(m.Type()) != typ || !bytes.Equal(m.Bytes(), want) {
+			t.Errorf("type %d with %d bytes, want %d with %d", m.Type(), m.Len(), typ, len(want))
+		}
+		m.Close()
+	}
+	testutil.Check(t, <-done)
+}

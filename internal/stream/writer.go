@@ -469,21 +469,27 @@ func (w *Writer) First() (p []byte, end uint64, n int, owned, ok bool) {
 	return s.c.buf[s.beg:s.end], s.at + uint64(n), n, s.owned, s.file != nil
 }
 
-// EachFile calls f with every message of which nothing was written and that has
-// a file: what it has in memory first, which is at least its header, and its
-// size. What Pending returned must not be in use: f may change the message.
-func (w *Writer) EachFile(f func(p []byte, n int)) {
+// Each calls f with every message of which nothing was written: what it has in
+// memory first, which is at least its header, the stream offset behind it, its
+// size, and whether it has a file. What Pending returned must not be in use: f
+// may change the message.
+func (w *Writer) Each(f func(p []byte, end uint64, n int, file bool)) {
 	w.seal()
-	i, end, at := w.first, 0, w.part
+	i, rest := w.first, 0 // rest of the message before sizes[i]
+	if w.part > 0 {
+		rest = int(w.sizes[i]) - w.part
+		i++
+	}
 	for _, s := range w.segs[w.head:] {
-		if s.file != nil {
-			for end <= at {
-				end += int(w.sizes[i])
-				i++
-			}
-			f(s.c.buf[s.beg:s.end], int(w.sizes[i-1]))
+		k := min(rest, s.len())
+		rest -= k
+		for k < s.len() {
+			n := int(w.sizes[i])
+			i++
+			f(s.c.buf[s.beg+k:min(s.beg+k+n, s.end)], s.at+uint64(k+n), n, k == 0 && s.file != nil)
+			rest = max(0, k+n-s.len())
+			k += n - rest
 		}
-		at += s.len()
 	}
 }
 

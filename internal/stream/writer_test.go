@@ -102,6 +102,25 @@ func FuzzWriter(f *testing.F) {
 			}
 			msgs = append(msgs, queuedMsg{body, w.End(), file})
 		}
+		whole := msgs
+		if part > 0 {
+			whole = msgs[1:]
+		}
+		w.Each(func(p []byte, end uint64, n int, file bool) {
+			for len(whole) > 0 && len(whole[0].p) == 0 {
+				whole = whole[1:]
+			}
+			if n == 0 {
+				return
+			}
+			if m := whole[0]; len(p) < 3 || !bytes.HasPrefix(m.p, p) || end != m.end || n != len(m.p) || file != (m.file != nil) {
+				t.Fatalf("%d of %d bytes, up to %d, file %v; want %d, %d, %v", len(p), n, end, file, len(m.p), m.end, m.file)
+			}
+			whole = whole[1:]
+		})
+		if nonEmpty(whole) > 0 {
+			t.Fatalf("Each left out %d messages", len(whole))
+		}
 		size := -part
 		for _, m := range msgs {
 			size += len(m.p)
