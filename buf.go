@@ -110,7 +110,7 @@ func (b *Buf) Get() (m Message, ok bool) { return b.in.next() }
 
 // GetBatch is Get for up to len(ms) messages and returns how many there were.
 // The caller must close each; CloseAll does it.
-func (b *Buf) GetBatch(ms []Message) (n int) { return b.in.take(ms) }
+func (b *Buf) GetBatch(ms []Message) (n int) { return b.in.take(ms, 0) }
 
 // All takes the messages that have arrived, one after the other. The loop's
 // body must close each; see Each. It corresponds to calling imsgbuf_get in a

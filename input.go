@@ -117,8 +117,17 @@ func (in *input) next() (Message, bool) {
 	return m, true
 }
 
-// take moves messages that are complete to ms and returns how many.
-func (in *input) take(ms []Message) (n int) {
+// take moves messages that are complete to ms, behind the n that it has, and
+// returns how many it has then. If Trace panics they are closed: nobody is told.
+func (in *input) take(ms []Message, n int) int {
+	done := false
+	if in.c.cfg.Trace != nil {
+		defer func() {
+			if !done {
+				CloseAll(ms[:n])
+			}
+		}()
+	}
 	for n < len(ms) {
 		m, ok := in.next()
 		if !ok {
@@ -127,6 +136,7 @@ func (in *input) take(ms []Message) (n int) {
 		ms[n] = m
 		n++
 	}
+	done = true
 	return n
 }
 

@@ -211,7 +211,7 @@ func TestBusyPollYields(t *testing.T) {
 func BenchmarkDecodeBatch(b *testing.B) {
 	var ms [64]Message
 	benchDecode(b, func(in *input) {
-		for n := in.take(ms[:]); n > 0; n = in.take(ms[:]) {
+		for n := in.take(ms[:], 0); n > 0; n = in.take(ms[:], 0) {
 			CloseAll(ms[:n])
 		}
 	})

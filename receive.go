@@ -211,21 +211,21 @@ func (c *Conn) ReceiveBatch(ctx context.Context, ms []Message) (n int, err error
 		return 0, nil
 	}
 	if ctx.Err() == nil {
-		n = c.r.take(ms)
+		n = c.r.take(ms, 0)
 	}
 	if n == 0 {
 		if ms[0], err = c.Receive(ctx); err == nil {
-			n = 1 + c.r.take(ms[1:])
+			n = c.r.take(ms, 1)
 		}
 	}
 	return n, err
 }
 
-// take moves messages that are there already to ms.
-func (r *receiver) take(ms []Message) int {
+// take moves messages that are there already to ms, as input.take.
+func (r *receiver) take(ms []Message, n int) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.in.take(ms)
+	return r.in.take(ms, n)
 }
 
 // All receives messages until the peer closes the channel (io.EOF), where the

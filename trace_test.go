@@ -192,6 +192,53 @@ func TestTracePanics(t *testing.T) {
 	}
 }
 
+// TestTracePanicsInABatch: the messages in front of the one whose Trace panics
+// are closed, as the caller is not told how many there are.
+func TestTracePanicsInABatch(t *testing.T) {
+	ctx := testutil.DeadlineCtx(t)
+	n := 0
+	cfg := imsg.Config{AllowFDPass: true, Trace: func(e imsg.Event) {
+		if e.Direction != imsg.Received {
+			return
+		}
+		if n++; n == 3 {
+			panic("trace")
+		}
+	}}
+	ms := make([]imsg.Message, 8)
+	check := func(what string, compose func(imsg.Header, *os.File, ...[]byte) error, batch func()) {
+		t.Helper()
+		n = 0
+		for i := range uint32(4) {
+			testutil.Must(t, compose(imsg.Header{Type: i}, nil, []byte("payload")))
+		}
+		func() {
+			defer func() {
+				if recover() != "trace" {
+					t.Errorf("%s: no panic", what)
+				}
+			}()
+			batch()
+		}()
+		for i, m := range ms {
+			if m.Bytes() != nil {
+				t.Errorf("%s: message %d is open", what, i)
+			}
+		}
+	}
+	a, b := bufs(t, cfg)
+	check("GetBatch", a.Compose, func() {
+		testutil.Must(t, a.Flush())
+		testutil.Must(t, b.ReadSocket())
+		b.GetBatch(ms)
+	})
+	x, y := imsgtest.Pair(t, &cfg)
+	check("ReceiveBatch", x.Compose, func() {
+		testutil.Must(t, x.Flush(ctx))
+		y.ReceiveBatch(ctx, ms)
+	})
+}
+
 // TestDirectionString names the directions.
 func TestDirectionString(t *testing.T) {
 	expect(t, "names", fmt.Sprint(imsg.Sent, imsg.Received, imsg.Current, imsg.Legacy, imsg.Auto, imsg.Dialect(9)),

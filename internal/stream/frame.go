@@ -130,9 +130,11 @@ func (f Frame) TakeFD() int {
 		return dupClose(f.TakeFile())
 	}
 	s.file = noFile
-	fd := &f.b.files.fd[f.i]
-	defer func() { *fd = -1 }()
-	return int(*fd)
+	fds := &f.b.files.fd
+	fd := fds[f.i]
+	fds[f.i] = -1
+	runtime.KeepAlive(f.b) // its cleanup would close the descriptor
+	return int(fd)
 }
 
 // dupClose turns an owned file into an owned descriptor.

@@ -82,7 +82,7 @@ func (f *Framer) Buffer() []byte {
 		f.want *= growFactor // more is held than the chunk has room for
 	}
 	// Grow with what arrived, not with what the header announced.
-	f.move(c, max(f.want, min(need, 2*tail)))
+	f.move(c, max(f.want, tail+min(need-tail, tail))) // 2*tail may be too much for an int
 	return f.cur.buf[f.cur.w:]
 }
 
