@@ -3,7 +3,6 @@ package imsg
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"os"
 
@@ -279,23 +278,20 @@ func (m Message) prepareForward() (f *os.File, err error) {
 	return f, err
 }
 
-// forwardLost sends a message that promises a file and has none.
+// forwardLost sends a message that promises a file and has none. Why others'
+// messages were not sent is for Flush to report.
 func (c *Conn) forwardLost(ctx context.Context, m Message) error {
-	w := &c.w
-	for {
-		w.mu.Lock()
-		err := w.err
-		if err == nil {
-			err = w.out.composeLost(m)
-		}
-		w.mu.Unlock()
-		if err != nil && !errors.Is(err, ErrQueueFull) {
-			return err
-		}
-		if ferr := c.Flush(ctx); ferr != nil || err == nil {
-			return ferr
-		}
+	if err := ctx.Err(); err != nil {
+		return err
 	}
+	w := &c.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	mine, err := w.compose(ctx, func() error { return w.out.composeLost(m) })
+	if err != nil {
+		return err
+	}
+	return w.flush(ctx, w.out.q.End(), mine)
 }
 
 // Push moves m, with its file, to the end of q, as if nothing of its payload

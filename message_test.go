@@ -582,6 +582,33 @@ func TestForwardLost(t *testing.T) {
 	})
 }
 
+// TestForwardLostBehindBad forwards behind a message that cannot be sent, which
+// is Flush's to report, with room for both and without.
+func TestForwardLostBehindBad(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("nobody tells what the peer has read")
+	}
+	for _, most := range []int{0, 1} {
+		testutil.NoLeak(t)
+		_, ms := one(t, testutil.Frame(imsg.Current, 7, 6, true))
+		a, b, err := imsg.Pair(&imsg.Config{AllowFDPass: true, MaxQueueMessages: most})
+		testutil.Must(t, err)
+		f := testutil.DevNull(t)
+		testutil.Must(t, a.Compose(imsg.Header{Type: 9}, f))
+		f.Close() // a mistake: it is the queue's
+		if err := a.Forward(testutil.DeadlineCtx(t), ms[0]); err != nil {
+			t.Errorf("limit %d: %v", most, err)
+		}
+		testutil.Must(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 11}, nil))
+		if m := testutil.Receive(t, b); m.Type() != 7 || m.FileErr() == nil {
+			t.Errorf("limit %d: received type %d, %v", most, m.Type(), m.FileErr())
+		}
+		testutil.WantError(t, "flush", a.Flush(testutil.DeadlineCtx(t)), imsg.ErrFileNotSent)
+		a.Close()
+		b.Close()
+	}
+}
+
 // TestSkip reads a payload in parts, and messages many at a time.
 func TestSkip(t *testing.T) {
 	testutil.NoLeak(t)

@@ -100,7 +100,7 @@ func (c *Conn) send(ctx context.Context, op string, h Header, f *os.File, data [
 	mine := false
 	taken, err := w.direct(h, f, n, data)
 	if !taken {
-		mine, err = w.compose(ctx, h, f, data)
+		mine, err = w.compose(ctx, func() error { return w.out.compose(h, f, false, data) })
 	}
 	if err != nil {
 		return c.opError(op, h.Type, err)
@@ -157,9 +157,9 @@ func (w *sender) direct(h Header, f *os.File, n int, data [][]byte) (taken bool,
 	return true, w.err
 }
 
-// compose queues a message with a borrowed file, as soon as there is room, and
-// reports whether the caller has the turn then.
-func (w *sender) compose(ctx context.Context, h Header, f *os.File, data [][]byte) (mine bool, err error) {
+// compose queues a message with queue, as soon as there is room, and reports
+// whether the caller has the turn then.
+func (w *sender) compose(ctx context.Context, queue func() error) (mine bool, err error) {
 	queued, waited := false, false
 	defer func() {
 		if !queued {
@@ -171,7 +171,7 @@ func (w *sender) compose(ctx context.Context, h Header, f *os.File, data [][]byt
 			return mine, w.err
 		}
 		if waited || !w.turn.Crowded() {
-			err := w.out.compose(h, f, false, data)
+			err := queue()
 			if queued = err == nil; queued || !errors.Is(err, ErrQueueFull) {
 				return mine, err
 			}
