@@ -1,6 +1,7 @@
 package imsg_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -521,6 +522,237 @@ func TestStartChildRestores(t *testing.T) {
 		}
 		if cmd.Stdin != nil || cmd.Stdout != nil || cmd.Stderr != nil || cmd.ExtraFiles != nil {
 			t.Errorf("descriptor %d: left in the command: %v %v %v %v", fd, cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles)
+		}
+	}
+}
+
+// socketPairs runs fn with the two ends of a TCP and of a unix stream, blocking
+// or not, and checks that this is still so at the end.
+func socketPairs(t *testing.T, blocking bool, fn func(t *testing.T, a, b *os.File)) {
+	for _, network := range []string{"tcp", "unix"} {
+		t.Run(network, func(t *testing.T) {
+			testutil.NoLeak(t)
+			address := "127.0.0.1:0"
+			if network == "unix" {
+				address = filepath.Join(t.TempDir(), "s")
+			}
+			l, err := net.Listen(network, address)
+			if network == "tcp" && err != nil {
+				t.Skip(err)
+			}
+			testutil.Must(t, err)
+			defer l.Close()
+			client, err := net.Dial(network, l.Addr().String())
+			testutil.Must(t, err)
+			defer client.Close()
+			server, err := l.Accept()
+			testutil.Must(t, err)
+			defer server.Close()
+			var files []*os.File
+			for _, c := range []net.Conn{client, server} {
+				f, err := c.(interface{ File() (*os.File, error) }).File()
+				testutil.Must(t, err)
+				defer f.Close()
+				control(t, f, func(fd int) { testutil.Must(t, syscall.SetNonblock(fd, !blocking)) })
+				files = append(files, f)
+			}
+			fn(t, files[0], files[1])
+			for _, f := range files {
+				control(t, f, func(fd int) {
+					if unixmsg.Blocking(fd) != blocking {
+						t.Errorf("blocking is not %v any more", blocking)
+					}
+				})
+			}
+		})
+	}
+}
+
+func control(t *testing.T, f *os.File, fn func(fd int)) {
+	t.Helper()
+	raw, err := f.SyscallConn()
+	testutil.Must(t, err)
+	testutil.Must(t, raw.Control(func(fd uintptr) { fn(int(fd)) }))
+}
+
+func netConn(t *testing.T, f *os.File) net.Conn {
+	t.Helper()
+	c, err := imsg.NetConn(f)
+	testutil.Must(t, err)
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// waitPolling waits until n goroutines sleep in poll(2).
+func waitPolling(t *testing.T, n int) {
+	t.Helper()
+	buf := make([]byte, 1<<20)
+	for end := time.Now().Add(testutil.Bound); time.Now().Before(end); runtime.Gosched() {
+		got := 0
+		for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+			if strings.Contains(g, "[syscall") && strings.Contains(g, "unixmsg.PollWake(") {
+				got++
+			}
+		}
+		if got >= n {
+			return
+		}
+	}
+	t.Fatalf("%d goroutines do not wait", n)
+}
+
+type ioResult struct {
+	n   int
+	err error
+}
+
+// start calls a method on a goroutine of its own.
+func start(method func([]byte) (int, error), p []byte) <-chan ioResult {
+	got := make(chan ioResult, 1)
+	go func() {
+		n, err := method(p)
+		got <- ioResult{n, err}
+	}()
+	return got
+}
+
+func wantNetError(t *testing.T, what string, err, want error) {
+	t.Helper()
+	if oe := (*net.OpError)(nil); !errors.As(err, &oe) || !errors.Is(err, want) {
+		t.Errorf("%s: %T %v, want %v", what, err, err, want)
+	}
+}
+
+// moreThanFits is more than the buffers of a connection hold.
+const moreThanFits = 64 << 20
+
+func TestNetConn(t *testing.T) {
+	for _, blocking := range []bool{true, false} {
+		t.Run(fmt.Sprintf("blocking %v", blocking), func(t *testing.T) {
+			socketPairs(t, blocking, func(t *testing.T, fa, fb *os.File) {
+				a, b := netConn(t, fa), netConn(t, fb)
+				fa.SetDeadline(time.Now()) // is f's own
+				if a.LocalAddr().String() != b.RemoteAddr().String() || b.LocalAddr().String() != a.RemoteAddr().String() ||
+					a.LocalAddr().Network() != b.RemoteAddr().Network() {
+					t.Errorf("addresses %v %v, %v %v", a.LocalAddr(), a.RemoteAddr(), b.LocalAddr(), b.RemoteAddr())
+				}
+				data := testutil.Pattern(1, 4<<20)
+				for _, c := range [][2]net.Conn{{a, b}, {b, a}} {
+					sent := start(c[0].Write, data)
+					got := make([]byte, len(data))
+					_, err := io.ReadFull(c[1], got)
+					testutil.Must(t, err)
+					if r := <-sent; r.n != len(data) || r.err != nil || !bytes.Equal(got, data) {
+						t.Errorf("%d bytes, %v, or others than were sent", r.n, r.err)
+					}
+					for _, method := range []func([]byte) (int, error){c[0].Read, c[0].Write} {
+						if n, err := method(nil); n != 0 || err != nil {
+							t.Errorf("no bytes: %d, %v", n, err)
+						}
+					}
+				}
+				got := start(b.Read, make([]byte, 1))
+				testutil.Must(t, a.(interface{ CloseWrite() error }).CloseWrite())
+				if r := <-got; r.n != 0 || r.err != io.EOF {
+					t.Errorf("at the end: %d, %v", r.n, r.err)
+				}
+				_, err := b.Write([]byte("x")) // the other direction goes on
+				testutil.Must(t, err)
+				_, err = io.ReadFull(a, make([]byte, 1))
+				testutil.Must(t, err)
+			})
+		})
+	}
+}
+
+func TestNetConnDeadline(t *testing.T) {
+	socketPairs(t, true, func(t *testing.T, fa, fb *os.File) {
+		a, b := netConn(t, fa), netConn(t, fb)
+		p := make([]byte, 1)
+		testutil.Must(t, a.SetReadDeadline(time.Now().Add(20*time.Millisecond)))
+		for range 2 { // it passes, and has passed
+			_, err := a.Read(p)
+			wantNetError(t, "read", err, os.ErrDeadlineExceeded)
+			if ne := net.Error(nil); !errors.As(err, &ne) || !ne.Timeout() {
+				t.Errorf("%v is no timeout", err)
+			}
+		}
+		for _, d := range []time.Time{{}, time.Now().Add(time.Hour)} { // one that waits hears of the next
+			testutil.Must(t, a.SetDeadline(d))
+			read, write := start(a.Read, p), start(a.Write, make([]byte, moreThanFits))
+			waitPolling(t, 2)
+			for range 1000 { // more than there is room for
+				testutil.Must(t, a.SetDeadline(time.Now().Add(time.Hour)))
+			}
+			waitPolling(t, 2)
+			testutil.Must(t, a.SetReadDeadline(time.Unix(1, 0)))
+			r := <-read
+			wantNetError(t, "waiting read", r.err, os.ErrDeadlineExceeded)
+			testutil.Must(t, a.SetWriteDeadline(time.Unix(1, 0)))
+			w := <-write
+			wantNetError(t, "waiting write", w.err, os.ErrDeadlineExceeded)
+			if r.n != 0 || w.n <= 0 || w.n >= moreThanFits {
+				t.Errorf("read %d, wrote %d", r.n, w.n)
+			}
+			testutil.Must(t, a.SetDeadline(time.Time{})) // and it goes on
+			write = start(a.Write, []byte("end"))
+			got := make([]byte, w.n+3)
+			_, err := io.ReadFull(b, got)
+			testutil.Must(t, err)
+			if w := <-write; w.n != 3 || w.err != nil || string(got[len(got)-3:]) != "end" {
+				t.Errorf("after the deadline: %d, %v, %q", w.n, w.err, got[len(got)-3:])
+			}
+		}
+	})
+}
+
+func TestNetConnClose(t *testing.T) {
+	socketPairs(t, true, func(t *testing.T, fa, _ *os.File) {
+		a := netConn(t, fa)
+		p := make([]byte, 1)
+		reads := []<-chan ioResult{start(a.Read, p), start(a.Read, make([]byte, 1))} // one waits for its turn
+		write := start(a.Write, make([]byte, moreThanFits))
+		waitPolling(t, 2)
+		var deadlines sync.WaitGroup
+		for range 2 {
+			deadlines.Go(func() {
+				for a.SetDeadline(time.Now().Add(time.Hour)) == nil {
+				}
+			})
+		}
+		testutil.Must(t, a.Close())
+		deadlines.Wait()
+		for _, got := range append(reads, write) {
+			wantNetError(t, "woken", (<-got).err, net.ErrClosed)
+		}
+		_, err := a.Read(p)
+		wantNetError(t, "read", err, net.ErrClosed)
+		_, err = a.Write(p)
+		wantNetError(t, "write", err, net.ErrClosed)
+		wantNetError(t, "close write", a.(interface{ CloseWrite() error }).CloseWrite(), net.ErrClosed)
+		wantNetError(t, "set deadline", a.SetDeadline(time.Time{}), net.ErrClosed)
+		wantNetError(t, "close", a.Close(), net.ErrClosed)
+	})
+}
+
+func TestNetConnErrors(t *testing.T) {
+	testutil.NoLeak(t)
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM, 0)
+	testutil.Must(t, err)
+	defer syscall.Close(fds[1])
+	datagram := os.NewFile(uintptr(fds[0]), "datagram")
+	defer datagram.Close()
+	closed := testutil.DevNull(t)
+	closed.Close()
+	null := testutil.DevNull(t)
+	defer null.Close()
+	for _, c := range []struct {
+		f    *os.File
+		want error
+	}{{null, syscall.ENOTSOCK}, {datagram, syscall.EPROTOTYPE}, {closed, os.ErrClosed}} {
+		nc, err := imsg.NetConn(c.f)
+		if oe := (*imsg.OpError)(nil); nc != nil || !errors.As(err, &oe) || !errors.Is(err, c.want) {
+			t.Errorf("%v, %v, want %v", nc, err, c.want)
 		}
 	}
 }

@@ -19,6 +19,12 @@ import (
 // runtime's poller watches. A sandbox must allow poll(2), or ppoll(2) on the
 // Linux ports that have nothing else.
 func Poll(fd int, write bool, timeoutMillis int) error {
+	return PollWake(fd, write, -1, timeoutMillis)
+}
+
+// PollWake is Poll that also ends, with nil, when the descriptor wake is
+// readable, unless that is negative.
+func PollWake(fd int, write bool, wake, timeoutMillis int) error {
 	var events int16 = unix.POLLIN
 	if write {
 		events = unix.POLLOUT
@@ -27,7 +33,7 @@ func Poll(fd int, write bool, timeoutMillis int) error {
 	if timeoutMillis > 0 {
 		deadline = time.Now().Add(time.Duration(timeoutMillis) * time.Millisecond)
 	}
-	fds := [1]unix.PollFd{{Fd: int32(fd), Events: events}}
+	fds := [2]unix.PollFd{{Fd: int32(fd), Events: events}, {Fd: int32(wake), Events: unix.POLLIN}}
 	for {
 		n, err := sysPoll(fds[:], timeoutMillis)
 		switch {
