@@ -288,17 +288,20 @@ func AsOrdinaryUser(cmd *exec.Cmd) {
 }
 
 // SetMaxFiles makes the descriptor table of this process one of n.
-func SetMaxFiles(t *testing.T, n uint64) {
+func SetMaxFiles(t *testing.T, n int) {
 	t.Helper()
 	var l syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
 		t.Fatal(err)
 	}
-	l.Cur = n
+	setCur(&l.Cur, n)
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
 		t.Fatal(err)
 	}
 }
+
+// setCur exists because a limit is signed on some systems.
+func setCur[T int64 | uint64](cur *T, n int) { *cur = T(n) }
 
 // FillTable opens descriptors until none is left, and returns how to close them.
 func FillTable(t *testing.T) (free func()) {
