@@ -461,8 +461,11 @@ func TestBufferEnormous(t *testing.T) {
 	}
 	for _, n := range sizes {
 		_, err := b.Reserve(n)
-		for _, err := range []error{err, b.AddZero(n), b.AddCString("x", n), b.Truncate(n)} {
+		for _, err := range []error{err, b.AddZero(n), b.AddCString("x", n)} {
 			wantIs(t, err, ErrTooLarge)
+		}
+		if n > maxDynamic { // on 32 bits none is
+			wantIs(t, b.Truncate(n), ErrTooLarge)
 		}
 		if string(b.Bytes()) != "abcd" {
 			t.Fatalf("%d bytes left", b.Len())

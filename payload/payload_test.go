@@ -201,7 +201,7 @@ func TestBadTypes(t *testing.T) {
 		A int32 `c:"case=1"`
 	}](payload.LP64)), ".A: case outside")
 	check(is(payload.LayoutOf[struct {
-		A [1 << 20][1 << 20]uint64
+		A [1 << 20]string `c:"char[4096]"`
 	}](payload.LP64)), "longer than")
 }
 
