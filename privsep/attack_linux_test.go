@@ -284,7 +284,7 @@ func TestStuckLog(t *testing.T) {
 	defer close(log.release)
 	r := up(t, outputDaemon, func(d *Daemon) {
 		d.Logger = slog.New(slog.NewTextHandler(log, nil))
-		d.Grace = 100 * time.Millisecond
+		d.Grace = 2 * time.Second
 	})
 	for range 10 {
 		r.Logger().Info("not read")
