@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -109,6 +110,9 @@ func TestEnvironments(t *testing.T) {
 			cmd.ExtraFiles = []*os.File{program}
 			cmd.SysProcAttr = &syscall.SysProcAttr{}
 			out, err := cmd.CombinedOutput()
+			if runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64" { // no list of system calls
+				c.want = strings.Replace(c.want, "seccomp true", "seccomp false", 1)
+			}
 			switch code := cmd.ProcessState.ExitCode(); {
 			case code == 77 || code == 126 || code == 127 || strings.Contains(string(out), "unshare failed"):
 				t.Skipf("needs what makes the environment: %v, %s", err, out)
