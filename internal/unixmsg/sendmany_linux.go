@@ -1,3 +1,5 @@
+//go:build !nosendmmsg
+
 package unixmsg
 
 import (
@@ -61,14 +63,4 @@ func SendMany(fd int, groups []Group, flags Flags) (int, error) {
 		raceSent(groups[i].Bufs, int(msgs[i].n))
 	}
 	return sent, nil
-}
-
-// sendmmsg returns how many of msgs were sent; the last one perhaps in part.
-func sendmmsg(fd int, msgs []mmsghdr, flags Flags) (int, unix.Errno) {
-	n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&msgs[0])), uintptr(len(msgs)),
-		unix.MSG_NOSIGNAL|uintptr(flags), 0, 0)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(n), 0
 }
