@@ -125,23 +125,7 @@ func (b *faultBuf) flush() error {
 	}
 }
 
-func (b *faultBuf) next() (imsg.Message, error) {
-	for {
-		if m, ok := b.Get(); ok {
-			return m, nil
-		}
-		had := b.Stats().Received.Bytes
-		if err := b.ReadSocket(); err != nil {
-			if m, ok := b.Get(); ok {
-				return m, nil
-			}
-			return imsg.Message{}, err
-		}
-		if b.Stats().Received.Bytes == had {
-			testutil.WaitFD(b.w.t, b.fd, unix.POLLIN)
-		}
-	}
-}
+func (b *faultBuf) next() (imsg.Message, error) { return testutil.BufSide(b.w.t, b.Buf, b.fd).Next() }
 
 func (b *faultBuf) stats() imsg.Stats        { return b.Stats() }
 func (b *faultBuf) cred() (imsg.Cred, error) { return b.PeerCred() }
