@@ -50,23 +50,27 @@ func connect(ctx context.Context, path string) (*net.UnixConn, error) {
 	if err := checkPath(path); err != nil {
 		return nil, err
 	}
+	full := false
 	for pause := time.Millisecond; ; pause = min(2*pause, maxPause) {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
 		var d net.Dialer
 		nc, err := d.DialContext(ctx, "unix", path)
 		if err == nil {
 			return nc.(*net.UnixConn), nil
 		}
-		if !errors.Is(err, syscall.EAGAIN) {
+		if errors.Is(err, syscall.EAGAIN) {
+			full = true
+			err = sleepCtx(ctx, pause)
+		}
+		switch ended := ctx.Err(); {
+		case ended != nil && full:
+			return nil, fmt.Errorf("too many clients wait to be accepted: %w", ended)
+		case ended != nil:
+			return nil, ended
+		case err != nil:
 			if e := (*net.OpError)(nil); errors.As(err, &e) {
 				err = e.Err // without the name of the operation and the path
 			}
 			return nil, err
-		}
-		if err := sleepCtx(ctx, pause); err != nil {
-			return nil, fmt.Errorf("too many clients wait to be accepted: %w", err)
 		}
 	}
 }

@@ -136,8 +136,10 @@ func parseHeader(p []byte) Header {
 // meanings. Above it, one can be: on a little-endian machine a Legacy message
 // of n bytes with a file is a Current one of 65536+n bytes without. Then the
 // reading that fits the files is right, since a file is sent with the first
-// byte of its message at the latest. Where files say nothing, which is so on
-// big-endian machines from 1 MiB on, the shorter reading, Legacy, is right.
+// byte of its message at the latest. On big-endian machines files say nothing:
+// there a Current message of n*65536+1 bytes with a file is a Legacy one of
+// 32768+n bytes with a file, and from 1 MiB on, one of n*65536 bytes without is
+// a Legacy one of n bytes. The shorter reading, Legacy, is taken.
 func detectDialect(hdr []byte, limit int, held bool) (d Dialect, n int, file bool) {
 	n, file = Current.parseLength(hdr)
 	ln, lfile := Legacy.parseLength(hdr)

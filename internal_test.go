@@ -82,8 +82,10 @@ func FuzzHeader(f *testing.F) {
 	})
 }
 
+var bigEndian = binary.NativeEndian.Uint16([]byte{0, 1}) == 1
+
 // Every header that a well-behaved writer can produce is told right, if its
-// file is there, for limits up to where a big-endian machine cannot tell.
+// file is there, but for those that a big-endian machine cannot tell apart.
 func TestGuess(t *testing.T) {
 	for _, limit := range []int{HeaderSize, DefaultMaxSize, 32768, legacyLimit, legacyLimit + 1, 100_000, 1<<20 - 1} {
 		for n := HeaderSize; n <= limit; n++ {
@@ -95,6 +97,13 @@ func TestGuess(t *testing.T) {
 					var p [HeaderSize]byte
 					putHeader(p[:], Header{}, d.lengthWord(n, file))
 					got, gn, gfile := detectDialect(p[:], limit, file)
+					if bigEndian && d == Current && file && n > legacyLimit && n%(1<<16) == 1 {
+						d, n := Legacy, 1<<15+n>>16 // the same bytes: see detectDialect
+						if got != d || gn != n || gfile != file {
+							t.Fatalf("guessed %v %d %v, want %v %d %v", got, gn, gfile, d, n, file)
+						}
+						continue
+					}
 					if gn != n || gfile != file || got != d && (got != Auto || file || n > legacyLimit) {
 						t.Fatalf("%v, length %d, file %v, limit %d: guessed %v %d %v", d, n, file, limit, got, gn, gfile)
 					}

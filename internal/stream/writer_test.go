@@ -23,6 +23,7 @@ func FuzzWriter(f *testing.F) {
 	f.Add([]byte{3, 0, 1, 0, 4, 0, 2, 9, 5, 0, 0, 3, 4, 255})
 	f.Add(bytes.Repeat([]byte{0, 255, 1, 255, 2, 255}, 40))
 	f.Add(append(bytes.Repeat([]byte{0, 255}, 100), bytes.Repeat([]byte{5, 3, 4, 9, 0, 1}, 30)...))
+	f.Add([]byte{9, 2}) // shorter than a header
 	f.Fuzz(func(t *testing.T, script []byte) {
 		script = script[:min(len(script), 400)]
 		var w Writer
@@ -113,7 +114,7 @@ func FuzzWriter(f *testing.F) {
 			if n == 0 {
 				return
 			}
-			if m := whole[0]; len(p) < 3 || !bytes.HasPrefix(m.p, p) || end != m.end || n != len(m.p) || file != (m.file != nil) {
+			if m := whole[0]; len(p) < min(3, len(m.p)) || !bytes.HasPrefix(m.p, p) || end != m.end || n != len(m.p) || file != (m.file != nil) {
 				t.Fatalf("%d of %d bytes, up to %d, file %v; want %d, %d, %v", len(p), n, end, file, len(m.p), m.end, m.file)
 			}
 			whole = whole[1:]

@@ -211,8 +211,11 @@ func WaitBlocked(t testing.TB, n int, function string) {
 	t.Helper()
 	buf := make([]byte, 1<<20)
 	for end := time.Now().Add(Bound); ; {
-		got := 0
-		for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+		got, size := 0, runtime.Stack(buf, true)
+		for ; size == len(buf); size = runtime.Stack(buf, true) {
+			buf = make([]byte, 2*len(buf)) // how long it is depends on the names of folders, too
+		}
+		for g := range strings.SplitSeq(string(buf[:size]), "\n\n") {
 			if strings.Contains(g, function+"(") && (strings.Contains(g, "[IO wait") || strings.Contains(g, "[select") || strings.Contains(g, "[chan receive")) {
 				got++
 			}
@@ -221,7 +224,7 @@ func WaitBlocked(t testing.TB, n int, function string) {
 			return
 		}
 		if time.Now().After(end) {
-			t.Fatalf("%d goroutines wait in %s, want %d:\n%s", got, function, n, buf[:runtime.Stack(buf, true)])
+			t.Fatalf("%d goroutines wait in %s, want %d:\n%s", got, function, n, buf[:min(size, 64<<10)])
 		}
 		runtime.Gosched()
 	}
