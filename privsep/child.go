@@ -90,6 +90,7 @@ type child struct {
 	root   *os.File // what must be at "/" after chroot
 	status Status
 	run    chan struct{} // closed when the parent says go
+	lost   []replace     // listen's: what to ask for when the parent has said go
 	session
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -278,18 +279,26 @@ func (c *child) receive() error {
 // parent for another one. (The channel to the parent is the parent's to replace.)
 func (c *child) report(name peerName, q *peer.Peer, err error) {
 	q.Close()
-	c.send(ctlReplace, replace{name, err.Error()[:min(len(err.Error()), maxText)]})
+	c.send(ctlReplace, newReplace(name, err, false))
+}
+
+// peerOf returns to which peer the channel is whose end comes with m.
+func (c *child) peerOf(m imsg.Message) (name peerName, r peerRole, err error) {
+	if err := unmarshal(m, &name); err != nil {
+		return name, r, err
+	}
+	r, ok := c.proc.known[name.Role]
+	if !ok || name.Instance < 0 || name.Instance >= r.Instances {
+		return name, r, fmt.Errorf("%w: a channel to %s[%d]", ErrProtocol, name.Role, name.Instance)
+	}
+	return name, r, nil
 }
 
 // addPeer takes the end of a channel.
 func (c *child) addPeer(m imsg.Message) error {
-	var name peerName
-	if err := unmarshal(m, &name); err != nil {
+	name, r, err := c.peerOf(m)
+	if err != nil {
 		return err
-	}
-	r, ok := c.proc.known[name.Role]
-	if !ok || name.Instance < 0 || name.Instance >= r.Instances {
-		return fmt.Errorf("%w: a channel to %s[%d]", ErrProtocol, name.Role, name.Instance)
 	}
 	conn, err := newConn(m.TakeFD(), r.Passes)
 	if err != nil {
@@ -299,6 +308,34 @@ func (c *child) addPeer(m imsg.Message) error {
 	return nil
 }
 
+// lostPeer asks for another channel in place of that of m, whose end was lost on
+// the way, as when no descriptor was free. The parent waits before it makes
+// another, longer each time.
+func (c *child) lostPeer(m imsg.Message, cause error) error {
+	name, _, err := c.peerOf(m)
+	if err != nil {
+		return err
+	}
+	if name.Role == Parent { // which makes one only at the start
+		return cause
+	}
+	c.proc.log.Warn("a channel was lost", "peer", name.Role, "peerinstance", name.Instance, "err", cause)
+	c.lost = append(c.lost, newReplace(name, cause, true))
+	c.askLost()
+	return nil
+}
+
+// askLost asks for the channels that were lost, once it may.
+func (c *child) askLost() {
+	if !c.mayRun() {
+		return
+	}
+	for _, r := range c.lost {
+		c.send(ctlReplace, r)
+	}
+	c.lost = nil
+}
+
 // listen waits for what the parent says, until it says stop or is gone. A child
 // does not outlive its parent for longer than the grace.
 func (c *child) listen() {
@@ -306,12 +343,18 @@ func (c *child) listen() {
 		if err != nil {
 			break
 		}
-		if err = c.received(byParent, m); err == nil {
+		if err = c.received(byParent, m); !errors.Is(err, ErrProtocol) {
 			switch m.Type() {
 			case ctlGo:
 				close(c.run)
+				c.askLost()
 			case ctlPeer:
-				err = c.addPeer(m)
+				if err == nil {
+					err = c.addPeer(m)
+				}
+				if err != nil && !errors.Is(err, ErrProtocol) {
+					err = c.lostPeer(m, err)
+				}
 			case ctlStop:
 				c.cancel()
 			case ctlPing:

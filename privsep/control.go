@@ -31,7 +31,7 @@ const (
 	ctlReady   // the rights are given up; with the status
 	ctlFail    // a step of the start failed
 	ctlLog     // a record of the log
-	ctlReplace // a peer broke the rules of its requests: make another channel to it
+	ctlReplace // a peer broke the rules of its requests, or its channel was lost: make another
 	ctlPong    // yes
 	ctlDone    // Run has returned
 )
@@ -173,6 +173,11 @@ type peerName struct {
 type replace struct {
 	peerName
 	Text string
+	Lost bool // it never came
+}
+
+func newReplace(name peerName, err error, lost bool) replace {
+	return replace{name, err.Error()[:min(len(err.Error()), maxText)], lost}
 }
 
 // marshal encodes what goes over a control channel; all of it can be encoded.

@@ -127,7 +127,7 @@ func (c *fakeChild) readyGo() {
 
 // accuse says that a peer has broken its rules.
 func (c *fakeChild) accuse(role string, instance int) {
-	c.send(ctlReplace, marshal(replace{peerName{role, instance}, "so it is\x1b[2J"}))
+	c.send(ctlReplace, marshal(replace{peerName{role, instance}, "so it is\x1b[2J", false}))
 }
 
 // linger ends when the parent says so, or is gone.

@@ -186,7 +186,27 @@ func (p *process) send(typ uint32, fd int, data []byte) error {
 	return err
 }
 
-func (p *process) flush() { p.running.Go(func() { p.ctl.Flush(context.Background()) }) }
+func (p *process) flush() {
+	p.running.Go(func() {
+		if err := p.ctl.Flush(context.Background()); errors.Is(err, imsg.ErrFileNotSent) {
+			p.notSent(err)
+		} // other errors are those of a channel that has ended, which receive sees
+	})
+}
+
+// notSent ends a child that waits for a file, or for the end of a channel, that the
+// kernel does not pass. One that runs does without.
+func (p *process) notSent(err error) {
+	p.log.Error("a file could not be sent to a child", "role", p.name.Role, "instance", p.name.Instance, "err", err)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.verified && p.err == nil {
+		e := p.failed(false, err)
+		e.Step = "peers"
+		p.err = e
+		p.os.Kill()
+	}
+}
 
 // alwaysInherited is what only the Go runtime reads, and the time zone.
 var alwaysInherited = []string{"GOTRACEBACK", "GORACE", "GOCOVERDIR", "TZ"}
@@ -365,7 +385,12 @@ func (p *process) replace(m imsg.Message) error {
 	}) {
 		return fmt.Errorf("%w: %s[%d] is no peer", ErrProtocol, printable(r.Role), r.Instance)
 	}
-	p.post(event{kind: closedChannel, process: p, name: r.peerName, err: errors.New(printable(r.Text))})
+	text := "a child says that a peer broke the rules, and has closed the channel"
+	if r.Lost {
+		text = "a child says that its channel to a peer was lost"
+	}
+	p.log.Warn(text, "role", p.name.Role, "instance", p.name.Instance, "peer", r.Role, "peerinstance", r.Instance, "err", printable(r.Text))
+	p.post(event{kind: closedChannel, process: p, name: r.peerName})
 	return nil
 }
 

@@ -56,7 +56,7 @@ const (
 	isReady       eventKind = iota // a child is
 	isGone                         // a child is, and was reaped
 	violated                       // a child has broken the rules of its requests to the parent
-	closedChannel                  // a child has closed its channel to a peer
+	closedChannel                  // a child has no channel to a peer any more
 	restart                        // it is time to start a child again
 	reconnect                      // it is time to make that channel again
 	returned                       // Daemon.Parent has
@@ -239,8 +239,6 @@ func (s *supervisor) handle(ctx context.Context, e event) {
 			p.os.Kill()
 		}
 	case closedChannel:
-		s.log.Warn("a child says that a peer broke the rules, and has closed the channel",
-			"role", p.name.Role, "instance", p.name.Instance, "peer", e.name.Role, "peerinstance", e.name.Instance, "err", e.err)
 		s.scheduleReconnect(p, e.name)
 	case restart:
 		s.waiting--
