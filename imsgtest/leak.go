@@ -20,7 +20,11 @@ const maxFD = 1024
 // Main runs the tests of a package and exits; call it from TestMain. If a
 // descriptor or a goroutine is left that was not there before, it says which
 // and the exit status is 1.
-func Main(m *testing.M) {
+func Main(m *testing.M) { os.Exit(Run(m)) }
+
+// Run is as Main, and returns the exit status, for a TestMain that has
+// something to do at the end, or has another package between.
+func Run(m interface{ Run() int }) int {
 	before := OpenFDs()
 	code := m.Run()
 	if code == 0 {
@@ -29,7 +33,7 @@ func Main(m *testing.M) {
 			code = 1
 		}
 	}
-	os.Exit(code)
+	return code
 }
 
 // settle is how long goroutines may take to end after the last test: they have

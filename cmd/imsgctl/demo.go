@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -16,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"example.org/imsg"
 )
@@ -47,7 +48,7 @@ func demoName(typ uint32) string {
 }
 
 const (
-	roleVar      = "IMSG_DEMO_WORKER" // makes "imsg demo" the worker; its value is the worker's root directory
+	roleVar      = "IMSG_DEMO_WORKER" // makes "imsgctl demo" the worker; its value is the worker's root directory
 	burst        = 300                // messages
 	secret       = "only the parent may open this file\n"
 	resultDenied = "denied: went on without it"
@@ -55,18 +56,25 @@ const (
 	workerGrace  = 2 * time.Second  // for the worker to end by itself
 )
 
-var demoCommand = &command{
-	name:  "demo",
-	short: "show a privilege-separated pair of processes at work",
-	long: `usage: imsg demo
-
-Demo starts a second process of itself, the worker, over a socket pair, and
+func newDemoCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "demo",
+		Short: "Show a privilege-separated pair of processes at work",
+		Long: `Demo starts a second process of itself, the worker, over a socket pair, and
 shows every message between the two as the parent sees it. If it runs as root,
 the worker gives up all access to files: it asks the parent, which opens what a
 policy allows and passes the descriptor. A request that the policy refuses, a
 message of the maximum size, a burst of small messages and a summary follow.
 Bytes include the 16 bytes of each message's header.`,
-	run: runDemo,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if root, ok := os.LookupEnv(roleVar); ok {
+				os.Unsetenv(roleVar)
+				return runWorker(root)
+			}
+			return runDemo(c.Context(), a.stdout)
+		},
+	}
 }
 
 // A demo is the parent.
@@ -83,23 +91,10 @@ type demo struct {
 	burst   string // what the burst took
 }
 
-func runDemo(c *command, args []string) error {
-	if root, ok := os.LookupEnv(roleVar); ok {
-		os.Unsetenv(roleVar)
-		return runWorker(root)
-	}
-	if fs := c.flags(); fs.Parse(args) != nil {
-		return errUsage
-	} else if fs.NArg() > 0 {
-		fs.Usage()
-		return errUsage
-	}
-	// A signal or a closed pipe must not keep us from cleaning up.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
-	defer stop()
+func runDemo(ctx context.Context, stdout io.Writer) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, demoLimit, fmt.Errorf("not done within %v", demoLimit))
 	defer cancel()
-	d := &demo{out: &printer{w: os.Stdout, start: time.Now(), ways: [2]string{"parent -> worker", "worker -> parent"}}}
+	d := &demo{out: &printer{w: stdout, start: time.Now(), ways: [2]string{"parent -> worker", "worker -> parent"}}}
 	err := d.run(ctx)
 	if werr := d.endWorker(); werr != nil {
 		err = fmt.Errorf("%w (%w)", err, werr) // perhaps the reason
@@ -172,7 +167,7 @@ func (d *demo) startWorker(context.Context) error {
 		return err
 	}
 	defer f.Close()
-	cmd := &exec.Cmd{Path: exe, Args: []string{"imsg", "demo"}, Env: []string{roleVar + "=" + d.root}, Stderr: os.Stderr, ExtraFiles: []*os.File{f}}
+	cmd := &exec.Cmd{Path: exe, Args: []string{"imsgctl", "demo"}, Env: []string{roleVar + "=" + d.root}, Stderr: os.Stderr, ExtraFiles: []*os.File{f}}
 	if err := cmd.Start(); err != nil {
 		return err
 	}

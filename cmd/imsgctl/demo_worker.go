@@ -43,6 +43,9 @@ func runWorker(root string) error {
 			err = w.handle(m)
 		}
 		m.Close()
+		if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+			return nil // the parent has ended, and said why
+		}
 		if err != nil {
 			return fmt.Errorf("worker: %w", err)
 		}

@@ -1,4 +1,5 @@
-// Imsg shows, at work, what the packages of this module do.
+// Imsgctl shows, records, decodes, draws and speaks what goes over imsg
+// sockets.
 //
 // Standard output is for data, standard error for everything else. The exit
 // status is 0 if all went well, 1 if something failed, and 2 if the command
@@ -6,73 +7,176 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"errors"
-	"flag"
 	"fmt"
+	"io"
 	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"unicode"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
 )
 
-// A command is one row of the table: what "imsg NAME" does.
-type command struct {
-	name  string
-	short string // one line
-	long  string // usage line and full sentences
-	run   func(c *command, args []string) error
+// An app is what the commands share: the streams, and what they are.
+type app struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	inTTY          bool // stdin is a terminal
+	outTTY, errTTY bool // so are stdout and stderr
+	noColor        bool // NO_COLOR is set, or the terminal is dumb
+	root           *cobra.Command
+	running        string // the command that runs: what fails before is usage
 }
 
-// commands is in the order of the usage text.
-var commands = []*command{demoCommand}
+func main() { os.Exit(newApp().run(os.Args[1:])) }
 
-// errUsage is what a command returns after it has told the user how to call
-// it.
-var errUsage = errors.New("usage")
+func newApp() *app {
+	tty := func(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+	a := &app{
+		stdin: os.Stdin, stdout: stdout{os.Stdout}, stderr: os.Stderr,
+		inTTY: tty(os.Stdin), outTTY: tty(os.Stdout), errTTY: tty(os.Stderr),
+		noColor: os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb",
+	}
+	a.root = &cobra.Command{
+		Use:   "imsgctl",
+		Short: "See, record, decode, draw and speak what goes over imsg sockets",
+		Long: `Imsgctl shows what programs say to each other over imsg sockets: the channels
+between the processes of a daemon, and between a daemon and its clients.`,
+		Example:       "  imsgctl demo                 what an imsg channel is, in one screen",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	a.root.SetHelpCommand(newHelpCommand(a))
+	a.root.AddCommand(
+		newDemoCommand(a),
+	)
+	return a
+}
 
-func main() { os.Exit(run(os.Args[1:])) }
+// newHelpCommand is cobra's, but for a command that is not known.
+func newHelpCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [command]",
+		Short: "Tell about a command",
+		RunE: func(_ *cobra.Command, args []string) error {
+			c, rest, err := a.root.Find(args)
+			if err != nil || len(rest) > 0 {
+				return usagef("unknown command %q", strings.Join(args, " "))
+			}
+			return c.Help()
+		},
+	}
+}
 
 // run runs a command line and returns the exit status.
-func run(args []string) int {
-	if len(args) == 0 {
-		return usage()
+func (a *app) run(args []string) int {
+	// Not ignored, which programs that we start would inherit: a write to a
+	// closed pipe fails instead.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	context.AfterFunc(ctx, stop) // the second one kills
+
+	a.root.SetIn(a.stdin)
+	a.root.SetOut(a.stdout)
+	a.root.SetErr(a.stderr)
+	if args == nil {
+		args = []string{} // nil is os.Args
 	}
-	for _, c := range commands {
-		if c.name != args[0] {
-			continue
-		}
-		switch err := c.run(c, args[1:]); {
-		case err == nil:
-			return 0
-		case errors.Is(err, errUsage):
-			return 2
-		default:
-			fmt.Fprintf(os.Stderr, "imsg: %s: %v\n", c.name, err)
-			return 1
-		}
+	a.root.SetArgs(args)
+	a.root.InitDefaultCompletionCmd()
+	a.watch(a.root)
+	err := error(usagef("a command is missing"))
+	if len(args) > 0 {
+		_, err = a.root.ExecuteContextC(ctx)
+	} else {
+		a.root.SetOut(a.stderr)
+		a.root.Help()
 	}
-	switch args[0] {
-	case "help", "-h", "-help", "--help":
-	default:
-		fmt.Fprintf(os.Stderr, "imsg: unknown command %q\n", args[0])
+	name := cmp.Or(a.running, a.calledName(args))
+	usage := new(usageError)
+	switch {
+	case err == nil, errors.Is(err, errStdoutClosed):
+		return 0
+	case a.running == "", errors.As(err, usage):
+		a.complain(name, fmt.Errorf("%w (%s -h tells more)", err, strings.TrimSpace("imsgctl "+name)))
+		return 2
+	case errors.Is(err, context.Canceled) && ctx.Err() != nil && !errors.Is(err, context.Cause(ctx)):
+		err = context.Cause(ctx)
 	}
-	return usage()
+	a.complain(name, err)
+	return 1
 }
 
-// usage tells which commands there are.
-func usage() int {
-	fmt.Fprint(os.Stderr, "usage: imsg command [arguments]\n\n")
-	for _, c := range commands {
-		fmt.Fprintf(os.Stderr, "  %-8s  %s\n", c.name, c.short)
+// watch notes when a command begins to run.
+func (a *app) watch(c *cobra.Command) {
+	if run := c.RunE; run != nil {
+		c.RunE = func(c *cobra.Command, args []string) error {
+			a.running = strings.TrimPrefix(c.CommandPath(), "imsgctl ")
+			return run(c, args)
+		}
 	}
-	fmt.Fprint(os.Stderr, "\n\"imsg command -h\" tells more about a command.\n")
-	return 2
+	for _, sub := range c.Commands() {
+		a.watch(sub)
+	}
 }
 
-// flags returns an empty set of flags for c. What its Parse complains about,
-// the user has seen: errUsage is left to be returned.
-func (c *command) flags() *flag.FlagSet {
-	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
-	fs.Usage = func() {
-		fmt.Fprintln(os.Stderr, c.long)
-		fs.PrintDefaults()
+// calledName is the command that args name, or "".
+func (a *app) calledName(args []string) string {
+	c, _, err := a.root.Find(args)
+	if err != nil || c == a.root {
+		return ""
 	}
-	return fs
+	return strings.TrimPrefix(c.CommandPath(), "imsgctl ")
+}
+
+// complain writes an error, or a warning, as a line that begins with the
+// command's name.
+func (a *app) complain(name string, err error) {
+	if name != "" {
+		name += ": "
+	}
+	fmt.Fprintf(a.stderr, "imsgctl: %s%s\n", name, printable(err.Error()))
+}
+
+// printable escapes what could upset a terminal: an error can have in it what
+// a peer or a capture says.
+func printable(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if r == '\n' || r == '\t' || r != unicode.ReplacementChar && strconv.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+		}
+	}
+	return b.String()
+}
+
+// A usageError is a mistake in the command line that only the command can see:
+// the exit status is 2.
+type usageError struct{ error }
+
+func usagef(format string, args ...any) usageError { return usageError{fmt.Errorf(format, args...)} }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// errStdoutClosed is returned by writes to standard output when nobody reads
+// it any longer: a command ends, and nobody complains.
+var errStdoutClosed = errors.New("standard output is closed")
+
+type stdout struct{ f *os.File }
+
+func (s stdout) Write(p []byte) (int, error) {
+	n, err := s.f.Write(p)
+	if errors.Is(err, syscall.EPIPE) {
+		err = errStdoutClosed
+	}
+	return n, err
 }

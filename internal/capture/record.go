@@ -50,6 +50,7 @@ func (r *Record) Cut() int { return max(r.Len-imsg.HeaderSize-len(r.Payload), 0)
 // A Dir is the direction of a message on its channel.
 type Dir uint8
 
+// The directions.
 const (
 	DirUnknown Dir = iota
 	DirOut         // from the end that connected, or the first end of a pair
@@ -60,6 +61,7 @@ const (
 // message looks the same in both on little-endian machines.
 type Dialect uint8
 
+// The dialects.
 const (
 	Either Dialect = iota
 	Current
