@@ -26,7 +26,7 @@ const MaxPayload = 16 << 20
 
 // A Record is one message that went over a channel.
 type Record struct {
-	Time time.Time     // when it was sent; the zero time if that is not known
+	Time time.Time     // when it was sent or, where only its receiver was seen, received; zero: not known
 	Wait time.Duration // how long it lay in the socket; negative if that is not known
 
 	Channel  int    // number of the channel in this capture, from 1; 0 if there is one only

@@ -1,0 +1,171 @@
+package capture_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"example.org/imsg"
+	"example.org/imsg/internal/capture"
+)
+
+// message is one on the wire in this machine's order.
+func message(d imsg.Dialect, typ uint32, payload string, file bool) []byte {
+	p := make([]byte, imsg.HeaderSize, imsg.HeaderSize+len(payload))
+	d.Encode(p, binary.NativeEndian, imsg.Header{Type: typ, ID: 7, PID: 4242}, cap(p), file)
+	return append(p, payload...)
+}
+
+// An event is a call, or the end of an end.
+type event struct {
+	side capture.Side
+	sent bool
+	capture.Call
+}
+
+func side(pid, fd int, inode, peer uint64) capture.Side {
+	return capture.Side{Endpoint: capture.Endpoint{PID: pid, FD: fd}, Inode: inode, Peer: peer}
+}
+
+var t0 = time.Unix(1700000000, 0)
+
+func at(ms int) time.Time { return t0.Add(time.Duration(ms) * time.Millisecond) }
+
+// line is a record as the tables below have it.
+func line(r *capture.Record) string {
+	s := fmt.Sprintf("%d %d>%d type %d len %d %q", r.Channel, r.From.PID, r.To.PID, r.Header.Type, r.Len, r.Payload)
+	if r.Dir == capture.DirIn {
+		s += " in"
+	}
+	if r.Wait >= 0 {
+		s += fmt.Sprintf(" waited %v", r.Wait)
+	}
+	for _, f := range r.Files {
+		s += fmt.Sprintf(" file %d>%d %s", f.From, f.To, f.Path)
+		if f.Lost {
+			s += "lost"
+		}
+	}
+	if r.Note != "" {
+		s += " (" + r.Note + ")"
+	}
+	return s
+}
+
+func assemble(t *testing.T, events []event) (got, problems []string) {
+	t.Helper()
+	a := capture.NewAssembler(func(r *capture.Record) error {
+		got = append(got, line(r))
+		return nil
+	})
+	a.Problem = func(s string) { problems = append(problems, s) }
+	for _, e := range events {
+		do := a.Received
+		if e.sent {
+			do = a.Sent
+		}
+		if err := do(e.side, e.Call); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return got, problems
+}
+
+func TestAssembler(t *testing.T) {
+	a, b := side(1, 3, 100, 101), side(2, 4, 101, 100)
+	one, two := message(imsg.Current, 1, "one", false), message(imsg.Current, 2, "two", false)
+	both := slices.Concat(one, two)
+	marked := message(imsg.Current, 5, "f", true)
+	sent := func(s capture.Side, ms int, p []byte, files ...capture.File) event {
+		return event{s, true, capture.Call{Time: at(ms), Bytes: p, Files: files}}
+	}
+	rcvd := func(s capture.Side, ms int, p []byte, files ...capture.File) event {
+		return event{s, false, capture.Call{Time: at(ms), Bytes: p, Files: files}}
+	}
+	tests := []struct {
+		name   string
+		events []event
+		want   []string
+	}{
+		{"both ends, two sends in one receive", []event{sent(a, 0, one), sent(a, 1, two), rcvd(b, 5, both)},
+			[]string{`1 1>2 type 1 len 19 "one" waited 5ms`, `1 1>2 type 2 len 19 "two" waited 4ms`}},
+		{"the receive is seen before the send", []event{rcvd(b, 0, one), sent(a, 0, one), sent(a, 1, two), rcvd(b, 2, two)},
+			[]string{`1 1>2 type 1 len 19 "one" waited 0s`, `1 1>2 type 2 len 19 "two" waited 1ms`}},
+		{"equal messages", []event{sent(a, 0, one), sent(a, 1, one), rcvd(b, 2, one), rcvd(b, 3, one)},
+			[]string{`1 1>2 type 1 len 19 "one" waited 2ms`, `1 1>2 type 1 len 19 "one" waited 2ms`}},
+		{"pieces", []event{sent(a, 0, one[:5]), sent(a, 1, one[5:]), rcvd(b, 5, both[:18]), sent(a, 6, two), rcvd(b, 7, both[18:])},
+			[]string{`1 1>2 type 1 len 19 "one" waited 7ms`, `1 1>2 type 2 len 19 "two" waited 1ms`}},
+		{"one end only", []event{sent(a, 0, one), rcvd(a, 3, two)},
+			[]string{`1 1>0 type 1 len 19 "one"`, `1 0>1 type 2 len 19 "two" in`}},
+		{"a file", []event{sent(a, 0, slices.Concat(one, marked), capture.File{From: 9, To: -1, Path: "/etc/passwd"}), rcvd(b, 1, slices.Concat(one, marked), capture.File{From: -1, To: 12})},
+			[]string{`1 1>2 type 1 len 19 "one" waited 1ms`, `1 1>2 type 5 len 17 "f" waited 1ms file 9>12 /etc/passwd`}},
+		{"a lost file", []event{sent(a, 0, marked, capture.File{From: 9, To: -1, Path: "/etc/passwd"}), {b, false, capture.Call{Time: at(1), Bytes: marked, Lost: true}}},
+			[]string{`1 1>2 type 5 len 17 "f" waited 1ms file 9>-1 /etc/passwdlost`}},
+		{"a file that nobody announces", []event{sent(a, 0, one, capture.File{From: 9, To: -1})},
+			[]string{`1 1>0 type 1 len 19 "one" file 9>-1  (a file came along that no header announces)`}},
+		{"attached while a message was on its way", []event{sent(a, 0, two), rcvd(b, 1, one), rcvd(b, 2, two), sent(a, 3, two), rcvd(b, 4, two)},
+			[]string{`1 1>2 type 2 len 19 "two"`, `1 1>2 type 1 len 19 "one"`, `1 1>2 type 2 len 19 "two" waited 1ms`}},
+		{"an answer", []event{sent(a, 0, one), rcvd(b, 1, one), sent(b, 2, two), rcvd(a, 4, two)},
+			[]string{`1 1>2 type 1 len 19 "one" waited 1ms`, `1 2>1 type 2 len 19 "two" in waited 2ms`}},
+		{"a reader that hangs", []event{sent(a, 0, one), rcvd(b, 1, one), sent(a, 2, two)},
+			[]string{`1 1>2 type 1 len 19 "one" waited 1ms`, `1 1>2 type 2 len 19 "two" (not received when the capture ended)`}},
+		{"no inodes", []event{sent(side(1, 3, 0, 0), 0, one), rcvd(side(1, 3, 0, 0), 1, two), sent(side(1, 4, 0, 0), 2, two)},
+			[]string{`1 1>0 type 1 len 19 "one"`, `1 0>1 type 2 len 19 "two" in`, `2 1>0 type 2 len 19 "two"`}},
+		{"no imsg", []event{sent(a, 0, []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n")), rcvd(a, 1, []byte("HTTP/1.1 200 OK\r\nDate: today\r\n\r\n"))}, nil},
+		{"a payload cut", []event{{a, true, capture.Call{Time: at(0), Bytes: one, Hidden: []capture.Range{{Beg: 17, End: 19}}}}},
+			[]string{`1 1>0 type 1 len 19 "o" (2 bytes of the payload were not captured)`}},
+		{"a header cut", []event{{b, false, capture.Call{Bytes: both, Hidden: []capture.Range{{Beg: 18, End: 38}}}}, rcvd(b, 0, two)},
+			[]string{`1 0>2 type 1 len 19 "on" (1 bytes of the payload were not captured)`, `1 0>2 type 2 len 19 "two"`}},
+		{"cut at one end", []event{{a, true, capture.Call{Time: at(0), Bytes: one, Hidden: []capture.Range{{Beg: 17, End: 19}}}}, rcvd(b, 1, one)},
+			[]string{`1 1>2 type 1 len 19 "one" waited 1ms`}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got, _ := assemble(t, tt.events); !slices.Equal(got, tt.want) {
+				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(tt.want, "\n"))
+			}
+		})
+	}
+}
+
+// TestAssemblerProblem shows a stream that cannot be followed: what was whole
+// comes out, and the problem is told once.
+func TestAssemblerProblem(t *testing.T) {
+	a := side(1, 3, 100, 101)
+	bad := []byte("no header, but text of some length")
+	got, problems := assemble(t, []event{
+		{a, true, capture.Call{Bytes: message(imsg.Current, 1, "x", false)}},
+		{a, true, capture.Call{Bytes: bad}},
+		{a, true, capture.Call{Bytes: bad}},
+	})
+	if len(got) != 1 || len(problems) != 1 || !strings.Contains(problems[0], "after 17 bytes: expected a header") {
+		t.Errorf("got %q, problems %q", got, problems)
+	}
+}
+
+// TestAssemblerBacklog sends many messages before any is received.
+func TestAssemblerBacklog(t *testing.T) {
+	a, b := side(1, 3, 100, 101), side(2, 4, 101, 100)
+	var events []event
+	for i := range 2000 {
+		events = append(events, event{a, true, capture.Call{Time: at(0), Bytes: message(imsg.Current, uint32(i), "", false)}})
+	}
+	for i := range 2000 {
+		events = append(events, event{b, false, capture.Call{Time: at(1), Bytes: message(imsg.Current, uint32(i), "", false)}})
+	}
+	got, problems := assemble(t, events)
+	if len(got) != 2000 || len(problems) > 0 {
+		t.Fatalf("%d messages, problems %q", len(got), problems)
+	}
+	for i, s := range got {
+		if want := fmt.Sprintf("1 1>2 type %d len 16 \"\" waited 1ms", i); s != want {
+			t.Fatalf("got %s, want %s", s, want)
+		}
+	}
+}
