@@ -2,6 +2,7 @@ package imsg_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +18,7 @@ import (
 	"example.org/imsg/ibuf"
 	"example.org/imsg/imsgtest"
 	"example.org/imsg/internal/testutil"
+	"example.org/imsg/internal/unixmsg"
 	"golang.org/x/sys/unix"
 )
 
@@ -742,4 +744,52 @@ func TestDroppedFiles(t *testing.T) {
 	}
 	b.Clear()
 	runtime.KeepAlive(b)
+}
+
+// So are those that wait in a Buf or a Conn that is dropped: of a message that
+// nobody has taken, and of one that has arrived in part.
+func TestDroppedChannelFiles(t *testing.T) {
+	cfg := &imsg.Config{AllowFDPass: true}
+	for name, receive := range map[string]func(fd int) error{
+		"Buf": func(fd int) error {
+			b := imsg.NewBuf(fd, cfg)
+			err := b.ReadSocket()
+			m, _ := b.Get()
+			return errors.Join(err, m.Close())
+		},
+		"Conn": func(fd int) error {
+			fd, err := unixmsg.Dup(fd)
+			if err != nil {
+				return err
+			}
+			c, err := imsg.NewConn(fd, cfg)
+			if err != nil {
+				return err
+			}
+			m, err := c.Receive(context.Background())
+			return errors.Join(err, m.Close())
+		},
+	} {
+		for _, size := range []int{imsg.HeaderSize, 100} {
+			t.Run(fmt.Sprint(name, size), func(t *testing.T) {
+				testutil.NoLeak(t)
+				ours, theirs := imsgtest.Sockets(t)
+				r, w, err := os.Pipe()
+				testutil.Must(t, err)
+				defer r.Close()
+				first := testutil.RawHeader(imsg.Current, 1, imsg.HeaderSize, false)
+				ours.Write(append(first, testutil.RawHeader(imsg.Current, 2, size, true)...), int(w.Fd()))
+				w.Close()
+				testutil.Must(t, receive(theirs.FD))
+				for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+					runtime.GC()
+					r.SetReadDeadline(time.Now().Add(time.Millisecond))
+					if _, err := r.Read(make([]byte, 1)); err == io.EOF {
+						return
+					}
+				}
+				t.Error("a file is open that nobody can take")
+			})
+		}
+	}
 }

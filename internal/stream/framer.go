@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"runtime"
 )
 
 // A Framer cuts a stream of bytes, and the descriptors that travel with it,
@@ -49,10 +50,9 @@ type Framer struct {
 	off  uint64 // stream offset of cur.buf[cur.r]
 	need int    // size of the message that begins there, 0 before its header is whole
 	file fileState
-	fd   int // its file
 
-	files []heldFile
-	err   error
+	held *heldFiles // nil before the first file
+	err  error
 }
 
 // Buffer returns memory to read the next bytes of the stream into; it is never
@@ -89,10 +89,7 @@ func (f *Framer) Buffer() []byte {
 // next returns the chunk to go on with when there is no current one.
 func (f *Framer) next() *chunk {
 	if f.mem == nil {
-		f.mem = &memory{closeFile: f.CloseFile}
-		if f.mem.closeFile == nil {
-			f.mem.closeFile = closeFile
-		}
+		f.mem = &memory{closeFile: f.closeFile()}
 	}
 	if c := f.mem.unpark(); c != nil {
 		return c
@@ -126,7 +123,7 @@ func (f *Framer) Advance(n, fd int, lost, full bool) error {
 		return f.end(f.err)
 	}
 	if n == 0 {
-		return nil
+		return f.end(nil)
 	}
 	c := f.cur
 	c.w += n
@@ -140,11 +137,13 @@ func (f *Framer) Advance(n, fd int, lost, full bool) error {
 }
 
 // end ends the stream if err is not nil: no message can claim a file any more.
+// It is the last thing that a call does.
 func (f *Framer) end(err error) error {
 	if err != nil {
 		f.err = err
 		f.dropAll()
 	}
+	runtime.KeepAlive(f) // up to here, or the cleanup of f.held closes files in use
 	return err
 }
 
@@ -185,18 +184,18 @@ func (f *Framer) cut(c *chunk) error {
 		case lostFile:
 			c.slot(c.n - 1).file = lostFile
 		case hasFile:
-			c.setFile(f.fd)
+			c.setFile(f.held.take())
 		}
 		c.r += f.need
 		f.off += uint64(f.need)
 		f.need = 0
 	}
-	if len(f.files) == 0 {
+	if f.Held() == 0 {
 		return nil
 	}
 	f.expire(f.off + uint64(f.need))
-	if f.HoldFiles > 0 && len(f.files) > f.HoldFiles {
-		return fmt.Errorf("%d files that no message claims, limit %d (MaxQueueFiles): %w", len(f.files), f.HoldFiles, ErrTooLarge)
+	if n := f.Held(); f.HoldFiles > 0 && n > f.HoldFiles {
+		return fmt.Errorf("%d files that no message claims, limit %d (MaxQueueFiles): %w", n, f.HoldFiles, ErrTooLarge)
 	}
 	return nil
 }
@@ -242,7 +241,7 @@ func (f *Framer) parse(hdr []byte) error {
 	}
 	f.need, f.file = size, noFile
 	if mark {
-		f.file, f.fd = f.claim(f.off)
+		f.file = f.claim(f.off)
 	}
 	return nil
 }
@@ -325,4 +324,5 @@ func (f *Framer) Clear() {
 	}
 	f.need = 0
 	f.Release()
+	runtime.KeepAlive(f) // as in end
 }

@@ -443,6 +443,68 @@ func TestFramerDroppedFiles(t *testing.T) {
 	runtime.KeepAlive(f)
 }
 
+// The descriptors that wait in a Framer are closed by the runtime when it is
+// dropped, once each, whatever they wait for, and not before.
+func TestFramerDroppedWithFiles(t *testing.T) {
+	const framers = 20
+	var mu sync.Mutex
+	closed := map[int]int{}
+	count := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(closed)
+	}
+	collect := func(done func() bool) {
+		for end := time.Now().Add(10 * time.Second); !done() && time.Now().Before(end); {
+			runtime.GC()
+			runtime.Gosched()
+		}
+	}
+	var held []*Framer
+	var open []Frame
+	for i := range framers {
+		f, _ := newTestFramer(4 * (i % 2))
+		f.CloseFile = func(fd int) {
+			mu.Lock()
+			defer mu.Unlock()
+			closed[fd]++
+		}
+		feed(f, testMsg(10, true, 'a'), 10*i)       // the user's
+		feed(f, testMsg(10, true, 'b'), 10*i+1)     // complete
+		feed(f, testMsg(10, true, 'c')[:5], 10*i+2) // of a message that is not
+		m, _ := f.Next()
+		open = append(open, m)
+		if i%2 == 1 {
+			f.Buffer()
+			f.Advance(0, 10*i+3, false, false) // that nobody claims
+		}
+		held = append(held, f)
+	}
+	want := 2*framers + framers/2
+	if runtime.GC(); !collected(weak.Make(new([64]byte))) || count() > 0 {
+		t.Errorf("%d files of framers in use closed", count())
+	}
+	runtime.KeepAlive(held)
+	clear(held)
+	collect(func() bool { return count() >= want-framers }) // a message that is open keeps its neighbours' files
+	for i, m := range open {
+		if m.TakeFD() != 10*i {
+			t.Errorf("message %d has not its file", i)
+		}
+	}
+	clear(open)
+	collect(func() bool { return count() >= want })
+	mu.Lock()
+	defer mu.Unlock()
+	for i := range framers {
+		for k, n := range []int{0, 1, 1, i % 2} {
+			if got := closed[10*i+k]; got != n {
+				t.Errorf("framer %d: file %d closed %d times, want %d", i, k, got, n)
+			}
+		}
+	}
+}
+
 // Neighbours are closed together, once each, whatever else is among them.
 func TestRun(t *testing.T) {
 	f, closed := newTestFramer(0)
