@@ -43,7 +43,7 @@ func runWorker(root string) error {
 			err = w.handle(m)
 		}
 		m.Close()
-		if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+		if errors.Is(err, io.EOF) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
 			return nil // the parent has ended, and said why
 		}
 		if err != nil {

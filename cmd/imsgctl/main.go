@@ -17,7 +17,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"unicode"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -55,6 +54,7 @@ between the processes of a daemon, and between a daemon and its clients.`,
 	a.root.SetHelpCommand(newHelpCommand(a))
 	a.root.AddCommand(
 		newDemoCommand(a),
+		newFilterTopic(),
 	)
 	return a
 }
@@ -114,8 +114,9 @@ func (a *app) run(args []string) int {
 	return 1
 }
 
-// watch notes when a command begins to run.
+// watch notes when a command begins to run, here and below.
 func (a *app) watch(c *cobra.Command) {
+	completeFlags(c)
 	if run := c.RunE; run != nil {
 		c.RunE = func(c *cobra.Command, args []string) error {
 			a.running = strings.TrimPrefix(c.CommandPath(), "imsgctl ")
@@ -145,18 +146,22 @@ func (a *app) complain(name string, err error) {
 	fmt.Fprintf(a.stderr, "imsgctl: %s%s\n", name, printable(err.Error()))
 }
 
-// printable escapes what could upset a terminal: an error can have in it what
-// a peer or a capture says.
+// printable escapes what could upset a terminal, line by line: an error can
+// have in it what a peer or a capture says.
 func printable(s string) string {
-	var b strings.Builder
-	for _, r := range s {
-		if r == '\n' || r == '\t' || r != unicode.ReplacementChar && strconv.IsPrint(r) {
-			b.WriteRune(r)
-		} else {
-			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
-		}
+	lines := strings.Split(s, "\n")
+	for i, line := range lines {
+		lines[i] = escape(line)
 	}
-	return b.String()
+	return strings.Join(lines, "\n")
+}
+
+var unquoted = strings.NewReplacer(`\"`, `"`, `\\`, `\`)
+
+// escape makes one line of s that any terminal can bear.
+func escape(s string) string {
+	q := strconv.Quote(s)
+	return unquoted.Replace(q[1 : len(q)-1])
 }
 
 // A usageError is a mistake in the command line that only the command can see:
