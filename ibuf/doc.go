@@ -17,6 +17,14 @@
 // file; a queue owns the Buffers in it. Closing clears memory, as secrets may
 // travel here.
 //
+// # Limits
+//
+// A Buffer never grows beyond the maximum that it was made with, which is at
+// most 2147483647 bytes. A MsgBuf has none for what waits in it: the
+// [HeaderFunc] bounds each message, and the caller how many are read before
+// some are taken, or queued before some are written. Memory grows with the
+// bytes that arrive, not with the size that a header announces.
+//
 // # Errors
 //
 // [ErrTooLarge], [ErrShort], [ErrNoNUL] and [ErrInvalid]; each also matches,

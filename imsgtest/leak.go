@@ -1,6 +1,31 @@
 // Package imsgtest helps to test programs that pass messages and files: pairs
 // of channels, delivery in chosen pieces, and a check that no descriptor and
 // no goroutine is left behind.
+//
+//	func TestMain(m *testing.M) { imsgtest.Main(m) }
+//
+//	func TestServer(t *testing.T) {
+//		server, client := imsgtest.Pair(t, nil)
+//		...
+//	}
+//
+// # Ownership
+//
+// Pair and Sockets close what they return when the test ends; closing it before
+// is no error. Descriptors given to [Socket.Write] stay the caller's.
+//
+// # Limits
+//
+// The check sees descriptors below 1024.
+//
+// # Errors
+//
+// What fails ends the test, with t.Fatal.
+//
+// # Concurrency
+//
+// A Conn may be used by many goroutines at a time, a Socket by one: that of the
+// test, as it may end it.
 package imsgtest
 
 import (

@@ -38,5 +38,23 @@
 // a message, unless it has strings or a slice that must grow. Padding is zero
 // in what is written, and ignored in what is read.
 //
+// # Ownership
+//
+// What is decoded is a copy: neither a struct nor a layout keeps a payload. A
+// slice that a struct has already is filled again if it is long enough.
+//
+// # Limits
+//
+// A struct has at most 2147483647 bytes. A slice is made only as long as the
+// payload is: what a count says is checked against it first.
+//
+// # Errors
+//
+// A payload that cannot be the struct because of its size is a [*SizeError],
+// a field that is in the way a [*FieldError]. After an error nothing was
+// appended or taken, but a decoded struct may be set in part.
+//
+// # Concurrency
+//
 // Everything in this package may be used by many goroutines at a time.
 package payload

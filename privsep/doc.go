@@ -72,6 +72,21 @@
 // program that it executes can have it as standard input and output (a Cmd's
 // Stdin and Stdout), where there is no file of that name.
 //
+// # Errors
+//
+// What a child fails with is a [*ChildError] with the role, the step and the
+// cause, of which errors.Is finds an errno, also the child's, [ErrBuild], and
+// [ErrProtocol] where the parent saw it; with the step "run" it has ended the
+// daemon. [ErrUnprivileged], and [ErrNotChild] of a Run without
+// [Daemon.RunChild], are the parent's own. A process that is no child of its
+// parent says why on standard error, and exits with status 1. Errors of
+// requests are those of package peer.
+//
+// # Concurrency
+//
+// A Daemon must not be changed while it runs. A Proc may be used by many
+// goroutines at a time; of each channel, [Role.Workers] handlers run at once.
+//
 // # Looking in
 //
 // IMSG_TRACE=1 traces the messages of all channels of all processes (see

@@ -85,6 +85,13 @@
 // os.Executable. A net.Conn made of a received socket needs "inet" or "unix";
 // a channel of package imsg needs "stdio" only.
 //
+// # Errors
+//
+// [Policy.Check] finds what is wrong with a policy on every system, and Enter
+// asks it first. An error of Enter that names a mechanism as required says that
+// it is missing, and why; nothing was restricted then. After any other error of
+// Enter the process may be restricted in part, and should exit.
+//
 // # Concurrency
 //
 // Enter is for one goroutine, once. A Policy and a Status are plain values.

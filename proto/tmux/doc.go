@@ -30,6 +30,19 @@
 // Config.OpenFile; the messages that make tmux's own client start a program are
 // ignored; what it prints is limited where it is collected.
 //
+// # Ownership
+//
+// Readers, writers and files of a Command stay the caller's, and are not used
+// any more when Exec has returned, but for a Read that waits. Results and
+// events are copies. A Control must be closed.
+//
+// # Limits
+//
+// The arguments of a command have at most 16364 bytes, counting a NUL for each;
+// longer text goes through LoadBuffer or Paste. What is collected is limited by
+// Config.MaxOutput (64 MiB), events that wait by 8 MiB, commands of a Control
+// that wait for their replies by 4096, and the files that a command has open by 64.
+//
 // # Errors
 //
 // An *Error is a conversation that failed: it names the socket, the server's
