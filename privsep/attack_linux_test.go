@@ -555,7 +555,7 @@ func init() {
 			}
 			if pid == 0 {
 				for {
-					syscall.RawSyscall(syscall.SYS_PAUSE, 0, 0, 0)
+					syscall.RawSyscall6(syscall.SYS_PPOLL, 0, 0, 0, 0, 0, 0)
 				}
 			}
 		}
