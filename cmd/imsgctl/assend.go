@@ -37,7 +37,7 @@ func appendSend(b []byte, r *capture.Record, p *profile.Profile) []byte {
 	} else {
 		b = append(append(b, shellWord(r.Name)...), ' ')
 	}
-	b = append(b, typeText(r, p)...)
+	b = append(b, p.TypeText(r.Header.Type)...)
 	if len(r.Payload) > 0 {
 		b = append(b, " hex:"...)
 		b = hex.AppendEncode(b, r.Payload)

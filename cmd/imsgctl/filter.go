@@ -189,8 +189,8 @@ var (
 		"chan": func(r *capture.Record) []int64 { return []int64{int64(r.Channel)} },
 	}
 	filterTexts = map[string]func(*capture.Record, *profile.Profile) []string{
-		"type": func(r *capture.Record, p *profile.Profile) []string { return []string{typeText(r, p)} },
-		"name": func(r *capture.Record, p *profile.Profile) []string { return []string{typeText(r, p)} },
+		"type": func(r *capture.Record, p *profile.Profile) []string { return []string{p.TypeText(r.Header.Type)} },
+		"name": func(r *capture.Record, p *profile.Profile) []string { return []string{p.TypeText(r.Header.Type)} },
 		"dir":  func(r *capture.Record, _ *profile.Profile) []string { return []string{dirNames[r.Dir]} },
 		"file": fileTexts,
 		"chan": func(r *capture.Record, _ *profile.Profile) []string { return []string{r.Name} },

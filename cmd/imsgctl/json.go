@@ -15,27 +15,27 @@ import (
 // jsonRecord is one message as --json shows it. A number that is not known is
 // left out, as is what a message does not have.
 type jsonRecord struct {
-	Time    int64           `json:"time,omitempty"` // nanoseconds since 1970
-	Wait    *int64          `json:"wait,omitempty"` // nanoseconds in the socket
-	Channel int             `json:"channel,omitempty"`
-	Socket  string          `json:"socket,omitempty"`
-	Dir     string          `json:"dir,omitempty"`
-	From    *jsonEnd        `json:"from,omitempty"`
-	To      *jsonEnd        `json:"to,omitempty"`
-	Type    uint32          `json:"type"`
-	Name    string          `json:"name,omitempty"`
-	ID      uint32          `json:"id"`
-	PID     int32           `json:"pid"`
-	Len     int             `json:"len"`
-	Dialect string          `json:"dialect"`
-	Order   string          `json:"order"`
-	Marked  bool            `json:"marked"`
-	Files   []jsonFile      `json:"files,omitempty"`
-	Payload string          `json:"payload"` // hex
-	Cut     int             `json:"cut,omitempty"`
-	Profile string          `json:"profile,omitempty"`
-	Fields  json.RawMessage `json:"fields,omitempty"`
-	Note    string          `json:"note,omitempty"`
+	Time    int64          `json:"time,omitempty"` // nanoseconds since 1970
+	Wait    *int64         `json:"wait,omitempty"` // nanoseconds in the socket
+	Channel int            `json:"channel,omitempty"`
+	Socket  string         `json:"socket,omitempty"`
+	Dir     string         `json:"dir,omitempty"`
+	From    *jsonEnd       `json:"from,omitempty"`
+	To      *jsonEnd       `json:"to,omitempty"`
+	Type    uint32         `json:"type"`
+	Name    string         `json:"name,omitempty"`
+	ID      uint32         `json:"id"`
+	PID     int32          `json:"pid"`
+	Len     int            `json:"len"`
+	Dialect string         `json:"dialect"`
+	Order   string         `json:"order"`
+	Marked  bool           `json:"marked"`
+	Files   []jsonFile     `json:"files,omitempty"`
+	Payload string         `json:"payload"` // hex
+	Cut     int            `json:"cut,omitempty"`
+	Profile string         `json:"profile,omitempty"`
+	Fields  profile.Fields `json:"fields,omitempty"`
+	Note    string         `json:"note,omitempty"`
 }
 
 type jsonEnd struct {
@@ -97,6 +97,9 @@ func appendJSON(b []byte, r *capture.Record, p *profile.Profile) []byte {
 	}
 	if p != nil {
 		j.Profile = p.Name
+	}
+	if f, err := p.Decode(r.Header.Type, r.Payload, r.Order); len(f) > 0 && err == nil {
+		j.Fields = f
 	}
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)

@@ -58,7 +58,7 @@ func TestText(t *testing.T) {
 		{"lost", nil, lost, "client -> [5] 8 id 1 pid 4 len 20 + a file that was not seen\n"},
 		{"evil", nil, evil, `"\u202eb c"[1] -> ? 1 id 0 pid 0 len 20 #1 "/a\x1b[2J" + k\a "\x80" f\x1b LOST` + "\n"},
 		{"verbose", func(o *outputFlags) { o.verbose = true }, &exit, "22:13:20.123456 tmux[12] -> tmux[13] EXIT id 8 pid -1 len 22 legacy #2 /tmp/tmux-0/default" +
-			" + pipe pipe:[99] wronly 7->? waited 12µs (a\\nnote)\n    00000000  68 69 1b 5b 32 4a                                 |hi.[2J|\n"},
+			" + pipe pipe:[99] wronly 7->? waited 12µs (a\\nnote)\n    (6 bytes are no exit of 4, exit_message of 4 or more)\n    00000000  68 69 1b 5b 32 4a                                 |hi.[2J|\n"},
 		{"color", func(o *outputFlags) { o.color = "always" }, bare, "- \x1b[1;36m7\x1b[0m id 0 pid 0 len 24 \"plain\\n\"\n"},
 		{"no profile", func(o *outputFlags) { o.profile = "none" }, bare, "- 7 id 0 pid 0 len 24 \"plain\\n\"\n"},
 		{"as send", func(o *outputFlags) { o.asSend = true }, &exit, "imsgctl send --profile tmux --id 8 --pid -1 --dialect legacy /tmp/tmux-0/default EXIT hex:68691b5b324a  # its file has no path: pipe pipe:[99]\n"},

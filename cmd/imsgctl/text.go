@@ -3,7 +3,9 @@ package main
 import (
 	"cmp"
 	"encoding/hex"
+	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -62,8 +64,8 @@ func (t *text) append(b []byte, r *capture.Record, p *profile.Profile) []byte {
 	b = pad(b, at, &t.ends, 0)
 	b = append(b, ' ')
 	at = len(b)
-	plain := len(typeText(r, p))
-	b = t.paint(b, cyan, typeText(r, p))
+	plain := len(p.TypeText(r.Header.Type))
+	b = t.paint(b, cyan, p.TypeText(r.Header.Type))
 	b = pad(b, at, &t.types, len(b)-at-plain)
 	b = appendUint(append(b, " id "...), uint64(r.Header.ID))
 	b = strconv.AppendInt(append(b, " pid "...), int64(r.Header.PID), 10)
@@ -133,13 +135,6 @@ func appendEnd(b []byte, e capture.Endpoint, unknown string) []byte {
 	return b
 }
 
-func typeText(r *capture.Record, p *profile.Profile) string {
-	if name := p.TypeName(r.Header.Type); name != "" {
-		return name
-	}
-	return strconv.FormatUint(uint64(r.Header.Type), 10)
-}
-
 // appendFile appends for example " + pipe 'pipe:[123]' wronly".
 func (t *text) appendFile(b []byte, f capture.File) []byte {
 	color, s := yellow, " + "+cmp.Or(escape(f.Kind), "file")
@@ -187,7 +182,50 @@ func plainText(p []byte) (string, bool) {
 }
 
 // appendFields appends what the profile knows, a line each.
-func appendFields(b []byte, r *capture.Record, p *profile.Profile) []byte { return b }
+func appendFields(b []byte, r *capture.Record, p *profile.Profile) []byte {
+	f, err := p.Decode(r.Header.Type, r.Payload, r.Order)
+	if err != nil && r.Cut() == 0 {
+		return append(append(append(b, "    ("...), escape(err.Error())...), ")\n"...)
+	}
+	return appendValue(b, "", f)
+}
+
+// appendValue appends what is in v, named path, a line for each scalar; long
+// arrays of scalars are one line.
+func appendValue(b []byte, path string, v any) []byte {
+	switch v := v.(type) {
+	case profile.Fields:
+		for _, f := range v {
+			b = appendValue(b, strings.TrimPrefix(path+"."+f.Name, "."), f.Value)
+		}
+		return b
+	case []any:
+		nested := slices.ContainsFunc(v, func(e any) bool { _, ok := e.(profile.Fields); return ok })
+		for i, e := range v {
+			if nested {
+				b = appendValue(b, path+"["+strconv.Itoa(i)+"]", e)
+			}
+		}
+		if nested {
+			return b
+		}
+	}
+	return fmt.Appendf(b, "    %s = %s\n", escape(path), scalar(v))
+}
+
+func scalar(v any) string {
+	switch v := v.(type) {
+	case string:
+		return quote(v)
+	case []any:
+		var all []string
+		for _, e := range v {
+			all = append(all, scalar(e))
+		}
+		return "[" + strings.Join(all, " ") + "]"
+	}
+	return fmt.Sprint(v)
+}
 
 // appendDump appends the payload in hex.
 func appendDump(b []byte, r *capture.Record) []byte {

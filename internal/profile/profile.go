@@ -1,27 +1,43 @@
 // Package profile has the names of the messages that programs exchange, and
 // what is in their payloads: of the programs that proto knows, and of those
-// that a user describes in a file.
+// that a user describes in a file, or a compiler in an object file.
 package profile
 
 import (
+	"embed"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 
 	"example.org/imsg/internal/capture"
-	"example.org/imsg/proto/tmux"
 )
 
 // A Profile is what is known of one program's messages. A nil one knows
 // nothing. It is safe for concurrent use.
 type Profile struct {
 	Name     string
-	programs []string // base names of executables, the name included
+	Legacy   bool     // the program speaks the legacy dialect
+	programs []string // other base names of executables
 	sockets  []string // parts of the paths of sockets
 	types    map[uint32]string
-	numbers  map[string]uint32          // of types, by their names as key writes them
-	match    func(*capture.Record) bool // a message alone tells; may be nil
+	numbers  map[string]uint32   // of types, by their names as key writes them
+	payloads map[uint32][]*ctype // the first that fits counts
+	structs  []*ctype            // in order: of what a struct has in it comes first
+}
+
+func newProfile() *Profile {
+	return &Profile{types: make(map[uint32]string), numbers: make(map[string]uint32), payloads: make(map[uint32][]*ctype)}
+}
+
+func (p *Profile) name(typ uint32, name string) {
+	p.types[typ] = name
+	if _, ok := p.numbers[key(name)]; !ok {
+		p.numbers[key(name)] = typ
+	}
 }
 
 // TypeName returns the name of a type of message, or "".
@@ -32,13 +48,32 @@ func (p *Profile) TypeName(typ uint32) string {
 	return p.types[typ]
 }
 
-// TypeNumber returns the number of a type of message. Case does not matter,
-// nor does a prefix IMSG_ or MSG_.
+// TypeText returns the name of a type of message, or its number.
+func (p *Profile) TypeText(typ uint32) string {
+	if name := p.TypeName(typ); name != "" {
+		return name
+	}
+	return strconv.FormatUint(uint64(typ), 10)
+}
+
+// TypeNumber returns the number of a type of message, by its name or itself.
+// Case does not matter, nor does a prefix IMSG_ or MSG_.
 func (p *Profile) TypeNumber(name string) (typ uint32, ok bool) {
 	if p != nil {
 		typ, ok = p.numbers[key(name)]
 	}
 	return typ, ok
+}
+
+// TypeNames returns the names of all types.
+func (p *Profile) TypeNames() (names []string) {
+	if p != nil {
+		for _, name := range p.types {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 func key(name string) string {
@@ -49,35 +84,54 @@ func key(name string) string {
 	return strings.TrimPrefix(name, "MSG_")
 }
 
-// lastType is the highest number that a program's own function is asked for.
-const lastType = 1 << 10
+//go:embed *.imsg
+var files embed.FS
 
-// of sets the names of types.
-func (p *Profile) of(name func(uint32) string) *Profile {
-	p.types, p.numbers = make(map[uint32]string), make(map[string]uint32)
-	for typ := range uint32(lastType) {
-		if s := name(typ); s != "" {
-			p.types[typ], p.numbers[key(s)] = s, typ
+// builtin are the profiles that need no file.
+var builtin = sync.OnceValue(func() (all []*Profile) {
+	names, _ := files.ReadDir(".")
+	for _, e := range names {
+		text, err := files.ReadFile(e.Name())
+		if err != nil {
+			panic(err)
 		}
+		p, err := Parse(e.Name(), string(text))
+		if err != nil {
+			panic(err) // the tests parse them
+		}
+		all = append(all, p)
 	}
-	return p
-}
-
-var builtin = []*Profile{
-	(&Profile{
-		Name: "tmux", sockets: []string{"/tmux-"},
-		match: func(r *capture.Record) bool {
-			return r.Header.ID&0xff == 8 && r.Header.PID == -1 && tmux.TypeName(r.Header.Type) != ""
-		},
-	}).of(tmux.TypeName),
-}
+	return all
+})
 
 // Names returns the names of the profiles that are built in.
 func Names() (names []string) {
-	for _, p := range builtin {
+	for _, p := range builtin() {
 		names = append(names, p.Name)
 	}
 	return names
+}
+
+// maxFile is more than any profile has.
+const maxFile = 4 << 20
+
+// Load returns the profile of that name, or reads a file.
+func Load(name string) (*Profile, error) {
+	for _, p := range builtin() {
+		if p.Name == name {
+			return p, nil
+		}
+	}
+	if info, err := os.Stat(name); err != nil {
+		return nil, fmt.Errorf("no profile and no file %q: %s, or a file", name, strings.Join(Names(), ", "))
+	} else if !info.Mode().IsRegular() || info.Size() > maxFile {
+		return nil, fmt.Errorf("%q is no profile: a file of at most %d bytes", name, maxFile)
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(name, string(text))
 }
 
 // A Chooser finds the profile for each message.
@@ -85,61 +139,113 @@ type Chooser struct {
 	fixed   *Profile
 	auto    bool
 	channel map[int]*Profile // found before
+	votes   map[int]map[*Profile]int
 }
 
-// Choose returns what a --profile flag asks for: "auto", "none", or a name.
+// Choose returns what a --profile flag asks for: "auto", "none", a name, or a
+// file.
 func Choose(name string) (*Chooser, error) {
 	switch name {
 	case "auto":
-		return &Chooser{auto: true, channel: make(map[int]*Profile)}, nil
+		return &Chooser{auto: true, channel: make(map[int]*Profile), votes: make(map[int]map[*Profile]int)}, nil
 	case "none":
 		return &Chooser{}, nil
 	}
-	for _, p := range builtin {
-		if p.Name == name {
-			return &Chooser{fixed: p}, nil
-		}
-	}
-	return nil, fmt.Errorf("no profile %q: auto, none, or one of %s", name, strings.Join(Names(), ", "))
+	p, err := Load(name)
+	return &Chooser{fixed: p}, err
 }
 
 // HasType says whether a message could have a type of that name.
 func (c *Chooser) HasType(name string) bool {
-	if !c.auto {
-		_, ok := c.fixed.TypeNumber(name)
-		return ok
+	has := func(p *Profile) bool { _, ok := p.TypeNumber(name); return ok }
+	if c.auto {
+		return slices.ContainsFunc(builtin(), has)
 	}
-	return slices.ContainsFunc(builtin, func(p *Profile) bool { _, ok := p.TypeNumber(name); return ok })
+	return has(c.fixed)
 }
 
-// Of returns the profile for r, or nil: by the programs at its ends, the path
-// of its socket, or the message itself.
+// Of returns the profile for r, or nil: by the programs at its ends or the path
+// of its socket, or, if a program is not known, by what the channel's messages
+// look like.
 func (c *Chooser) Of(r *capture.Record) *Profile {
 	if !c.auto {
 		return c.fixed
 	}
-	if p, ok := c.channel[r.Channel]; ok {
+	p, ok := c.channel[r.Channel]
+	if ok {
 		return p
 	}
-	for _, p := range builtin {
-		if p.is(r) {
-			c.channel[r.Channel] = p
+	if p = For(r.Name, r.From.Exe, r.To.Exe); p == nil && r.From.Exe == "" && r.To.Exe == "" {
+		p = c.vote(r)
+	} else if p == nil {
+		return nil
+	}
+	if p != nil {
+		c.channel[r.Channel] = p
+	}
+	return p
+}
+
+// For returns the profile of a program with a socket, or nil.
+func For(socket string, exes ...string) *Profile {
+	for _, p := range builtin() {
+		for _, exe := range exes {
+			if base := filepath.Base(exe); base == p.Name || slices.Contains(p.programs, base) {
+				return p
+			}
+		}
+	}
+	for _, p := range builtin() {
+		if slices.ContainsFunc(p.sockets, func(part string) bool { return strings.Contains(socket, part) }) {
 			return p
 		}
 	}
 	return nil
 }
 
-func (p *Profile) is(r *capture.Record) bool {
-	for _, e := range []capture.Endpoint{r.From, r.To} {
-		if base := filepath.Base(e.Exe); base == p.Name || slices.Contains(p.programs, base) {
-			return true
+// Traffic decides when one profile has enough votes, and more than all others.
+const enough = 3
+
+// vote counts which profiles a message speaks for and against: a payload that
+// fits a struct is worth most.
+func (c *Chooser) vote(r *capture.Record) *Profile {
+	votes := c.votes[r.Channel]
+	if votes == nil {
+		votes = make(map[*Profile]int)
+		c.votes[r.Channel] = votes
+	}
+	var best *Profile
+	rivals := 0
+	for _, p := range builtin() {
+		votes[p] += p.speaks(r)
+		switch {
+		case best == nil || votes[p] > votes[best]:
+			best, rivals = p, 0
+		case votes[p] == votes[best]:
+			rivals++
 		}
 	}
-	for _, s := range p.sockets {
-		if strings.Contains(r.Name, s) {
-			return true
-		}
+	if rivals > 0 || votes[best] < enough {
+		return nil
 	}
-	return p.match != nil && p.match(r)
+	return best
+}
+
+func (p *Profile) speaks(r *capture.Record) int {
+	if p.types[r.Header.Type] == "" {
+		return -enough
+	}
+	if p.Name == "tmux" { // its protocol's version, and no pid, in every header
+		if r.Header.ID&0xff == 8 && r.Header.PID == -1 {
+			return enough
+		}
+		return -enough
+	}
+	if len(p.payloads[r.Header.Type]) == 0 || r.Cut() > 0 || len(r.Payload) == 0 {
+		return 0
+	}
+	if _, err := p.Decode(r.Header.Type, r.Payload, r.Order); err != nil {
+		return -enough
+	}
+	return enough - 1
 }
