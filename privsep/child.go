@@ -32,6 +32,7 @@ func (d *Daemon) RunChild() {
 	}
 	name, rest, _ := strings.Cut(text, "/")
 	role, instance, ok := strings.Cut(rest, "/")
+	instance, bound, _ := strings.Cut(instance, "/")
 	n, err := strconv.Atoi(instance)
 	if !ok || err != nil || name != d.Name {
 		return
@@ -39,14 +40,23 @@ func (d *Daemon) RunChild() {
 	os.Unsetenv(envRole)
 	syscall.Umask(syscall.Umask(0o077) | 0o022)
 	ctl, err := openControl()
+	var rights *imsg.Conn
+	if err == nil && bound != "" {
+		if rights, err = newConn(rightsFD, true); err == nil {
+			err = rights.SetMaxSize(maxHello)
+		}
+	}
 	if err == nil {
-		err = closeInherited()
+		err = closeInherited(rights != nil)
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %s is %q: %v\n", d.Name, envRole, text, err)
 		os.Exit(1)
 	}
-	os.Exit(newChild(d, ctl, role, n).main())
+	if role == "" {
+		os.Exit(d.runStarter(ctl))
+	}
+	os.Exit(newChild(d, ctl, rights, role, n).main())
 }
 
 // openControl checks that descriptor 3 is what the parent leaves there, and that
@@ -83,6 +93,7 @@ func openControl() (*imsg.Conn, error) {
 type child struct {
 	d      *Daemon
 	ctl    *imsg.Conn
+	bound  *imsg.Conn // to the starter, if that has started this
 	name   peerName
 	role   *Role
 	hello  hello
@@ -96,8 +107,8 @@ type child struct {
 	cancel context.CancelFunc
 }
 
-func newChild(d *Daemon, ctl *imsg.Conn, role string, instance int) *child {
-	c := &child{d: d, ctl: ctl, name: peerName{role, instance}, run: make(chan struct{}), session: newSession()}
+func newChild(d *Daemon, ctl, bound *imsg.Conn, role string, instance int) *child {
+	c := &child{d: d, ctl: ctl, bound: bound, name: peerName{role, instance}, run: make(chan struct{}), session: newSession()}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	return c
@@ -216,6 +227,11 @@ func (c *child) readHello() error {
 	if c.hello.Protocol != protocol || c.hello.Build != build {
 		return fmt.Errorf("%w: %s, protocol %d, and %s, protocol %d", ErrBuild, c.hello.Build, c.hello.Protocol, build, protocol)
 	}
+	if c.bound != nil {
+		if err := c.readRights(); err != nil {
+			return err
+		}
+	}
 	c.role = c.d.role(c.name.Role)
 	if c.role == nil || c.hello.Role != c.name.Role || c.hello.Instance != c.name.Instance {
 		return fmt.Errorf("%w: started as %s[%d], greeted as %s[%d]", ErrProtocol, c.name.Role, c.name.Instance, c.hello.Role, c.hello.Instance)
@@ -233,10 +249,26 @@ func (c *child) readHello() error {
 	return nil
 }
 
+// readRights learns from the starter what the parent has no say in.
+func (c *child) readRights() error {
+	defer c.bound.Close()
+	m, err := c.bound.Receive(c.ctx)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	c.hello.rights = rights{}
+	c.root = m.TakeFile()
+	if m.Type() != ctlRights || m.FileErr() != nil {
+		return fmt.Errorf("%w: message type %d of the starter, %w", ErrProtocol, m.Type(), m.FileErr())
+	}
+	return unmarshal(m, &c.hello.rights)
+}
+
 // receive takes the configuration, the files and the channels. From then on
 // the parent may say go or stop at any time.
 func (c *child) receive() error {
-	if c.hello.Root {
+	if c.hello.Root && c.bound == nil {
 		m, err := c.expect(ctlRoot)
 		if err != nil {
 			return err
@@ -398,7 +430,7 @@ func (c *child) change() error {
 		step{"groups", c.groups},
 		step{"ids", c.ids},
 		step{"dumpable", setUndumpable},
-		step{"parent", c.dieWithParent},
+		step{"parent", dieWithParent},
 		step{"proof", c.checkPrivileges},
 	)
 }
@@ -469,7 +501,7 @@ func (c *child) confine() error {
 
 // dieWithParent has the kernel kill this process when its parent dies, even if it
 // is stopped then. A change of ids would undo it.
-func (c *child) dieWithParent() error {
+func dieWithParent() error {
 	parent := os.Getppid()
 	if err := killWithParent(); err != nil {
 		return err

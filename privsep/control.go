@@ -26,6 +26,7 @@ const (
 	ctlGo                       // everybody is ready: run
 	ctlStop                     // end, please
 	ctlPing                     // are you there?
+	ctlRights                   // the starter's, on descriptor 4: what a child is left with
 
 	// The child's.
 	ctlReady   // the rights are given up; with the status
@@ -117,7 +118,8 @@ func (s *session) received(by end, m imsg.Message) error {
 
 const (
 	controlFD  = 3
-	envRole    = "PRIVSEP_ROLE" // daemon/role/instance
+	rightsFD   = 4              // of a child of the starter
+	envRole    = "PRIVSEP_ROLE" // daemon/role/instance, and /bound for a child of the starter
 	protocol   = 1
 	maxPayload = imsg.DefaultMaxSize - imsg.HeaderSize
 	maxConfig  = 1 << 20
@@ -126,24 +128,29 @@ const (
 
 // hello is the first message to a child.
 type hello struct {
-	Protocol  int
-	Build     string
-	Role      string
-	Instance  int
+	Protocol int
+	Build    string
+	Role     string
+	Instance int
+	rights              // unless the starter says them
+	Peers    []peerRole // a channel to each instance of each follows, and one to the parent
+	Files    int        // and that many of these
+	Config   int        // bytes
+	Workers  int        // Role.Workers
+	Level    slog.Level
+	Grace    time.Duration
+	Start    time.Duration // Daemon.StartTimeout, 0: no limit
+}
+
+// rights are what a child is left with.
+type rights struct {
 	Root      bool // a directory follows that is to be its root
 	Chroot    string
 	UID, GID  int  // -1: not changed
 	Groups    bool // GID becomes the only group
 	Processes int  // most of that user; 0: as they are
 	Sandbox   sandbox.Policy
-	Peers     []peerRole // a channel to each instance of each follows, and one to the parent
-	Files     int        // and that many of these
-	Config    int        // bytes
-	Dirs      bool       // Daemon.Directories
-	Workers   int        // Role.Workers
-	Level     slog.Level
-	Grace     time.Duration
-	Start     time.Duration // Daemon.StartTimeout, 0: no limit
+	Dirs      bool // Daemon.Directories
 }
 
 // channels is the number of channels that follow.

@@ -69,9 +69,17 @@ type Daemon struct {
 	Reload func(context.Context, *Proc) error
 
 	// ParentSandbox is what the parent keeps for itself when the children run.
-	// Promises must have "proc", to end them. There is none if a role is
-	// restarted: a new child would inherit it.
+	// Promises must have "proc", to end them, and "sendfd recvfd" if a role is
+	// OnDemand or is restarted: its processes are then started by another process,
+	// which is made for that before; on Linux only. What they are left with is that process's to say,
+	// which the parent cannot change any more, but it can start them and
+	// configure them: their Setup should expect what Run expects.
 	ParentSandbox sandbox.Policy
+
+	// ParentCapabilities are the capabilities that the parent keeps when the
+	// children run, such as "CAP_NET_BIND_SERVICE", and CAP_KILL if it needs that to
+	// end children of other users; nil is all that it has. Linux only.
+	ParentCapabilities []string
 
 	// Privileged makes the start fail for an ordinary user. Otherwise the same
 	// program runs without changing root and ids, and Status says so.

@@ -28,7 +28,7 @@ var (
 
 // A ChildError says which child failed, at which step, and why.
 type ChildError struct {
-	Role     string
+	Role     string // or Parent, or "starter": see Daemon.ParentSandbox
 	Instance int
 
 	// Step is "plan" (in the parent, before anything was started), "start"

@@ -77,7 +77,7 @@ func (p *fakeParent) hello(role string) hello {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	return hello{Protocol: protocol, Build: build, Role: role, UID: -1, GID: -1, Grace: time.Second}
+	return hello{Protocol: protocol, Build: build, Role: role, rights: rights{UID: -1, GID: -1}, Grace: time.Second}
 }
 
 func (p *fakeParent) send(typ uint32, f *os.File, v any) {

@@ -42,9 +42,9 @@ func eachFile(f func(fd int)) error {
 // closeInherited closes what a child has and was not given: descriptors of its
 // parent's that were not close-on-exec. What the Go runtime and package os have
 // opened meanwhile is.
-func closeInherited() error {
+func closeInherited(bound bool) error {
 	return eachFile(func(fd int) {
-		if fd == controlFD {
+		if fd == controlFD || bound && fd == rightsFD {
 			return
 		}
 		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {

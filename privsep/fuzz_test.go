@@ -52,7 +52,7 @@ func FuzzControl(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	h := hello{Protocol: protocol, Build: build, Role: "child", UID: -1, GID: -1, Files: 1, Config: 3, Peers: []peerRole{{Name: "other", Instances: 1, Passes: true}}}
+	h := hello{Protocol: protocol, Build: build, Role: "child", rights: rights{UID: -1, GID: -1}, Files: 1, Config: 3, Peers: []peerRole{{Name: "other", Instances: 1, Passes: true}}}
 	greeting := slices.Concat(fakeFrame(ctlHello, false, marshal(h)), fakeFrame(ctlConfig, false, []byte("abc")),
 		fakeFrame(ctlFile, true, []byte("name")), fakeFrame(ctlPeer, true, marshal(peerName{Role: Parent})), fakeFrame(ctlPeer, true, marshal(peerName{Role: "other"})))
 	for _, seed := range [][]byte{

@@ -1,9 +1,12 @@
 package privsep
 
 import (
+	"os"
 	"runtime"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // A launcher starts children from one thread, which lives as long as the daemon
@@ -42,17 +45,50 @@ func (l *launcher) run(ready chan struct{}) {
 
 func (l *launcher) close() { close(l.jobs) }
 
-// start starts this program again.
-func (l *launcher) start(args []string, attr *syscall.ProcAttr) (pid int, err error) {
-	done := make(chan struct{})
-	l.jobs <- func() {
-		defer close(done)
-		if err = keepFiles(); err == nil {
-			pid, err = syscall.ForkExec(self, args, attr)
+// spawn starts the same program, with nothing of this process's but these ends of
+// channels, from descriptor 3 on, which it takes, and a pipe for its output, in a
+// session of its own, so that ^C in a terminal is for the parent alone.
+func (l *launcher) spawn(title string, env []string, sys *syscall.SysProcAttr, ends ...int) (pid int, out *os.File, err error) {
+	defer func() {
+		for _, fd := range ends {
+			unix.Close(fd)
 		}
+	}()
+	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, nil, &os.PathError{Op: "open", Path: os.DevNull, Err: err}
 	}
-	<-done
-	return pid, err
+	defer unix.Close(null)
+	out, in, err := os.Pipe()
+	if err != nil {
+		return 0, nil, err
+	}
+	defer in.Close()
+	far := in.Fd()
+	files := []uintptr{uintptr(null), far, far}
+	for _, fd := range ends {
+		files = append(files, uintptr(fd))
+	}
+	if sys == nil {
+		sys = new(syscall.SysProcAttr)
+	}
+	sys.Setsid = true
+	err = os.NewSyscallError("fcntl", unix.SetNonblock(int(far), false)) // programs expect that of their output
+	if err == nil {
+		done := make(chan struct{})
+		l.jobs <- func() {
+			defer close(done)
+			if err = keepFiles(); err == nil {
+				pid, err = syscall.ForkExec(self, []string{title}, &syscall.ProcAttr{Dir: "/", Env: env, Files: files, Sys: sys})
+			}
+		}
+		<-done
+	}
+	if err != nil {
+		out.Close()
+		return 0, nil, &os.PathError{Op: "exec", Path: self, Err: err}
+	}
+	return pid, out, nil
 }
 
 // makeThreads has the runtime make n threads now, which it keeps: later there may

@@ -74,10 +74,22 @@ func (d *Daemon) checkParent() error {
 	if len(words) > 0 && !slices.Contains(words, "proc") {
 		return errors.New("without the promise \"proc\" it could not end its children")
 	}
-	if (len(words) > 0 || d.ParentSandbox.Paths != nil) && slices.ContainsFunc(d.Roles, func(r Role) bool { return r.OnExit == Restart || r.OnDemand }) {
-		return errors.New("ParentSandbox and Restart or OnDemand: a child that is started later would inherit the sandbox")
+	if d.needsStarter() {
+		for _, word := range []string{"sendfd", "recvfd"} {
+			if len(words) > 0 && !slices.Contains(words, word) {
+				return fmt.Errorf("without the promise %q it could not start children later", word)
+			}
+		}
 	}
-	return nil
+	_, err := capabilityBits(d.ParentCapabilities)
+	return err
+}
+
+// needsStarter says whether children are started when the parent has no right to
+// do it any more.
+func (d *Daemon) needsStarter() bool {
+	confined := d.ParentCapabilities != nil || d.ParentSandbox.Promises != "" || d.ParentSandbox.Paths != nil
+	return confined && slices.ContainsFunc(d.Roles, func(r Role) bool { return r.OnExit == Restart || r.OnDemand })
 }
 
 func (d *Daemon) plan(r *Role, root bool) (*plan, error) {
@@ -143,6 +155,14 @@ func (p *plan) limit() {
 	}
 }
 
+// rights are what its processes are left with.
+func (p *plan) rights(d *Daemon) rights {
+	return rights{
+		Root: p.chroots, Chroot: p.chroot, UID: p.uid, GID: p.gid, Groups: !p.keepGroups, Processes: p.processes(),
+		Sandbox: p.role.Sandbox, Dirs: d.Directories,
+	}
+}
+
 // maxProcesses is how many threads and processes one instance of a role may have:
 // more than a Go program needs, and less than a system has. The kernel counts those
 // of a user.
@@ -157,11 +177,11 @@ func (p *plan) processes() int {
 }
 
 // openRoot opens the directory that is to be the root.
-func (p *plan) openRoot(daemon string) (*os.File, error) {
-	if p.chroot == EmptyDir {
+func (r *rights) openRoot(daemon string) (*os.File, error) {
+	if r.Chroot == EmptyDir {
 		return emptyRoot(daemon)
 	}
-	return openRoot(p.chroot, true)
+	return openRoot(r.Chroot, true)
 }
 
 // checkMissing is what Daemon.Privileged is for.

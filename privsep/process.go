@@ -32,6 +32,7 @@ type shared struct {
 	build    string
 	log      *slog.Logger
 	launcher *launcher
+	starter  *starter // starts children in place of launcher, if there is one
 	grants   *grants
 
 	events  chan event
@@ -54,10 +55,10 @@ type process struct {
 	plan  *plan
 	name  peerName
 	ctl   *imsg.Conn
-	child *Child      // for who has asked for it, if the role is OnDemand
-	peer  *peer.Peer  // the parent's own channel to it
-	far   int         // the child's end of ctl, until it was started; then -1
-	root  os.FileInfo // that it changes to
+	child *Child     // for who has asked for it, if the role is OnDemand
+	peer  *peer.Peer // the parent's own channel to it
+	far   int        // the child's end of ctl, until it was started; then -1
+	root  fileID     // that it changes to
 	os    *os.Process
 	since time.Time
 	session
@@ -112,15 +113,14 @@ func (p *process) introduce(given Given) error {
 		grant.files = append(grant.files, namedFile{name, given.Files[name]})
 	}
 	h := hello{
-		Protocol: protocol, Build: p.build, Role: p.name.Role, Instance: p.name.Instance,
-		Root: plan.chroots, Chroot: plan.chroot, UID: plan.uid, GID: plan.gid, Groups: !plan.keepGroups, Processes: plan.processes(), Sandbox: plan.role.Sandbox,
+		Protocol: protocol, Build: p.build, Role: p.name.Role, Instance: p.name.Instance, rights: plan.rights(p.d),
 		Peers: plan.peers, Files: len(grant.files), Config: len(grant.config),
-		Dirs: p.d.Directories, Workers: plan.role.Workers, Level: level, Grace: p.d.grace(), Start: p.d.startTimeout(),
+		Workers: plan.role.Workers, Level: level, Grace: p.d.grace(), Start: p.d.startTimeout(),
 	}
 	if err := p.send(ctlHello, -1, marshal(h)); err != nil {
 		return err
 	}
-	if plan.chroots {
+	if plan.chroots && p.starter == nil { // which looks and sends it itself
 		if err := p.sendRoot(); err != nil {
 			return err
 		}
@@ -147,12 +147,13 @@ func (p *process) introduce(given Given) error {
 // sendRoot looks at the directory that is to be the child's root, as it is now,
 // and sends that very directory.
 func (p *process) sendRoot() error {
-	f, err := p.plan.openRoot(p.d.Name)
+	r := p.plan.rights(p.d)
+	f, err := r.openRoot(p.d.Name)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if p.root, err = f.Stat(); err != nil {
+	if p.root, err = identify(f.Stat()); err != nil {
 		return err
 	}
 	fd, err := unixmsg.DupFile(f)
@@ -211,59 +212,45 @@ func (p *process) notSent(err error) {
 // alwaysInherited is what only the Go runtime reads, and the time zone.
 var alwaysInherited = []string{"GOTRACEBACK", "GORACE", "GOCOVERDIR", "TZ"}
 
-// launch starts the process: the same program, with nothing of the parent's but
-// one channel and a pipe for its output, in a session of its own, so that ^C in
-// a terminal is for the parent alone.
+// launch starts the process.
 func (p *process) launch() error {
-	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return &os.PathError{Op: "open", Path: os.DevNull, Err: err}
+	p.since = time.Now()
+	far := p.far
+	p.far = -1
+	var pid int
+	var out *os.File
+	var err error
+	if p.starter != nil {
+		var s started
+		s, out, err = p.starter.start(p.name, far)
+		pid, p.root = s.PID, s.Root
+	} else {
+		s := p.plan.role.seat(isTraced(os.Getenv(imsg.TraceVar), p.name.Role), rights{})
+		pid, out, err = p.launcher.spawn(s.title(p.d.Name, p.name.Instance), s.environment(p.environment(), p.d.Name, p.name.Instance, ""), nil, far)
 	}
-	defer unix.Close(null)
-	out, in, err := os.Pipe()
 	if err != nil {
 		return err
 	}
-	defer in.Close()
-	far := in.Fd()
-	if err := unix.SetNonblock(int(far), false); err != nil { // programs expect that of their output
-		out.Close()
-		return os.NewSyscallError("fcntl", err)
-	}
-	env := []string{fmt.Sprintf("%s=%s/%s/%d", envRole, p.d.Name, p.name.Role, p.name.Instance)}
-	for _, name := range slices.Concat(alwaysInherited, p.d.Env) {
-		if v, ok := os.LookupEnv(name); ok && !unixmsg.Secure() { // else they are another user's
-			env = append(env, name+"="+v)
-		}
-	}
-	if isTraced(os.Getenv(imsg.TraceVar), p.name.Role) {
-		env = append(env, imsg.TraceVar+"=1")
-	}
-	title := p.d.Name + ": " + p.name.Role
-	if p.plan.role.instances() != 1 {
-		title = fmt.Sprintf("%s %d", title, p.name.Instance)
-	}
-	p.since = time.Now()
-	pid, err := p.launcher.start([]string{title}, &syscall.ProcAttr{
-		Dir: "/", Env: env, Files: []uintptr{uintptr(null), far, far, uintptr(p.far)},
-		Sys: &syscall.SysProcAttr{Setsid: true},
-	})
-	if err != nil {
-		out.Close()
-		return &os.PathError{Op: "exec", Path: self, Err: err}
-	}
-	unix.Close(p.far)
-	p.far = -1
 	p.os, _ = os.FindProcess(pid)
 	var heard sync.WaitGroup // what it says, until the end of that
 	p.late = time.AfterFunc(p.d.startTimeout()+p.d.grace(), p.notStarted)
 	p.running.Go(p.killLate)
 	p.flush()
 	heard.Go(p.receive)
-	heard.Go(func() { p.output(out) })
+	heard.Go(func() { logOutput(p.log.With("role", p.name.Role, "instance", p.name.Instance, "pid", pid), out) })
 	p.running.Go(heard.Wait)
 	p.running.Go(func() { p.wait(&heard, out) })
 	return nil
+}
+
+// environment is that of children, but for what each has of its own.
+func (s *shared) environment() (env []string) {
+	for _, name := range slices.Concat(alwaysInherited, s.d.Env) {
+		if v, ok := os.LookupEnv(name); ok && !unixmsg.Secure() { // else they are another user's
+			env = append(env, name+"="+v)
+		}
+	}
+	return env
 }
 
 // isTraced says whether a role's channels are to be traced: all are if the variable
@@ -400,11 +387,10 @@ var stepNames = []string{"hello", "peers", "setup", "chroot", "groups", "ids", "
 // maxLine is the longest line of a child's output that is one record.
 const maxLine = 4096
 
-// output logs what the child writes to its standard output and error, such as a
+// logOutput logs what a child writes to its standard output and error, such as a
 // traceback, line by line.
-func (p *process) output(out *os.File) {
+func logOutput(log *slog.Logger, out *os.File) {
 	defer out.Close()
-	log := p.log.With("role", p.name.Role, "instance", p.name.Instance, "pid", p.os.Pid)
 	r := bufio.NewReaderSize(out, maxLine)
 	for {
 		line, err := r.ReadSlice('\n')
@@ -505,6 +491,9 @@ func (p *process) verify(st *Status) error {
 	if errors.Is(err, fs.ErrNotExist) && !errors.Is(p.os.Signal(syscall.Signal(0)), os.ErrProcessDone) {
 		err = nil // it is there, but /proc hides it
 	}
+	if errors.Is(err, fs.ErrPermission) && p.starter != nil {
+		err = nil // this process is confined
+	}
 	if err != nil {
 		return err
 	}
@@ -519,18 +508,18 @@ func (p *process) verify(st *Status) error {
 		}
 		st.Threads += n
 	}
-	if p.root == nil {
+	if !p.plan.chroots {
 		return nil
 	}
 	st.Chroot = p.plan.chroot
 	if states == nil { // there is no /proc, or it is not for us
 		return nil
 	}
-	is, err := rootOf(p.os.Pid)
+	is, err := identify(rootOf(p.os.Pid))
 	if errors.Is(err, fs.ErrPermission) {
 		return nil // that takes CAP_SYS_PTRACE; the child has seen it itself
 	}
-	if err == nil && !os.SameFile(p.root, is) {
+	if err == nil && p.root != is {
 		err = fmt.Errorf("its root is not %s", p.plan.chroot)
 	}
 	return err

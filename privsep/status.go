@@ -20,6 +20,9 @@ type Status struct {
 	// Chroot is the directory that is its root, or EmptyDir; "" without a change.
 	Chroot string
 
+	// Capabilities are the parent's, by name.
+	Capabilities []string
+
 	// Dumpable says whether processes of the same user may look into its memory
 	// and take its descriptors.
 	Dumpable bool
@@ -63,6 +66,9 @@ func (s Status) String() string {
 		b.WriteString(", in an empty directory")
 	} else if s.Chroot != "" {
 		fmt.Fprintf(&b, ", chroot %s", s.Chroot)
+	}
+	if n := len(s.Capabilities); n > 0 && n < len(strings.Fields(capabilityNames)) {
+		fmt.Fprintf(&b, ", %s", strings.Join(s.Capabilities, " "))
 	}
 	if s.Dumpable {
 		b.WriteString(", dumpable")

@@ -29,9 +29,10 @@ type supervisor struct {
 	plans  []*plan
 	notify notifier
 
-	mu       sync.Mutex            // for children and own
+	mu       sync.Mutex            // for children, own and kept
 	children map[peerName]*process // the present ones; changed by the loop only
 	own      sandbox.Status
+	kept     []string // capabilities
 
 	sessions map[int]bool // of all children that were ever started
 	users    map[int]bool // that only one role has
@@ -62,6 +63,7 @@ const (
 	returned                       // Daemon.Parent has
 	reloaded                       // Daemon.Reload has returned
 	startChild                     // Proc.Start wants a process
+	starterGone                    // the starter is
 )
 
 type event struct {
@@ -80,7 +82,7 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 		shared:   shared{d: d, grants: newGrants(), events: make(chan event), over: make(chan struct{})},
 		children: make(map[peerName]*process), restarts: make(map[peerName]backoff), channels: make(map[[2]peerName]*reconnection),
 		sessions: make(map[int]bool), users: make(map[int]bool),
-		timer: time.NewTimer(time.Hour),
+		timer: time.NewTimer(time.Hour), kept: capabilities(),
 	}
 	s.timer.Stop()
 	if v, ok := os.LookupEnv(envRole); ok {
@@ -151,9 +153,22 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 		s.users[plan.uid] = plan.alone
 	}
 	makeThreads(n + runtime.GOMAXPROCS(0) + spareThreads) // one waits for each child
+	if os.Geteuid() != 0 && d.ParentCapabilities != nil { // children need none of them
+		if err := s.keepCapabilities(); err != nil {
+			return err
+		}
+	}
 	s.launcher = newLauncher()
 	defer s.launcher.close()
-	if err := s.start(); err != nil {
+	if d.needsStarter() {
+		if err = s.makeStarter(ctx); err != nil {
+			err = &ChildError{Role: starterName, Step: "start", Err: err}
+		}
+	}
+	if err == nil {
+		err = s.start()
+	}
+	if err != nil {
 		s.shutdown(err)
 	} else if s.starting == 0 { // all roles are OnDemand
 		s.pass(inner)
@@ -173,6 +188,9 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 		case <-late:
 		}
 		break
+	}
+	if s.starter != nil {
+		s.starter.close()
 	}
 	close(s.over)
 	cleaned := make(chan struct{})
@@ -259,6 +277,10 @@ func (s *supervisor) handle(ctx context.Context, e event) {
 	case startChild:
 		child, err := s.startOne(e.start)
 		e.start.reply <- startReply{child, err}
+	case starterGone:
+		if !s.ending {
+			s.shutdown(e.err)
+		}
 	case returned:
 		s.parent = false
 		s.shutdown(e.err)
@@ -308,13 +330,18 @@ func (s *supervisor) ready(ctx context.Context, p *process) {
 // pass is the barrier: all children are ready.
 func (s *supervisor) pass(ctx context.Context) {
 	s.passed = true
-	status, err := sandbox.Enter(s.d.ParentSandbox)
+	err := s.keepCapabilities()
+	kept := capabilities() // which a sandbox may not let it ask
+	var status sandbox.Status
+	if err == nil {
+		status, err = sandbox.Enter(s.d.ParentSandbox)
+	}
 	if err != nil {
 		s.shutdown(&ChildError{Role: Parent, Step: "sandbox", Err: err})
 		return
 	}
 	s.mu.Lock()
-	s.own = status
+	s.own, s.kept = status, kept
 	s.mu.Unlock()
 	for _, q := range s.children {
 		q.send(ctlGo, -1, nil)
@@ -330,6 +357,23 @@ func (s *supervisor) pass(ctx context.Context) {
 			s.post(event{kind: returned, err: err})
 		}()
 	}
+}
+
+// keepCapabilities leaves the parent those that it declares.
+func (s *supervisor) keepCapabilities() error {
+	if s.d.ParentCapabilities == nil {
+		return nil
+	}
+	bits, err := capabilityBits(s.d.ParentCapabilities)
+	if err == nil && slices.ContainsFunc(s.plans, func(p *plan) bool { return p.uid > 0 }) {
+		var kill uint64
+		kill, err = capabilityBits([]string{"CAP_KILL"})
+		bits |= kill
+	}
+	if err != nil {
+		return err
+	}
+	return keepCapabilities(bits)
 }
 
 // gone deals with the death of a child.
@@ -428,7 +472,7 @@ func (s *supervisor) startReload(ctx context.Context) {
 func (s *supervisor) statuses() []Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	own := Status{Role: Parent, PID: os.Getpid(), UID: os.Getuid(), GID: os.Getgid(), Dumpable: dumpable(), Sandbox: s.own}
+	own := Status{Role: Parent, PID: os.Getpid(), UID: os.Getuid(), GID: os.Getgid(), Dumpable: dumpable(), Capabilities: s.kept, Sandbox: s.own}
 	own.Groups, _ = os.Getgroups()
 	list := []Status{own}
 	for _, plan := range s.plans {

@@ -7,10 +7,13 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
+	"kernel.org/pub/linux/libs/security/libcap/psx"
 )
 
 // self is the file that this process runs, even if another one has its name now.
@@ -83,6 +86,61 @@ func dropCapabilities(all bool) error {
 		}
 	}
 	return os.NewSyscallError("capset", unix.Capset(&header, &data[0]))
+}
+
+// siblings makes what this process starts its parent's children.
+func siblings() *syscall.SysProcAttr { return &syscall.SysProcAttr{Cloneflags: unix.CLONE_PARENT} }
+
+// capabilityBits are the capabilities of these names, such as "CAP_KILL".
+func capabilityBits(names []string) (bits uint64, err error) {
+	known := strings.Fields(capabilityNames)
+	for _, name := range names {
+		low, ok := strings.CutPrefix(name, "CAP_")
+		i := slices.Index(known, strings.ToLower(low))
+		if !ok || i < 0 {
+			return 0, fmt.Errorf("there is no capability %q", name)
+		}
+		bits |= 1 << i
+	}
+	return bits, nil
+}
+
+// capabilities are the names of those that this thread has.
+func capabilities() (names []string) {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	_ = unix.Capget(&header, &data[0])
+	for i, name := range strings.Fields(capabilityNames) {
+		if data[i/32].Permitted&(1<<(i%32)) != 0 {
+			names = append(names, "CAP_"+strings.ToUpper(name))
+		}
+	}
+	return names
+}
+
+// keepCapabilities takes from every thread all capabilities but these, for good:
+// what it executes gets no more.
+func keepCapabilities(bits uint64) error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return os.NewSyscallError("capget", err)
+	}
+	for i := range data {
+		data[i].Permitted &= uint32(bits >> (32 * i))
+		data[i].Effective = data[i].Permitted
+		data[i].Inheritable = 0
+	}
+	if _, _, errno := psx.Syscall6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0); errno != 0 {
+		return os.NewSyscallError("prctl", errno)
+	}
+	_, _, errno := psx.Syscall3(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&data[0])), 0)
+	runtime.KeepAlive(&header)
+	runtime.KeepAlive(&data)
+	if errno != 0 {
+		return os.NewSyscallError("capset", errno)
+	}
+	return nil
 }
 
 // killWithParent is for the process, but a thread asks for it, and must live.

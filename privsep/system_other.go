@@ -33,6 +33,18 @@ func detachedRoot() (*os.File, error) { return nil, errors.ErrUnsupported }
 
 func isHarmless() bool { return false }
 
+// The starter and capabilities are Linux's.
+func siblings() *syscall.SysProcAttr { return nil }
+func capabilities() []string         { return nil }
+func keepCapabilities(uint64) error  { return nil }
+
+func capabilityBits(names []string) (uint64, error) {
+	if names != nil {
+		return 0, fmt.Errorf("capabilities: %w", errors.ErrUnsupported)
+	}
+	return 0, nil
+}
+
 // isFirstThread and restrictThread: what is inherited from a thread is Linux's.
 func isFirstThread() bool      { return false }
 func restrictThread() []string { return nil }
