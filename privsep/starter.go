@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
@@ -67,7 +68,7 @@ func (s *seat) title(daemon string, instance int) string {
 
 // environment is that of a process of the role.
 func (s *seat) environment(common []string, daemon string, instance int, bound string) []string {
-	env := append(common[:len(common):len(common)], fmt.Sprintf("%s=%s/%s/%d%s", envRole, daemon, s.Role, instance, bound))
+	env := append(slices.Clip(common), fmt.Sprintf("%s=%s/%s/%d%s", envRole, daemon, s.Role, instance, bound))
 	if s.Trace {
 		env = append(env, imsg.TraceVar+"=1")
 	}
