@@ -105,21 +105,16 @@ func (l layout) parse(p []byte, most int, held bool) (h head, ok bool) {
 	return h, true
 }
 
-// layouts are those that guess tries, the likeliest first.
-func layouts() [4]layout {
-	return [4]layout{{native, Current}, {native, Legacy}, {!native, Current}, {!native, Legacy}}
-}
-
 // A trial is what a stream's beginning is in one layout.
 type trial struct {
 	layout
 	messages, bytes int  // that are whole
-	failed          bool // an invalid header follows
+	failed          bool // an invalid header follows, or the end comes too soon
 	marks           bool // the layout made a difference
 }
 
-// try frames p, the beginning of a stream.
-func (l layout) try(p []byte, most int) trial {
+// try frames p, the beginning of a stream, or all of it.
+func (l layout) try(p []byte, most int, all bool) trial {
 	t := trial{layout: l}
 	for len(p)-t.bytes >= imsg.HeaderSize {
 		h, ok := l.parse(p[t.bytes:], most, false)
@@ -136,24 +131,33 @@ func (l layout) try(p []byte, most int) trial {
 		t.messages++
 		t.bytes += h.n
 	}
+	t.failed = t.failed || all && t.bytes < len(p)
 	return t
 }
 
-// guess tells the layout of a stream that begins with p; ok is false if p, of at
-// least a header, begins with no message in any. Where nothing tells the
-// dialects apart the layout is Either.
-func guess(p []byte, most int) (best trial, ok bool) {
-	for i, l := range layouts() {
-		t := l.try(p, most)
-		if i == 0 || t.better(best) {
-			best = t
+// guess tells which of ls, the likeliest first, is the layout of a stream that
+// begins with p, of at least a header, or is p. Where nothing tells the dialects
+// apart the layout is Either. sure says that more bytes would hardly change it.
+func guess(ls []layout, p []byte, most int, all bool) (best trial, sure bool) {
+	ts := make([]trial, len(ls))
+	for i, l := range ls {
+		ts[i] = l.try(p, most, all)
+		if i == 0 || ts[i].better(best) {
+			best = ts[i]
 		}
 	}
-	if !best.marks {
+	sure = best.messages > 1 && !best.failed
+	for _, t := range ts {
+		sure = sure && (t.messages == 0 || t.messages == best.messages && t.bytes == best.bytes)
+	}
+	if !best.marks && (len(ls) == 4 || len(ls) == 2 && ls[0].dialect != ls[1].dialect) {
 		best.dialect = Either
 	}
-	return best, !best.failed || best.messages > 0
+	return best, sure
 }
+
+// none reports whether not even the first header is one.
+func (t trial) none() bool { return t.failed && t.messages == 0 }
 
 // better reports whether t explains its bytes better than u, which is likelier
 // otherwise.

@@ -99,6 +99,8 @@ func (t *track) add(c *Call, out func(*piece)) error {
 	return err
 }
 
+var allLayouts = new(Options).layouts()
+
 // begin decides with the first call whether this is imsg, and in which layout.
 func (t *track) begin(c *Call) bool {
 	p := c.Bytes
@@ -115,8 +117,8 @@ func (t *track) begin(c *Call) bool {
 	if len(t.buf) > 0 {
 		p = append(slices.Clone(t.buf), p...)
 	}
-	best, ok := guess(p, t.max)
-	if !ok || best.failed && len(c.Hidden) == 0 {
+	best, _ := guess(allLayouts, p, t.max, false)
+	if best.none() || best.failed && len(c.Hidden) == 0 {
 		t.dead = true
 		return false
 	}
