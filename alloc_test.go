@@ -235,9 +235,7 @@ func TestSendNeedsNoQueue(t *testing.T) {
 	const size = 64 << 10
 	for _, files := range []bool{false, true} {
 		a, b := imsgtest.Pair(t, &imsg.Config{AllowFDPass: files})
-		if err := errors.Join(a.SetMaxSize(size), b.SetMaxSize(size)); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, errors.Join(a.SetMaxSize(size), b.SetMaxSize(size)))
 		p, ctx := testutil.Pattern(1, size), context.Background()
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)

@@ -432,9 +432,7 @@ func TestForwardTwice(t *testing.T) {
 	in := imsg.NewBuf(sb.FD, &imsg.Config{AllowFDPass: true})
 	t.Cleanup(in.Clear)
 	for range 2 { // a read ends behind a file
-		if err := in.ReadSocket(); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, in.ReadSocket())
 	}
 	n := 0
 	for m := range in.All() {

@@ -123,9 +123,7 @@ func TestBuilderLimits(t *testing.T) {
 // one: its buffer has no memory, and is not closed nevertheless.
 func TestBuilderWithoutRoom(t *testing.T) {
 	a, b, err := imsg.Pair(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	defer a.Close()
 	defer b.Close()
 	m, err := a.Create(imsg.Header{Type: 5}, 0)
@@ -138,9 +136,7 @@ func TestBuilderWithoutRoom(t *testing.T) {
 	if err == nil {
 		err = a.Flush(testutil.DeadlineCtx(t))
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	got, err := b.Receive(testutil.DeadlineCtx(t))
 	if err != nil || got.Type() != 5 || got.Len() != 0 {
 		t.Fatal(got.Header(), err)

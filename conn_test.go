@@ -561,9 +561,7 @@ func TestCloseWrite(t *testing.T) {
 		go func() { done <- a.Send(ctx, imsg.Header{Type: 2}, nil) }()
 	}
 	testutil.WaitBlocked(t, cap(done), "(*Conn).Send")
-	if err := a.CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, a.CloseWrite())
 	for range cap(done) {
 		if err := <-done; !errors.Is(err, net.ErrClosed) {
 			t.Errorf("a Send that waited: %v", err)
@@ -587,9 +585,7 @@ func TestCloseWrite(t *testing.T) {
 	if _, err := a.Receive(ctx); err != io.EOF {
 		t.Errorf("the end of the other direction: %v", err)
 	}
-	if err := a.Close(); err != nil {
-		t.Error(err)
-	}
+	testutil.Check(t, a.Close())
 	if err := a.CloseWrite(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("CloseWrite after Close: %v", err)
 	}
@@ -600,19 +596,13 @@ func TestAddresses(t *testing.T) {
 	testutil.NoLeak(t)
 	path := filepath.Join(t.TempDir(), "s")
 	l, err := imsg.Listen(path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	defer l.Close()
 	client, err := imsg.Dial(testutil.DeadlineCtx(t), path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	defer client.Close()
 	server, err := l.Accept(testutil.DeadlineCtx(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	for what, name := range map[string]string{
 		"client remote": client.RemoteAddr().String(), "server local": server.LocalAddr().String(),
 	} {

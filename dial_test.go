@@ -302,9 +302,7 @@ func TestDialFullQueue(t *testing.T) {
 	testutil.NoLeak(t)
 	path := socketPath(t)
 	fd := bound(t, path, unix.SOCK_STREAM)
-	if err := unix.Listen(fd, 0); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, unix.Listen(fd, 0))
 	first, err := imsg.Dial(testutil.DeadlineCtx(t), path, nil)
 	testutil.Must(t, err)
 	defer first.Close()
@@ -335,9 +333,7 @@ func TestDialFullQueue(t *testing.T) {
 		unix.Close(s)
 	}
 	for range n - 1 {
-		if err := <-results; err != nil {
-			t.Error(err)
-		}
+		testutil.Check(t, <-results)
 	}
 }
 

@@ -720,9 +720,7 @@ func TestDroppedFiles(t *testing.T) {
 	var pipes []*os.File
 	for range files {
 		r, w, err := os.Pipe()
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		defer r.Close()
 		pipes = append(pipes, r)
 		compose(t, a, b, imsg.Header{Type: 1}, w)

@@ -97,9 +97,7 @@ func TestListenMode(t *testing.T) {
 		}()
 		l, err := lc.Listen(testutil.DeadlineCtx(t), path, nil)
 		testutil.Must(t, err)
-		if err := <-done; err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, <-done)
 		l.Close()
 	}
 	if os.Geteuid() != 0 {
@@ -124,14 +122,10 @@ func TestRemoveStale(t *testing.T) {
 		"nothing": {func(string) {}, nil},
 		"stale":   {func(path string) { stale(t, path) }, nil},
 		"file": {func(path string) {
-			if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, os.WriteFile(path, []byte("precious"), 0o600))
 		}, syscall.EADDRINUSE},
 		"listens": {func(path string) {
-			if err := unix.Listen(bound(t, path, unix.SOCK_STREAM), 1); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, unix.Listen(bound(t, path, unix.SOCK_STREAM), 1))
 		}, syscall.EADDRINUSE},
 		"does not listen yet": {func(path string) { bound(t, path, unix.SOCK_STREAM) }, syscall.EADDRINUSE},
 		"datagram":            {func(path string) { bound(t, path, unix.SOCK_DGRAM) }, syscall.EADDRINUSE},
@@ -167,9 +161,7 @@ func TestRemoveStale(t *testing.T) {
 	lock, err := os.Create(path + ".lock")
 	testutil.Must(t, err)
 	defer lock.Close()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, unix.Flock(int(lock.Fd()), unix.LOCK_EX))
 	cancelled, cancel := context.WithCancel(ctx)
 	go func() { testutil.WaitBlocked(t, 1, "lockPath"); cancel() }()
 	if _, err := lc.Listen(cancelled, path, nil); !errors.Is(err, context.Canceled) {
@@ -215,14 +207,10 @@ func TestRemoveStaleTogether(t *testing.T) {
 func TestCloseKeepsSuccessor(t *testing.T) {
 	testutil.NoLeak(t)
 	old, path := listen(t, nil)
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, os.Remove(path))
 	l, err := imsg.Listen(path, nil)
 	testutil.Must(t, err)
-	if err := old.Close(); err != nil {
-		t.Error(err)
-	}
+	testutil.Check(t, old.Close())
 	answers(t, l, path)
 	if l.Close(); exists(path) {
 		t.Error("the socket is still there")
@@ -277,9 +265,7 @@ func TestListenerModeChanged(t *testing.T) {
 	f, err := l.File()
 	testutil.Must(t, err)
 	defer f.Close()
-	if err := unix.SetNonblock(int(f.Fd()), false); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, unix.SetNonblock(int(f.Fd()), false))
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { testutil.WaitBlocked(t, 1, "(*Listener).Accept"); cancel() }()
 	testutil.Within(t, "Accept", func() {
@@ -329,9 +315,7 @@ func TestAbstractName(t *testing.T) {
 		testutil.Must(t, err)
 		answers(t, next, name)
 		next.Close()
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
+		testutil.Check(t, l.Close())
 	}
 	lc := imsg.ListenConfig{Mode: 0o600}
 	if _, err := lc.Listen(testutil.DeadlineCtx(t), name, nil); !errors.Is(err, syscall.EINVAL) {

@@ -364,9 +364,7 @@ func TestGetFamily(t *testing.T) {
 		w.AddByte(1), w.AddNet16(2), w.AddNet32(3), w.AddNet64(4), w.AddHost16(5), w.AddHost32(6), w.AddHost64(7),
 		w.AddCString("name", 8), w.Add([]byte("ab\x00")), w.Add([]byte("any length\x00")), w.AddCString("", 1),
 	} {
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 	}
 	_, ms := one(t, append(testutil.RawHeader(imsg.Current, 7, imsg.HeaderSize+w.Len(), false), w.Bytes()...))
 	m := ms[0]
@@ -420,9 +418,7 @@ func TestGetFamily(t *testing.T) {
 		}
 		m.Rewind()
 	}
-	if err := m.Get(make([]byte, w.Len()-8)); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, m.Get(make([]byte, w.Len()-8)))
 	if left := m.Len(); left != 8 {
 		t.Fatal(left)
 	}
@@ -430,9 +426,7 @@ func TestGetFamily(t *testing.T) {
 		t.Error(err)
 	}
 	m.Rewind()
-	if err := m.Get(make([]byte, w.Len()-7)); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, m.Get(make([]byte, w.Len()-7)))
 	if _, err := m.GetNet64(); !errors.Is(err, ibuf.ErrShort) || m.Len() != 7 {
 		t.Errorf("8 bytes of 7: %v, %d left", err, m.Len())
 	}
@@ -451,9 +445,7 @@ func forwarders(t *testing.T, cfg imsg.Config, f func(t *testing.T, forward func
 		out := imsg.NewBuf(sa.FD, &cfg)
 		t.Cleanup(out.Clear)
 		far, err := imsg.NewConn(sb.Take(), &cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		t.Cleanup(func() { far.Close() })
 		f(t, func(m imsg.Message) error {
 			if err := out.Forward(m); err != nil {
@@ -465,9 +457,7 @@ func forwarders(t *testing.T, cfg imsg.Config, f func(t *testing.T, forward func
 	t.Run("conn", func(t *testing.T) {
 		testutil.NoLeak(t)
 		a, far, err := imsg.Pair(&cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		t.Cleanup(func() {
 			a.Close()
 			far.Close()
@@ -489,20 +479,14 @@ func TestForward(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 {
-			if err := forward(m); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, forward(m))
 			got, err := far.Receive(testutil.DeadlineCtx(t))
-			if err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, err)
 			if got.Header() != (imsg.Header{Type: 1, ID: 2, PID: 0}) || string(got.Bytes()) != "secret" {
 				t.Errorf("%+v %q", got.Header(), got.Bytes())
 			}
 			file := got.TakeFile()
-			if err := p.Works(file); err != nil {
-				t.Error(err)
-			}
+			testutil.Check(t, p.Works(file))
 			file.Close()
 			got.Close()
 		}
@@ -529,9 +513,7 @@ func TestForwardRefused(t *testing.T) {
 			t.Errorf("%v, file %v", err, m.HasFile())
 		}
 		m.TakeFile().Close()
-		if err := forward(m); err != nil {
-			t.Error(err)
-		}
+		testutil.Check(t, forward(m))
 		testutil.ReceiveAll(t, far, 1)
 	})
 }
@@ -567,18 +549,14 @@ func TestForwardLost(t *testing.T) {
 		}()
 		for i := range rounds {
 			m, err := far.Receive(testutil.DeadlineCtx(t))
-			if err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, err)
 			if i%2 == 0 && (m.Type() != 1 || m.HasFile() || !errors.Is(m.FileErr(), imsg.ErrFileLost)) ||
 				i%2 == 1 && (m.Type() != 2 || !m.HasFile() || m.FileErr() != nil) {
 				t.Errorf("message %d: type %d, file %v, %v", i, m.Type(), m.HasFile(), m.FileErr())
 			}
 			m.Close()
 		}
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
+		testutil.Check(t, <-done)
 	})
 }
 

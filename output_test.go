@@ -354,9 +354,7 @@ func TestQueueMemory(t *testing.T) {
 	} {
 		for _, built := range []bool{true, false} {
 			b, _ := bufs(t, imsg.Config{MaxQueueBytes: limit})
-			if err := b.SetMaxSize(1 << 20); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, b.SetMaxSize(1<<20))
 			p := make([]byte, tt.n)
 			add := func() (err error) {
 				if !built {
@@ -390,15 +388,11 @@ func TestQueueMemory(t *testing.T) {
 func TestBurstMemory(t *testing.T) {
 	ctx := context.Background()
 	a, b, err := imsg.Pair(&imsg.Config{MaxQueueBytes: 64 << 20})
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	defer a.Close()
 	defer b.Close()
 	for _, c := range []*imsg.Conn{a, b} {
-		if err := c.SetMaxSize(32 << 20); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, c.SetMaxSize(32<<20))
 	}
 	move := func(n, size int) {
 		t.Helper()
@@ -409,25 +403,19 @@ func TestBurstMemory(t *testing.T) {
 				m.Add(p)
 				err = m.Commit()
 			}
-			if err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, err)
 		}
 		sent := make(chan error, 1)
 		go func() { sent <- a.Flush(ctx) }()
 		for range n {
 			m, err := b.Receive(ctx)
-			if err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, err)
 			if m.Len() != size {
 				t.Errorf("%d bytes, want %d", m.Len(), size)
 			}
 			m.Close()
 		}
-		if err := <-sent; err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, <-sent)
 	}
 	move(1, 10)
 	before := heap()
@@ -479,9 +467,7 @@ func TestComposeBufferTwice(t *testing.T) {
 
 		buf = ibuf.New(1)
 		buf.Add([]byte("y"))
-		if err := q.Push(buf); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, q.Push(buf))
 		if err := a.ComposeBuffer(imsg.Header{}, buf); !errors.Is(err, ibuf.ErrInvalid) || q.Pop() != buf || buf.Len() != 1 {
 			t.Errorf("%d bytes, in another queue: %v", n, err)
 		}
@@ -492,9 +478,7 @@ func TestComposeBufferTwice(t *testing.T) {
 // Payload parts whose sum does not fit an int of 32 bits are too large.
 func TestComposeOverflow(t *testing.T) {
 	a, _ := bufs(t, imsg.Config{})
-	if err := a.SetMaxSize(1<<31 - 1 - imsg.HeaderSize); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, a.SetMaxSize(1<<31-1-imsg.HeaderSize))
 	p := make([]byte, 1<<20)
 	for _, n := range []int{2048, 4096} { // 2 and 4 GiB
 		if err := a.Compose(imsg.Header{}, nil, slices.Repeat([][]byte{p}, n)...); !errors.Is(err, imsg.ErrTooLarge) {

@@ -398,14 +398,10 @@ func TestBatches(t *testing.T) {
 	testutil.NoLeak(t)
 	ctx := t.Context()
 	a, b, err := imsg.Pair(&imsg.Config{AllowFDPass: true, MaxQueueMessages: 100})
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	defer b.Close()
 	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	defer r.Close()
 	var out []imsg.Outgoing
 	for i := range uint32(101) {
@@ -437,9 +433,7 @@ func TestBatches(t *testing.T) {
 			}
 			next++
 		}
-		if err := imsg.CloseAll(ms[:n]); err != nil {
-			t.Error(err)
-		}
+		testutil.Check(t, imsg.CloseAll(ms[:n]))
 		for _, m := range ms[:n] {
 			if m.Bytes() != nil || m.Close() != nil {
 				t.Error("a message is open after CloseAll")
@@ -449,9 +443,7 @@ func TestBatches(t *testing.T) {
 	if next != 100 {
 		t.Errorf("%d messages", next)
 	}
-	if err := <-sent; err != nil {
-		t.Error(err)
-	}
+	testutil.Check(t, <-sent)
 	if _, err := r.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("the file is open: %v", err)
 	}
@@ -469,9 +461,7 @@ func TestEach(t *testing.T) {
 		ctx := t.Context()
 		a, b := bufs(t, imsg.Config{AllowFDPass: true})
 		ca, cb, err := imsg.Pair(&imsg.Config{AllowFDPass: true})
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		compose := a.Compose
 		if conn {
 			compose = ca.Compose
@@ -481,9 +471,7 @@ func TestEach(t *testing.T) {
 			var w *os.File
 			if i%10 == 3 {
 				r, wr, err := os.Pipe()
-				if err != nil {
-					t.Fatal(err)
-				}
+				testutil.Must(t, err)
 				defer r.Close()
 				pipes, w = append(pipes, r), wr
 			}
@@ -491,9 +479,7 @@ func TestEach(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := errors.Join(a.Flush(), ca.Flush(ctx), ca.Close()); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, errors.Join(a.Flush(), ca.Flush(ctx), ca.Close()))
 		var kept, all []imsg.Message
 		n := uint32(0)
 		body := func(m imsg.Message) bool {
@@ -522,9 +508,7 @@ func TestEach(t *testing.T) {
 				return
 			}
 			for n < 50 {
-				if err := b.ReadSocket(); err != nil {
-					t.Fatal(err)
-				}
+				testutil.Must(t, b.ReadSocket())
 				for m := range b.Each() {
 					if !body(m) {
 						return
@@ -560,22 +544,16 @@ func TestEachClosedByBody(t *testing.T) {
 		"CloseAll": func(m imsg.Message) { imsg.CloseAll([]imsg.Message{m, m}) },
 	} {
 		a, b, err := imsg.Pair(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		for i := range uint32(8) {
 			if err := a.Compose(imsg.Header{Type: i}, nil, testutil.Pattern(i, 64)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := a.Flush(ctx); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, a.Flush(ctx))
 		var all []imsg.Message
 		for m, err := range b.Each(ctx) {
-			if err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, err)
 			switch len(all) {
 			case 3:
 				again(all[2])
@@ -592,9 +570,7 @@ func TestEachClosedByBody(t *testing.T) {
 				t.Fatal(err)
 			}
 			m, err := b.Receive(ctx)
-			if err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, err)
 			testutil.CheckFrame(t, m, 50+i, 900)
 			m.Close()
 			testutil.CheckFrame(t, all[4], 4, 64)

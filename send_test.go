@@ -324,9 +324,9 @@ func TestWaitForRoom(t *testing.T) {
 	}
 }
 
-// TestClosedFile gives a channel a file that is closed, which is the caller's
-// mistake: it must not cost the others their channel.
-func TestClosedFile(t *testing.T) {
+// TestClosedFiles gives files that are closed to everything that takes one: the
+// caller's mistake must not cost the others their channel.
+func TestClosedFiles(t *testing.T) {
 	testutil.NoLeak(t)
 	a, b := imsgtest.Pair(t, nil)
 	sa, _ := imsgtest.Sockets(t)
@@ -334,7 +334,14 @@ func TestClosedFile(t *testing.T) {
 	t.Cleanup(buf.Clear)
 	f := testutil.DevNull(t)
 	f.Close()
+	_, err := imsg.FileConn(f, nil)
+	testutil.WantError(t, "FileConn", err, os.ErrClosed)
+	_, err = imsg.NewConn(1<<20, nil)
+	testutil.WantError(t, "NewConn", err, syscall.EBADF)
 	testutil.Must(t, a.Compose(imsg.Header{Type: 1}, nil, testutil.Pattern(1, 3)))
+	cancelled, cancel := context.WithCancel(context.Background())
+	cancel()
+	testutil.WantError(t, "Flush", a.Flush(cancelled), context.Canceled)
 	whole := ibuf.New(3)
 	whole.SetFile(f)
 	bd, err := a.Create(imsg.Header{Type: 2}, 0)
@@ -749,28 +756,6 @@ func TestPeerDiesWithFilesQueued(t *testing.T) {
 	expect(t, "queue", a.QueueLen(), 0)
 }
 
-// TestClosedFiles gives files that are closed to everything that takes one.
-func TestClosedFiles(t *testing.T) {
-	testutil.NoLeak(t)
-	f := testutil.DevNull(t)
-	f.Close()
-	if _, err := imsg.FileConn(f, nil); !errors.Is(err, os.ErrClosed) {
-		t.Errorf("FileConn: %v", err)
-	}
-	if _, err := imsg.NewConn(1<<20, nil); !errors.Is(err, syscall.EBADF) {
-		t.Errorf("NewConn: %v", err)
-	}
-	a, _ := imsgtest.Pair(t, &imsg.Config{AllowFDPass: true})
-	testutil.WantError(t, "Send", a.Send(context.Background(), imsg.Header{}, f), os.ErrClosed)
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	testutil.WantError(t, "Flush", a.Flush(ctx), context.Canceled)
-	a.Close()
-	if _, err := a.File(); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("File: %v", err)
-	}
-}
-
 // TestManyFilesACall queues messages with files, among others without: on Linux
 // few system calls take them all, and each message gets its own file.
 func TestManyFilesACall(t *testing.T) {
@@ -788,9 +773,7 @@ func TestManyFilesACall(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := flush(); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, flush())
 		if got := stats().Sent; got.Messages != n || got.Files != n*4/5 || runtime.GOOS == "linux" && got.Calls > 4 {
 			t.Errorf("%+v", got)
 		}
@@ -818,9 +801,7 @@ func TestManyFilesACall(t *testing.T) {
 		ctx := testutil.DeadlineCtx(t)
 		run(t, a.Compose, func() error { return a.Flush(ctx) }, a.Stats, func(uint32) imsg.Message {
 			m, err := b.Receive(ctx)
-			if err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, err)
 			return m
 		})
 	})

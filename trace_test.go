@@ -180,14 +180,10 @@ func TestTracePanics(t *testing.T) {
 		t.Error("the file of the message that nobody got is open")
 	}
 	panics("Receive", func() { b.Receive(ctx) })
-	if err := a.Send(ctx, h, nil); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, a.Send(ctx, h, nil))
 	for range 2 { // Commit's, and that one
 		m, err := b.Receive(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		m.Close()
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
+	"example.org/imsg/internal/testutil"
 )
 
 func TestMain(m *testing.M) {
@@ -91,9 +92,7 @@ func start(t *testing.T, fd int, argv ...string) *child {
 	} else {
 		c.cmd.ExtraFiles = []*os.File{f}
 	}
-	if err := c.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, c.cmd.Start())
 	t.Cleanup(func() {
 		if c.cmd.ProcessState == nil {
 			c.cmd.Process.Kill()
@@ -130,9 +129,7 @@ func (c *child) exit(want int) {
 // send sends one message without a file.
 func send(t *testing.T, ctx context.Context, c *imsg.Conn, h imsg.Header, data ...[]byte) {
 	t.Helper()
-	if err := c.Send(ctx, h, nil, data...); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, c.Send(ctx, h, nil, data...))
 }
 
 // expect receives a message of the type wanted and returns a copy of its

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"example.org/imsg/internal/testutil"
 	"example.org/imsg/proto/tmux"
 )
 
@@ -48,23 +49,15 @@ func (s *tmuxServer) benchPipe(b *testing.B) {
 	args := slices.Concat(s.argv, []string{"-S", s.socket, "-C", "attach-session", "-t", "peer"})
 	cmd := exec.Command(args[0], args[1:]...)
 	in, err := cmd.StdinPipe()
-	if err != nil {
-		b.Fatal(err)
-	}
+	testutil.Must(b, err)
 	out, err := cmd.StdoutPipe()
-	if err != nil {
-		b.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		b.Fatal(err)
-	}
+	testutil.Must(b, err)
+	testutil.Must(b, cmd.Start())
 	r := bufio.NewReader(out)
 	until := func(prefix string) {
 		for {
 			line, err := r.ReadString('\n')
-			if err != nil {
-				b.Fatal(err)
-			}
+			testutil.Must(b, err)
 			if strings.HasPrefix(line, prefix) {
 				return
 			}
@@ -107,9 +100,7 @@ func (s *tmuxServer) benchControlList(b *testing.B) {
 
 func (s *tmuxServer) benchClient(b *testing.B) *tmux.Control {
 	k, err := s.client(b, b.Context()).Control(b.Context(), "peer")
-	if err != nil {
-		b.Fatal(err)
-	}
+	testutil.Must(b, err)
 	b.Cleanup(func() { k.Close() })
 	return k
 }

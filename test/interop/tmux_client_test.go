@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"example.org/imsg/internal/testutil"
 	"example.org/imsg/proto/tmux"
 )
 
@@ -19,9 +20,7 @@ import (
 func (s *tmuxServer) client(t testing.TB, ctx context.Context) *tmux.Client {
 	t.Helper()
 	c, err := tmux.Dial(ctx, s.socket, &tmux.Config{Dir: s.dir, Env: []string{"PATH=/usr/bin:/bin"}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	return c
 }
 
@@ -93,9 +92,7 @@ func TestTmuxClient(t *testing.T) {
 			t.Error("the file was made")
 		}
 		open, err := tmux.Dial(ctx, s.socket, &tmux.Config{OpenFile: os.OpenFile})
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		if r, err := open.Run(ctx, "save-buffer", "-b", "b", path); err != nil || r.Status != 0 {
 			t.Errorf("save-buffer: %+v, %v", r, err)
 		}
@@ -104,9 +101,7 @@ func TestTmuxClient(t *testing.T) {
 		}
 		// The output is limited.
 		small, err := tmux.Dial(ctx, s.socket, &tmux.Config{MaxOutput: 100})
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		if _, err := small.Run(ctx, "list-keys"); !errors.Is(err, tmux.ErrOutputTooLarge) {
 			t.Errorf("list-keys: %v", err)
 		}
@@ -193,13 +188,9 @@ func TestTmuxBuffers(t *testing.T) {
 			for i := range data {
 				data[i] = byte(rand.Uint32())
 			}
-			if err := c.LoadBuffer(ctx, "b", bytes.NewReader(data)); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, c.LoadBuffer(ctx, "b", bytes.NewReader(data)))
 			var got bytes.Buffer
-			if err := c.SaveBuffer(ctx, "b", &got); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, c.SaveBuffer(ctx, "b", &got))
 			if !bytes.Equal(got.Bytes(), data) {
 				t.Errorf("%d bytes of %d came back", got.Len(), n)
 			}

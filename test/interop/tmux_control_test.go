@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"example.org/imsg"
+	"example.org/imsg/internal/testutil"
 	"example.org/imsg/proto/tmux"
 )
 
@@ -56,9 +57,7 @@ func TestTmuxControl(t *testing.T) {
 		ctx := bounded(t)
 		c := s.client(t, ctx)
 		k, err := c.Control(ctx, "peer")
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		defer k.Close()
 		w := &watcher{t: t, ctx: ctx, k: k}
 		run := func(args ...string) tmux.Result {
@@ -204,9 +203,7 @@ func TestTmuxControlUnread(t *testing.T) {
 	tmuxServers(t, func(t *testing.T, s *tmuxServer) {
 		ctx := bounded(t)
 		k, err := s.client(t, ctx).Control(ctx, "peer")
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		defer k.Close()
 		s.flood(t, ctx)()
 		if r, err := k.Run(ctx, "display-message", "-p", "still here"); err != nil || string(r.Stdout) != "still here\n" {
@@ -215,9 +212,7 @@ func TestTmuxControlUnread(t *testing.T) {
 		// A notification makes room for what was lost to be told.
 		w := &watcher{t: t, ctx: ctx, k: k}
 		until(w, func(e tmux.WindowAdd) bool { return true })
-		if err := k.Close(); err != nil {
-			t.Error(err)
-		}
+		testutil.Check(t, k.Close())
 		s.alive(t, "with an idle client")
 	})
 }
@@ -234,9 +229,7 @@ func TestTmuxControlRefused(t *testing.T) {
 		// answers.
 		wrong := map[bool]string{true: "current", false: "legacy"}[s.dialect == imsg.Legacy]
 		c, err := tmux.Dial(ctx, s.socket, &tmux.Config{Dialect: wrong})
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 		defer cancel()
 		if _, err := c.Control(short, "peer"); err == nil || !strings.Contains(err.Error(), "Config.Dialect says "+wrong) {
@@ -245,9 +238,7 @@ func TestTmuxControlRefused(t *testing.T) {
 		s.alive(t, "after a client of the wrong dialect")
 		// A server that ends takes its clients along.
 		k, err := s.client(t, ctx).Control(ctx, "peer")
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		defer k.Close()
 		k.Run(ctx, "kill-server")
 		w := &watcher{t: t, ctx: ctx, k: k}

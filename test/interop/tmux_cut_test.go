@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"example.org/imsg"
+	"example.org/imsg/internal/testutil"
 	"example.org/imsg/proto/tmux"
 )
 
@@ -40,9 +41,7 @@ type cutter struct {
 func newCutter(t *testing.T, s *tmuxServer) *cutter {
 	t.Helper()
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(s.dir, "cut"), Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	c := &cutter{t: t, l: l, server: s.socket}
 	c.set(0, 1<<30)
 	c.work.Go(func() {
@@ -146,9 +145,7 @@ func TestTmuxCutClient(t *testing.T) {
 			t.Fatal(err, r.Err())
 		}
 		c, err := tmux.Dial(ctx, filepath.Join(s.dir, "cut"), cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		channels := 0
 		for _, tt := range []struct {
 			name string
@@ -179,9 +176,7 @@ func TestTmuxCutClient(t *testing.T) {
 		} {
 			t.Run(tt.name, func(t *testing.T) {
 				cut.set(tt.skip, 1<<30)
-				if err := tt.run(ctx); err != nil {
-					t.Fatal(err)
-				}
+				testutil.Must(t, tt.run(ctx))
 				whole := cut.whole()
 				begin, end := fragile(t, whole)
 				for n := range whole {
@@ -269,16 +264,12 @@ func tmuxChildMain(socket string) {
 func (s *tmuxServer) child(t *testing.T, ctx context.Context, env ...string) *exec.Cmd {
 	t.Helper()
 	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	cmd := exec.CommandContext(ctx, exe)
 	cmd.Env = append(os.Environ(), append(env, tmuxChild+"="+s.socket)...)
 	r, w := pipe(t)
 	cmd.Stdout, cmd.Stderr = w, os.Stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, cmd.Start())
 	w.Close()
 	p := make([]byte, 8)
 	r.SetReadDeadline(time.Now().Add(limit))

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"example.org/imsg"
+	"example.org/imsg/internal/testutil"
 )
 
 // buildExample builds a program below examples.
@@ -98,9 +99,7 @@ func (s *tmuxServer) control(t *testing.T, ctx context.Context, argv ...string) 
 	outR.SetReadDeadline(time.Now().Add(limit))
 	var stderr strings.Builder
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = inR, outW, &stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, cmd.Start())
 	outW.Close()
 	defer cmd.Wait()
 	defer inW.Close()
@@ -110,9 +109,7 @@ func (s *tmuxServer) control(t *testing.T, ctx context.Context, argv ...string) 
 	out += readUntil(t, r, "%end")
 	io.WriteString(inW, "\n")
 	rest, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	cmd.Wait()
 	return result{times.ReplaceAllString(out+string(rest), "$1 T N"), stderr.String(), cmd.ProcessState.ExitCode()}
 }
@@ -133,9 +130,7 @@ func noServer(t *testing.T, ctx context.Context, s *tmuxServer, exe string) {
 	t.Run("no server", func(t *testing.T) {
 		dead := filepath.Join(s.dir, "dead")
 		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: dead, Net: "unix"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, err)
 		l.SetUnlinkOnClose(false)
 		l.Close()
 		for _, socket := range []string{dead, filepath.Join(s.dir, "none")} {
@@ -180,9 +175,7 @@ func TestTmuxExampleOwn(t *testing.T) {
 		outR, outW := pipe(t)
 		outR.SetReadDeadline(time.Now().Add(limit))
 		cmd.Stdout = outW
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, cmd.Start())
 		outW.Close()
 		r := bufio.NewReader(outR)
 		readUntil(t, r, "SessionChanged")

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"example.org/imsg"
+	"example.org/imsg/internal/testutil"
 )
 
 // A tmuxServer is a real server with one session, "peer", of one window.
@@ -66,9 +67,7 @@ func tmuxProgram(t testing.TB, env, suite string) []string {
 func startTmux(t testing.TB, argv ...string) *tmuxServer {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "imsg") // t.TempDir's can be too long for a socket
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	s := &tmuxServer{argv: argv, dir: dir, socket: filepath.Join(dir, "s")}
 	ctx := bounded(t)
@@ -96,9 +95,7 @@ func startTmux(t testing.TB, argv ...string) *tmuxServer {
 func (s *tmuxServer) start(t testing.TB, ctx context.Context) {
 	t.Helper()
 	server := s.command(ctx, slices.Concat(s.argv, []string{"-D", "-f", os.DevNull, "-S", s.socket})...)
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, server.Start())
 	t.Cleanup(func() {
 		r := s.tmux(t, context.Background(), "", "kill-server")
 		if r.status != 0 {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"example.org/imsg"
+	"example.org/imsg/internal/testutil"
 )
 
 // Messages of tmux. Each has tmuxVersion in the id of its header and -1 in pid.
@@ -55,9 +56,7 @@ func (s *tmuxServer) dial(t *testing.T, d imsg.Dialect) *tmuxClient {
 	t.Helper()
 	ctx := bounded(t)
 	conn, err := imsg.Dial(ctx, s.socket, &imsg.Config{Dialect: d, AllowFDPass: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	t.Cleanup(func() { conn.Close() })
 	return &tmuxClient{t, ctx, conn}
 }
@@ -110,9 +109,7 @@ func (c *tmuxClient) finish() {
 func pipe(t *testing.T) (r, w *os.File) {
 	t.Helper()
 	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, err)
 	t.Cleanup(func() {
 		r.Close()
 		w.Close()
@@ -142,9 +139,7 @@ func TestTmuxFiles(t *testing.T) {
 		inR, inW := pipe(t)
 		outR, outW := pipe(t)
 		outR.SetReadDeadline(time.Now().Add(limit))
-		if err := c.command(tmuxControlFlag, inR, outW, "attach-session"); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, c.command(tmuxControlFlag, inR, outW, "attach-session"))
 		if n := c.conn.Stats().Sent.Files; n != 2 {
 			t.Errorf("%d files sent, want 2", n)
 		}
@@ -170,9 +165,7 @@ func TestTmuxBigMessages(t *testing.T) {
 		path := filepath.Join(s.dir, "big")
 
 		c := s.dial(t, s.dialect)
-		if err := c.command(0, nil, nil, "load-buffer", "-b", "big", path); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, c.command(0, nil, nil, "load-buffer", "-b", "big", path))
 		p := c.expect(tmuxReadOpen)
 		stream := number(t, p, 0)
 		if number(t, p, 1) != -1 || !bytes.Equal(p[8:], encode(path)) {
@@ -187,9 +180,7 @@ func TestTmuxBigMessages(t *testing.T) {
 		c.finish()
 
 		c = s.dial(t, s.dialect)
-		if err := c.command(0, nil, nil, "show-buffer", "-b", "big"); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, c.command(0, nil, nil, "show-buffer", "-b", "big"))
 		p = c.expect(tmuxWriteOpen)
 		stream = number(t, p, 0)
 		if number(t, p, 1) != 1 {
@@ -220,9 +211,7 @@ func TestTmuxHeaderLimits(t *testing.T) {
 	tmuxServers(t, func(t *testing.T, s *tmuxServer) {
 		for _, n := range []int{0, imsg.HeaderSize - 1, imsg.DefaultMaxSize + 1, 65535} {
 			c, err := net.Dial("unix", s.socket)
-			if err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, err)
 			defer c.Close()
 			c.SetDeadline(time.Now().Add(limit))
 			hdr := make([]byte, imsg.HeaderSize)
@@ -260,9 +249,7 @@ func TestTmuxCrossedDialects(t *testing.T) {
 			}
 			expectEnd(t, c.ctx, c.conn)
 		} else {
-			if err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, err)
 			stream := number(t, c.expect(tmuxWriteOpen), 0)
 			c.send(tmuxWriteReady, stream, int32(0))
 			if p := c.expect(tmuxWrite); string(p[4:]) != "hello\n" {
