@@ -55,6 +55,7 @@ between the processes of a daemon, and between a daemon and its clients.`,
 	a.root.AddCommand(
 		newDemoCommand(a),
 		newFilterTopic(),
+		newTypesCommand(a),
 	)
 	return a
 }

@@ -188,7 +188,10 @@ func (t *ctype) decodeTail(b []byte, order binary.ByteOrder) (v any, n int, ok b
 	case kindChar:
 		return string(b), len(b), true
 	default:
-		return t.array(b, order), len(b), len(b)%t.elem.size == 0
+		if len(b)%t.elem.size != 0 {
+			return nil, 0, false
+		}
+		return t.array(b, order), len(b), true
 	}
 	values := []any{}
 	for n < len(b) {

@@ -151,7 +151,15 @@ func (d *parser) word(what string) string {
 	return s
 }
 
-// number reads an integer of up to 64 bits.
+// name reads a name as C has them.
+func (d *parser) name(what string) string {
+	if !isName(d.token) {
+		d.fail("%s is wanted here, not %q", what, d.token)
+	}
+	return d.word(what)
+}
+
+// integer reads one of up to 64 bits.
 func (d *parser) integer(what string, lowest, highest int64) int64 {
 	n, err := strconv.ParseInt(d.token, 0, 64)
 	if err != nil || n < lowest || n > highest {
@@ -170,7 +178,7 @@ func (d *parser) statement() {
 			d.inEnum = nil
 			break
 		}
-		name := d.word("a name")
+		name := d.name("a name")
 		d.want("=")
 		d.inEnum[d.integer("a number", -1<<31, 1<<32-1)] = name
 	default:
@@ -204,13 +212,13 @@ func (d *parser) declaration() {
 		if name := d.p.types[typ]; name != "" {
 			d.fail("type %d is %s already", typ, name)
 		}
-		d.p.name(typ, d.word("a name"))
+		d.p.name(typ, d.name("a name"))
 		for ok := d.token != ""; ok; ok = d.take("|") {
 			d.uses[typ] = append(d.uses[typ], use{d.token, d.line, d.number, d.at})
 			d.word("a struct")
 		}
 	case "enum":
-		name := d.word("a name")
+		name := d.name("a name")
 		if d.enums[name] != nil {
 			d.fail("enum %s is there already", name)
 		}
@@ -218,7 +226,7 @@ func (d *parser) declaration() {
 		d.enums[name] = d.inEnum
 		d.want("{")
 	case "struct":
-		d.in, d.inSize = &ctype{name: d.word("a name"), kind: kindStruct}, 0
+		d.in, d.inSize = &ctype{name: d.name("a name"), kind: kindStruct}, 0
 		if d.structs[d.in.name] != nil || scalars[d.in.name] != nil {
 			d.fail("struct %s is there already", d.in.name)
 		}
@@ -257,7 +265,7 @@ func (d *parser) member() {
 		} else if slices.Contains([]string{"", "[", "@", "if", ";"}, d.token) {
 			break
 		} else {
-			words = append(words, d.word("a type or a name"))
+			words = append(words, d.name("a type or a name"))
 		}
 	}
 	if len(words) < 2 {
@@ -276,7 +284,7 @@ func (d *parser) member() {
 		f.placed, f.offset = true, int(d.integer("an offset", 0, maxSize))
 	}
 	if d.take("if") {
-		f.when = d.word("a field")
+		f.when = d.name("a field")
 		d.want("==")
 		f.values = append(f.values, uint64(d.integer("a number", -1<<63, 1<<63-1)))
 		for d.take("|") {
