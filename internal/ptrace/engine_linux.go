@@ -40,10 +40,9 @@ type thread struct {
 	tid  int
 	proc *Process
 
-	inside  bool // of a system call
 	foreign bool // it makes calls of another machine: is not stopped at them
 	start   time.Time
-	nr      uint64
+	nr      uint64 // of the call of interest that it is in, or none
 	args    [6]uint64
 }
 
@@ -292,6 +291,9 @@ func (e *engine) handle(info *siginfo) {
 		// The process is stopped, and stays so until somebody sends SIGCONT.
 		ptrace(unix.PTRACE_LISTEN, tid, 0, 0)
 	case event == unix.PTRACE_EVENT_EXEC:
+		// Of a thread that took over its process's number the kernel accepts
+		// requests only when this was taken note of.
+		waitid(tid, info, unix.WNOHANG)
 		e.executed(t, eventMessage(tid))
 		e.resume(t, 0)
 	case event != 0: // a new thread or process, which reports itself, or the first stop of one
@@ -323,7 +325,7 @@ func (e *engine) newThread(tid int) *thread {
 			e.started(p)
 		}
 	}
-	t := &thread{tid: tid, proc: p, foreign: pid == e.shim}
+	t := &thread{tid: tid, proc: p, nr: none, foreign: pid == e.shim}
 	e.threads[tid] = t
 	return t
 }
@@ -342,7 +344,7 @@ func (e *engine) executed(t *thread, former int) {
 		delete(e.threads, former)
 	}
 	p := t.proc
-	*t = thread{tid: t.tid, proc: p}
+	*t = thread{tid: t.tid, proc: p, nr: none}
 	p.told = nil
 	if p.PID == e.shim {
 		e.shim = 0

@@ -127,7 +127,9 @@ func describeSocket(fd int, link string) string {
 func addressOf(sa unix.Sockaddr) string {
 	switch sa := sa.(type) {
 	case *unix.SockaddrUnix:
-		return sa.Name // x/sys/unix writes an abstract one with @
+		if sa.Name != "@" { // which is none
+			return sa.Name // x/sys/unix writes an abstract one with @
+		}
 	case *unix.SockaddrInet4:
 		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)).String()
 	case *unix.SockaddrInet6:

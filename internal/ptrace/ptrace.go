@@ -35,6 +35,8 @@ type Config struct {
 	// Call gets each call that moved bytes over a unix stream socket, or read
 	// its end. The Call and its Data are valid until the function returns.
 	Call func(*Call)
+	// Closed, if set, is told of sockets that nobody has any more; not at once.
+	Closed func(*Socket)
 	// Started, if set, is told of each process, and again when it executes
 	// another program.
 	Started func(*Process)
@@ -63,6 +65,7 @@ type Socket struct {
 	Accepted bool // the end that the program which listens has
 
 	stream bool // it is a unix stream socket
+	diag   int  // netlink socket of its network namespace, or -1
 }
 
 // A Call is what one system call moved.

@@ -7,26 +7,63 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"example.org/imsg/internal/testutil"
 	"golang.org/x/sys/unix"
 )
 
-// The tracees are this test program in a role, which the environment names.
+// The tracees are this test program in a role. The variable has how many such
+// programs led to this one, the role's name, and its arguments.
 const roleVar = "IMSG_PTRACE_ROLE"
 
+// maxDepth keeps a role that starts itself from filling the machine.
+const maxDepth = 4
+
 func TestMain(m *testing.M) {
-	if name, ok := os.LookupEnv(roleVar); ok {
-		args := strings.Fields(name)
-		roles[args[0]](args[1:])
-		os.Exit(0)
+	depth, name, args := current()
+	if name == "" {
+		os.Exit(m.Run())
 	}
-	os.Exit(m.Run())
+	f := roles[name]
+	if depth > maxDepth || f == nil {
+		fmt.Fprintf(os.Stderr, "role %q, started by %d others\n", name, depth)
+		os.Exit(4)
+	}
+	f(args)
+	os.Exit(0)
+}
+
+// current returns the role of this process; none has depth 0 and no name.
+func current() (depth int, name string, args []string) {
+	fields := strings.Fields(os.Getenv(roleVar))
+	if len(fields) == 0 {
+		return 0, "", nil
+	}
+	if len(fields) == 1 {
+		return maxDepth + 1, "?", nil
+	}
+	depth, err := strconv.Atoi(fields[0])
+	if err != nil {
+		depth = maxDepth + 1
+	}
+	return depth, fields[1], fields[2:]
+}
+
+// environ returns the environment for a role. It has each variable once: of two
+// with the same name a program may see the older. With the race detector a
+// program would sleep for a second before it ends.
+func environ(role string) []string {
+	env := slices.DeleteFunc(os.Environ(), func(s string) bool {
+		return strings.HasPrefix(s, roleVar+"=") || strings.HasPrefix(s, "GORACE=")
+	})
+	depth, _, _ := current()
+	return append(env, fmt.Sprintf("%s=%d %s", roleVar, depth+1, role), "GORACE=atexit_sleep_ms=0")
 }
 
 // role returns the command that is this program in a role, with files from
@@ -36,7 +73,7 @@ func role(name string, files ...*os.File) *Command {
 	if err != nil {
 		panic(err)
 	}
-	return &Command{Path: exe, Args: []string{exe}, Env: append(os.Environ(), roleVar+"="+name), Files: append([]*os.File{os.Stdin, os.Stdout, os.Stderr}, files...)}
+	return &Command{Path: exe, Args: []string{exe}, Env: environ(name), Files: append([]*os.File{os.Stdin, os.Stdout, os.Stderr}, files...)}
 }
 
 // A said is a copy of a Call.
@@ -53,6 +90,8 @@ type recorder struct {
 	warns []string
 	execs []int // pids of Started
 	ended map[int]Status
+
+	closed int
 }
 
 func (r *recorder) config() *Config {
@@ -67,6 +106,7 @@ func (r *recorder) config() *Config {
 		},
 		Started: func(p *Process) { r.locked(func() { r.execs = append(r.execs, p.PID) }) },
 		Ended:   func(p *Process, how Status) { r.locked(func() { r.ended[p.PID] = how }) },
+		Closed:  func(*Socket) { r.locked(func() { r.closed++ }) },
 		Warn:    func(text string) { r.locked(func() { r.warns = append(r.warns, text) }) },
 	}
 }
@@ -99,8 +139,17 @@ func trace(t *testing.T, c *Command) (*recorder, Status) {
 	t.Helper()
 	testutil.NoLeak(t)
 	r := &recorder{}
-	status, err := Run(testutil.DeadlineCtx(t), c, r.config())
+	ctx := testutil.DeadlineCtx(t)
+	status, err := Run(ctx, c, r.config())
 	skipRefused(t, err)
+	if err == nil && ctx.Err() != nil {
+		err = fmt.Errorf("has not ended: started %v, ended %v", r.execs, r.ended)
+		for _, pid := range r.execs {
+			if _, ok := r.ended[pid]; !ok {
+				unix.Kill(pid, unix.SIGKILL)
+			}
+		}
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,6 +225,7 @@ var roles = map[string]func(args []string){
 	"die":      func([]string) { unix.Kill(os.Getpid(), unix.SIGKILL); select {} },
 	"quiet":    func([]string) {},
 	"own-net":  ownNetRole,
+	"many":     manyRole,
 	"named":    namedRole,
 	"transfer": transferRole,
 }
@@ -197,13 +247,13 @@ func waysRole([]string) {
 
 	f := must(os.OpenFile("/dev/null", os.O_WRONLY|os.O_APPEND, 0))
 	must(unix.SendmsgN(a, []byte("sendmsg"), unix.UnixRights(int(f.Fd()), a), nil, 0))
-	oob := make([]byte, 128)
-	n, _, _, _, err := unix.RecvmsgBuffers(b, [][]byte{buf[:4], buf[4:7]}, oob, unix.MSG_PEEK)
-	check(err)
-	n, oobn, _, _, err := unix.RecvmsgBuffers(b, [][]byte{buf[:4], buf[4:7]}, oob, unix.MSG_CMSG_CLOEXEC)
-	check(err)
-	if n != 7 || oobn == 0 {
-		check(fmt.Errorf("received %d bytes, %d of control", n, oobn))
+	for _, peek := range []int{unix.MSG_PEEK, 0} {
+		oob := make([]byte, 128)
+		_, n, _, _, err := unix.RecvmsgBuffers(b, [][]byte{buf[:4], buf[4:7]}, oob, unix.MSG_CMSG_CLOEXEC|peek)
+		check(err)
+		for _, fd := range must(unix.ParseUnixRights(&must(unix.ParseSocketControlMessage(oob[:n]))[0])) {
+			unix.Close(fd) // or the end would not come
+		}
 	}
 
 	must(unix.SendmsgN(a, []byte("dropped"), unix.UnixRights(int(f.Fd())), nil, 0))
@@ -267,7 +317,7 @@ func parentRole([]string) {
 	a, b := pair()
 	exe := must(os.Executable())
 	files := []*os.File{os.Stdin, os.Stdout, os.Stderr, os.NewFile(uintptr(b), "passed")}
-	p := must(os.StartProcess("/bin/sh", []string{"sh", "-c", `"$0"; exit $?`, exe}, &os.ProcAttr{Env: append(os.Environ(), roleVar+"=answer"), Files: files}))
+	p := must(os.StartProcess("/bin/sh", []string{"sh", "-c", `"$0"; exit $?`, exe}, &os.ProcAttr{Env: environ("answer"), Files: files}))
 	files[3].Close()
 	put(a, "question")
 	get(a, "answer to question")
@@ -299,8 +349,10 @@ func TestProcesses(t *testing.T) {
 	if a := r.find(t, false, "answer to question"); a.pid != q.pid {
 		t.Errorf("received %+v", a)
 	}
-	if len(r.ended) != 3 {
-		t.Errorf("%d processes ended, want 3: %v", len(r.ended), r.ended)
+	for _, pid := range r.execs {
+		if r.ended[pid] != (Status{}) || len(r.ended) < 3 {
+			t.Errorf("process %d: %v; started %v, ended %v", pid, r.ended[pid], r.execs, r.ended)
+		}
 	}
 }
 
@@ -346,7 +398,7 @@ func execsRole([]string) {
 		check(unix.Dup3(b, 3, 0))
 		must(unix.FcntlInt(uintptr(a), unix.F_SETFD, 0))
 		exe := must(os.Executable())
-		check(unix.Exec(exe, []string{exe}, append(os.Environ(), roleVar+fmt.Sprintf("=transfer %d", a))))
+		check(unix.Exec(exe, []string{exe}, environ(fmt.Sprint("transfer ", a))))
 	})
 	<-ended
 }
@@ -392,8 +444,8 @@ func stopRole([]string) {
 	}
 	put(a, "2")
 	for i := range 20 {
-		put(c, fmt.Sprint(i))
-		get(c, fmt.Sprint("answer to ", i))
+		put(c, fmt.Sprint("other ", i))
+		get(c, fmt.Sprint("answer to other ", i))
 	}
 	fds := []unix.PollFd{{Fd: int32(a), Events: unix.POLLIN}}
 	if must(unix.Poll(fds, 0)) != 0 {
@@ -609,12 +661,17 @@ func TestSignals(t *testing.T) {
 	}
 }
 
-// ownNetRole talks in a network namespace of its own.
+// ownNetRole talks in a network namespace of its own, over sockets of it and
+// of the one outside.
 func ownNetRole([]string) {
+	runtime.LockOSThread() // it is the thread's
+	c, d := pair()
 	check(unix.Unshare(unix.CLONE_NEWNET))
 	a, b := pair()
 	put(a, "inside")
 	get(b, "inside")
+	put(c, "outside")
+	get(d, "outside")
 }
 
 func TestNetworkNamespace(t *testing.T) {
@@ -625,8 +682,31 @@ func TestNetworkNamespace(t *testing.T) {
 	if status.Code == 3 {
 		t.Skip("no network namespace to be had")
 	}
-	if w, g := r.find(t, true, "inside"), r.find(t, false, "inside"); w.Socket.Peer != g.Socket.Inode {
-		t.Errorf("sent %+v, received %+v, warnings %q", w.Socket, g.Socket, r.warns)
+	for _, data := range []string{"inside", "outside"} {
+		if w, g := r.find(t, true, data), r.find(t, false, data); w.Socket.Peer != g.Socket.Inode || g.Socket.Peer == 0 {
+			t.Errorf("sent %+v, received %+v, warnings %q", w.Socket, g.Socket, r.warns)
+		}
+	}
+}
+
+// manyRole uses more sockets than are kept.
+func manyRole([]string) {
+	for range minSweep {
+		a, b := pair()
+		put(a, "x")
+		get(b, "x")
+		unix.Close(a)
+		unix.Close(b)
+	}
+}
+
+func TestClosed(t *testing.T) {
+	r, status := trace(t, role("many"))
+	if status != (Status{}) || len(r.calls) != 2*minSweep {
+		t.Fatalf("%v, %d calls", status, len(r.calls))
+	}
+	if r.closed < minSweep-1 {
+		t.Errorf("%d sockets of %d are closed", r.closed, 2*minSweep)
 	}
 }
 
@@ -660,5 +740,3 @@ func TestNamed(t *testing.T) {
 		}
 	}
 }
-
-var _ = time.Now

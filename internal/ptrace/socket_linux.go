@@ -18,14 +18,16 @@ import (
 // as long as it exists.
 type sockets struct {
 	byInode map[uint64]*Socket
+	sweepAt int            // how many of them there may be
 	diags   map[uint64]int // netlink sockets, by the inode of their network namespace; -1: none to be had
 	buf     [4096]byte
 }
 
-// maxSockets are kept. They are looked up again when there are more.
-const maxSockets = 4096
+// minSweep is how many sockets are kept at least.
+const minSweep = 1024
 
 func (s *sockets) init() {
+	s.sweepAt = minSweep
 	s.byInode, s.diags = map[uint64]*Socket{}, map[uint64]int{}
 }
 
@@ -79,45 +81,64 @@ func socketInode(link string) uint64 {
 
 // lookUp asks the kernel about a socket. known is what is known already, or nil.
 func (e *engine) lookUp(p *Process, fd int, inode uint64, known *Socket) *Socket {
-	s := known
-	if s == nil {
-		if len(e.sockets.byInode) >= maxSockets {
-			clear(e.sockets.byInode)
-		}
-		s = &Socket{Inode: inode}
-		e.sockets.byInode[inode] = s
-	}
-	diag := e.diag(p)
-	err := error(unix.ENOTSUP)
-	if diag >= 0 {
-		err = e.sockets.ask(diag, s)
-	}
-	if known != nil {
+	if s := known; s != nil {
+		e.sockets.ask(s)
 		return s
 	}
-	if err == nil && s.Path != "" || errors.Is(err, unix.ENOENT) { // ENOENT: of another family
-		return s
+	if len(e.sockets.byInode) >= e.sockets.sweepAt {
+		e.sweep()
 	}
-	// The connecting end has no name of its own; its peer has.
-	withFD(p.PID, fd, func(fd int) {
+	s := &Socket{Inode: inode, diag: -1}
+	e.sockets.byInode[inode] = s
+	seen := withFD(p.PID, fd, func(fd int) {
 		domain, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
 		typ, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
-		s.stream = domain == unix.AF_UNIX && typ == unix.SOCK_STREAM
-		if sa, err := unix.Getsockname(fd); err == nil && s.Path == "" {
+		if s.stream = domain == unix.AF_UNIX && typ == unix.SOCK_STREAM; !s.stream {
+			return
+		}
+		if sa, err := unix.Getsockname(fd); err == nil {
 			s.Path = addressOf(sa)
 			s.Accepted = s.Path != ""
 		}
+		// The connecting end has no name of its own; its peer has.
 		if sa, err := unix.Getpeername(fd); err == nil && s.Path == "" {
 			s.Path = addressOf(sa)
 		}
+		// Not always that of a process that has it.
+		if ns, err := unix.IoctlRetInt(fd, unix.SIOCGSKNS); err == nil {
+			s.diag = e.diag(p, "/proc/thread-self/fd/"+strconv.Itoa(ns))
+			unix.Close(ns)
+		}
 	})
+	if seen && !s.stream {
+		return s
+	}
+	if s.diag < 0 {
+		s.diag = e.diag(p, "/proc/"+strconv.Itoa(p.PID)+"/ns/net")
+	}
+	e.sockets.ask(s)
 	return s
 }
 
-// diag returns a netlink socket of the network namespace in which p lives, or
-// -1: sockets of others cannot be looked up.
-func (e *engine) diag(p *Process) int {
-	path := "/proc/" + strconv.Itoa(p.PID) + "/ns/net"
+// sweep forgets the sockets that are no more.
+func (e *engine) sweep() {
+	s := &e.sockets
+	for inode, socket := range s.byInode {
+		if !socket.stream || socket.diag < 0 {
+			delete(s.byInode, inode)
+		} else if errors.Is(s.ask(socket), unix.ENOENT) {
+			delete(s.byInode, inode)
+			if e.cfg.Closed != nil {
+				e.cfg.Closed(socket)
+			}
+		}
+	}
+	s.sweepAt = max(minSweep, 2*len(s.byInode))
+}
+
+// diag returns a netlink socket of the network namespace at path, or -1: its
+// sockets cannot be looked up.
+func (e *engine) diag(p *Process, path string) int {
 	var theirs, ours unix.Stat_t
 	if unix.Stat(path, &theirs) != nil {
 		return -1
@@ -125,7 +146,8 @@ func (e *engine) diag(p *Process) int {
 	if fd, ok := e.sockets.diags[theirs.Ino]; ok {
 		return fd
 	}
-	fd, err := -1, error(nil)
+	var fd int
+	var err error
 	if unix.Stat("/proc/thread-self/ns/net", &ours) == nil && ours.Ino == theirs.Ino {
 		fd, err = diagSocket()
 	} else {
@@ -180,14 +202,18 @@ const (
 	sizeofDiag         = 16   // struct unix_diag_msg
 )
 
-// ask fills in what the kernel knows of s.
-func (s *sockets) ask(diag int, to *Socket) error {
+// ask fills in what the kernel knows of a socket: ENOENT if there is none in
+// its namespace.
+func (s *sockets) ask(to *Socket) error {
+	if to.diag < 0 {
+		return unix.ENOTSUP
+	}
 	r := diagRequest{family: unix.AF_UNIX, states: ^uint32(0), ino: uint32(to.Inode), show: showName | showPeer, cookie: [2]uint32{^uint32(0), ^uint32(0)}}
 	r.NlMsghdr = unix.NlMsghdr{Len: uint32(unsafe.Sizeof(r)), Type: unix.SOCK_DIAG_BY_FAMILY, Flags: unix.NLM_F_REQUEST}
-	if err := unix.Sendto(diag, unsafe.Slice((*byte)(unsafe.Pointer(&r)), unsafe.Sizeof(r)), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	if err := unix.Sendto(to.diag, unsafe.Slice((*byte)(unsafe.Pointer(&r)), unsafe.Sizeof(r)), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return err
 	}
-	n, _, err := unix.Recvfrom(diag, s.buf[:], 0)
+	n, _, err := unix.Recvfrom(to.diag, s.buf[:], 0)
 	if err != nil {
 		return err
 	}
@@ -229,7 +255,7 @@ func (s *sockets) ask(diag int, to *Socket) error {
 func (s *sockets) pair(a *Socket) {
 	b := s.byInode[a.Peer]
 	if b == nil {
-		b = &Socket{Inode: a.Peer, Path: a.Path, Accepted: a.Path != "" && !a.Accepted, stream: true}
+		b = &Socket{Inode: a.Peer, Path: a.Path, Accepted: a.Path != "" && !a.Accepted, stream: true, diag: a.diag}
 		s.byInode[a.Peer] = b
 	}
 	b.Peer = a.Inode
@@ -244,17 +270,18 @@ func pathOf(name []byte) string {
 }
 
 // withFD calls f with a copy of a descriptor of another process, if that can
-// be had.
-func withFD(pid, fd int, f func(fd int)) {
+// be had, and reports whether.
+func withFD(pid, fd int, f func(fd int)) bool {
 	pidfd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
-		return
+		return false
 	}
 	defer unix.Close(pidfd)
 	copied, err := unix.PidfdGetfd(pidfd, fd, 0)
 	if err != nil {
-		return
+		return false
 	}
 	defer unix.Close(copied)
 	f(copied)
+	return true
 }

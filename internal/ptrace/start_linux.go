@@ -26,30 +26,35 @@ func init() {
 	}
 }
 
-// shim waits for a byte and executes the command. If it cannot, the tracer gets
-// the error's number.
+// shim says that it runs, waits for a byte and executes the command. If it
+// cannot, the tracer gets the error's number.
 func shim(channel, path string, args []string) {
 	var fd int
 	if _, err := fmt.Sscan(channel, &fd); err != nil {
 		os.Exit(1)
 	}
 	unix.CloseOnExec(fd)
-	var b [1]byte
-	for {
-		n, err := unix.Read(fd, b[:])
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if n != 1 {
-			os.Exit(1) // the tracer has gone
-		}
-		break
+	if _, err := unix.Write(fd, []byte{0}); err != nil {
+		os.Exit(1)
+	}
+	if _, ok := readByte(fd); !ok {
+		os.Exit(1) // the tracer has gone
 	}
 	err := syscall.Exec(path, args, os.Environ())
 	var errno syscall.Errno
 	errors.As(err, &errno)
 	unix.Write(fd, []byte{byte(errno)})
 	os.Exit(1)
+}
+
+func readByte(fd int) (byte, bool) {
+	var b [1]byte
+	for {
+		n, err := unix.Read(fd, b[:])
+		if !errors.Is(err, unix.EINTR) {
+			return b[0], n == 1
+		}
+	}
 }
 
 // start starts the shim, gets hold of it and lets it go on.
@@ -73,13 +78,21 @@ func (e *engine) start(c *Command) error {
 		return err
 	}
 	e.channel = ours
-	if errno := ptrace(unix.PTRACE_SEIZE, pid, 0, options); errno != 0 {
-		err := refused(pid, errno)
-		unix.Close(ours)
+	theirs.Close()
+	// From here on it does not execute anything but the command.
+	if _, ok := readByte(ours); !ok {
+		err = fmt.Errorf("%s: cannot run this program a second time", c.Path)
+	} else if errno := ptrace(unix.PTRACE_SEIZE, pid, 0, options); errno != 0 {
+		err = refused(pid, errno)
+	}
+	if err != nil {
+		unix.Close(ours) // which ends it
 		e.channel = -1
-		theirs.Close()
-		unix.Wait4(pid, nil, unix.WALL, nil) // it ends when its channel does
-		return err
+		for {
+			if _, waitErr := unix.Wait4(pid, nil, unix.WALL, nil); !errors.Is(waitErr, unix.EINTR) {
+				return err
+			}
+		}
 	}
 	e.first, e.shim = pid, pid
 	if _, err := unix.Write(ours, []byte{0}); err != nil {
@@ -93,9 +106,9 @@ func (e *engine) notExecuted(c *Command) error {
 	if e.shim == 0 || e.stop.Load() {
 		return nil
 	}
-	var b [1]byte
-	if n, err := unix.Read(e.channel, b[:]); err != nil || n != 1 {
+	errno, ok := readByte(e.channel)
+	if !ok {
 		return fmt.Errorf("%s: was ended before it began: %v", c.Path, e.status)
 	}
-	return &os.PathError{Op: "exec", Path: c.Path, Err: syscall.Errno(b[0])}
+	return &os.PathError{Op: "exec", Path: c.Path, Err: syscall.Errno(errno)}
 }
