@@ -384,38 +384,20 @@ func TestOwnEndPassed(t *testing.T) {
 }
 
 // startChild runs the calling test in another process, with one side of a
-// channel as descriptor 3, or as standard output. There inside is true.
-func startChild(t *testing.T, stdout bool) (inside bool, c *imsg.Conn, cmd *exec.Cmd) {
+// channel as descriptor fd. There inside is true.
+func startChild(t *testing.T, fd int) (inside bool, c *imsg.Conn, cmd *exec.Cmd) {
 	t.Helper()
 	if os.Getenv(testutil.ChildEnv) == t.Name() {
 		return true, nil, nil
 	}
-	a, b := imsgtest.Pair(t, nil)
-	f, err := b.File()
-	testutil.Must(t, err)
-	defer f.Close()
-	exe, err := os.Executable()
-	testutil.Must(t, err)
-	cmd = exec.Command(exe, "-test.run=^"+t.Name()+"$", "-test.timeout=60s")
-	cmd.Env = append(os.Environ(), testutil.ChildEnv+"="+t.Name())
-	cmd.Stderr = os.Stderr
-	if stdout {
-		cmd.Stdout = f
-	} else {
-		cmd.ExtraFiles = []*os.File{f}
-	}
-	if err := cmd.Start(); err != nil {
-		testutil.NeedExec(t, err)
-		t.Fatal(err)
-	}
-	b.Close()
-	return false, a, cmd
+	c, cmd = testutil.StartSelf(t, t.Name(), t.Name(), fd, nil)
+	return false, c, cmd
 }
 
 // TestProcessKilled kills the peer while it owes us half a message and we wait
 // for it both ways.
 func TestProcessKilled(t *testing.T) {
-	inside, c, cmd := startChild(t, false)
+	inside, c, cmd := startChild(t, 3)
 	if inside {
 		p := append(testutil.Frame(imsg.Current, 1, 10, false), testutil.Frame(imsg.Current, 2, 10, false)[:20]...)
 		if _, err := unix.Write(3, p); err != nil {
@@ -452,7 +434,7 @@ func TestProcessKilled(t *testing.T) {
 
 // TestProcessExits receives what a process sent, with a file, before it ended.
 func TestProcessExits(t *testing.T) {
-	inside, c, cmd := startChild(t, false)
+	inside, c, cmd := startChild(t, 3)
 	if inside {
 		b := imsg.NewBuf(3, &imsg.Config{AllowFDPass: true})
 		r, w, err := os.Pipe()
@@ -488,7 +470,7 @@ func TestProcessExits(t *testing.T) {
 // TestNoSIGPIPE writes to a channel on standard output whose peer is gone: an
 // error, and not the signal that ends other programs.
 func TestNoSIGPIPE(t *testing.T) {
-	inside, c, cmd := startChild(t, true)
+	inside, c, cmd := startChild(t, 1)
 	if inside {
 		for _, files := range []bool{false, true} {
 			b := imsg.NewBuf(1, &imsg.Config{AllowFDPass: files})

@@ -270,6 +270,27 @@ func InChild(t *testing.T, change func(*exec.Cmd)) bool {
 	return false
 }
 
+// StartSelf starts this binary again, with one end of a channel, which passes
+// files, as descriptor fd, to run one test. There ChildEnv is role.
+func StartSelf(t *testing.T, test, role string, fd int, change func(*exec.Cmd)) (*imsg.Conn, *exec.Cmd) {
+	t.Helper()
+	exe, err := os.Executable()
+	Must(t, err)
+	cmd := exec.Command(exe, "-test.run=^"+test+"$", "-test.timeout=60s")
+	cmd.Env = append(os.Environ(), ChildEnv+"="+role)
+	cmd.Stderr = os.Stderr
+	if change != nil {
+		change(cmd)
+	}
+	c, err := imsg.StartChild(cmd, fd, &imsg.Config{AllowFDPass: true})
+	if err != nil {
+		NeedExec(t, err)
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c, cmd
+}
+
 // NeedExec skips the test if err is that this binary cannot be executed.
 func NeedExec(t *testing.T, err error) {
 	if errors.Is(err, syscall.ENOEXEC) {

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"example.org/imsg"
-	"example.org/imsg/imsgtest"
 	"example.org/imsg/internal/testutil"
 	"example.org/imsg/internal/unixmsg"
 	"golang.org/x/sys/unix"
@@ -52,32 +51,20 @@ func orders(t *testing.T, ctl *imsg.Conn) iter.Seq[imsg.Message] {
 // startRole starts this binary in another role, as an ordinary user.
 func startRole(t *testing.T, role string, uid uint32) *process {
 	t.Helper()
-	a, b := imsgtest.Pair(t, nil)
-	f, err := b.File()
-	testutil.Must(t, err)
-	defer f.Close()
-	b.Close()
-	exe, err := os.Executable()
-	testutil.Must(t, err)
-	cmd := exec.Command(exe, "-test.run=^TestHostileServer$", "-test.timeout=60s")
-	cmd.Env = append(os.Environ(), testutil.ChildEnv+"="+role)
-	cmd.ExtraFiles = []*os.File{f}
 	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if testutil.AsOrdinaryUser(cmd); cmd.SysProcAttr != nil {
-		cmd.SysProcAttr.Credential.Uid = uid
-	}
-	if err := cmd.Start(); err != nil {
-		testutil.NeedExec(t, err)
-		t.Fatal(err)
-	}
+	c, cmd := testutil.StartSelf(t, "TestHostileServer", role, 3, func(cmd *exec.Cmd) {
+		cmd.Stdout, cmd.Stderr = &out, &out
+		if testutil.AsOrdinaryUser(cmd); cmd.SysProcAttr != nil {
+			cmd.SysProcAttr.Credential.Uid = uid
+		}
+	})
 	t.Cleanup(func() { // its own leak check included
-		a.Close()
+		c.Close()
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("%s: %v\n%s", role, err, out.Bytes())
 		}
 	})
-	return &process{t: t, name: role, pid: cmd.Process.Pid, c: a}
+	return &process{t: t, name: role, pid: cmd.Process.Pid, c: c}
 }
 
 // ask sends a request and returns the payload of the answer, of type want.
