@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"unsafe"
+
+	"example.org/imsg/internal/stream/streamtest"
 )
 
 // intMethods are the accessors of each number, named as in C.
@@ -72,7 +74,7 @@ func wantIs(t *testing.T, err, want error) {
 func newDynamic(t *testing.T, n, max int) *Buffer {
 	t.Helper()
 	b, err := NewDynamic(n, max)
-	must(t, err)
+	streamtest.Must(t, err)
 	return b
 }
 
@@ -165,8 +167,8 @@ func TestBufferAddItself(t *testing.T) {
 		b := newDynamic(t, n, 64)
 		b.Add([]byte("abcdef"))
 		b.Skip(2)
-		must(t, b.Add(b.Bytes()))
-		must(t, b.AddView(b.View()))
+		streamtest.Must(t, b.Add(b.Bytes()))
+		streamtest.Must(t, b.AddView(b.View()))
 		checkBuffer(t, b, "cdefcdefcdefcdef", 64-18)
 	}
 }
@@ -305,7 +307,7 @@ func TestBufferSetMaxSize(t *testing.T) {
 		wantIs(t, b.SetMaxSize(n), ErrTooLarge)
 	}
 	checkBuffer(t, b, "cd", 12)
-	must(t, b.SetMaxSize(6))
+	streamtest.Must(t, b.SetMaxSize(6))
 	if string(memory[6:]) != string(make([]byte, 10)) {
 		t.Errorf("over the maximum there is still %q", memory[6:])
 	}
@@ -321,11 +323,11 @@ func TestBufferClose(t *testing.T) {
 	b.Truncate(6)
 	b.Skip(3)
 	r, w, err := os.Pipe()
-	must(t, err)
+	streamtest.Must(t, err)
 	defer r.Close()
 	b.SetFile(w)
 	for range 2 {
-		must(t, b.Close())
+		streamtest.Must(t, b.Close())
 		checkBuffer(t, b, "", 0)
 	}
 	if !bytes.Equal(memory, make([]byte, 16)) {
@@ -354,7 +356,7 @@ func TestBufferClose(t *testing.T) {
 
 func TestBufferFile(t *testing.T) {
 	r, w, err := os.Pipe()
-	must(t, err)
+	streamtest.Must(t, err)
 	b := New(0)
 	if b.HasFile() || b.TakeFile() != nil {
 		t.Error("a new buffer has a file")
@@ -379,7 +381,7 @@ func TestBufferFile(t *testing.T) {
 func TestBufferReceived(t *testing.T) {
 	memory := []byte("beforemessageafter")
 	r, w, err := os.Pipe()
-	must(t, err)
+	streamtest.Must(t, err)
 	defer r.Close()
 	released := 0
 	b := newReceived(memory[6:13], w, func() { released++ })
@@ -389,7 +391,7 @@ func TestBufferReceived(t *testing.T) {
 	b.Add([]byte("1234567"))
 	wantIs(t, b.AddByte(1), ErrTooLarge)
 	for range 2 {
-		must(t, b.Close())
+		streamtest.Must(t, b.Close())
 	}
 	if released != 1 {
 		t.Errorf("released %d times", released)
@@ -413,45 +415,40 @@ func TestBufferAllocs(t *testing.T) {
 			t.Errorf("%v allocations a run", n)
 		}
 	}
-	must := func(err error) {
-		if err != nil {
-			panic(err)
-		}
-	}
 	for _, m := range intMethods {
 		run(func() {
-			must(m.add(b, 1))
-			must(m.set(b, 0, 2))
+			streamtest.Must(t, m.add(b, 1))
+			streamtest.Must(t, m.set(b, 0, 2))
 			if got, err := m.get(&b.reader); got != 2 || err != nil {
 				panic(err)
 			}
 		})
 	}
 	run(func() {
-		must(b.Add(p))
-		must(b.AddView(v))
-		must(b.AddZero(8))
-		must(b.AddCString("seven b", 8))
+		streamtest.Must(t, b.Add(p))
+		streamtest.Must(t, b.AddView(v))
+		streamtest.Must(t, b.AddZero(8))
+		streamtest.Must(t, b.AddCString("seven b", 8))
 		q, err := b.Reserve(8)
-		must(err)
+		streamtest.Must(t, err)
 		q[0] = 1
-		must(b.Set(0, p))
-		must(b.Get(p))
-		must(b.Skip(8))
+		streamtest.Must(t, b.Set(0, p))
+		streamtest.Must(t, b.Get(p))
+		streamtest.Must(t, b.Skip(8))
 		w, err := b.GetView(8)
-		must(err)
-		must(w.Skip(8))
+		streamtest.Must(t, err)
+		streamtest.Must(t, w.Skip(8))
 		_, err = b.Slice(8, 8)
-		must(err)
+		streamtest.Must(t, err)
 		x := b.View()
-		must(x.Truncate(8))
+		streamtest.Must(t, x.Truncate(8))
 	})
 }
 
 // What the runtime could not give ends neither the program nor the buffer.
 func TestBufferEnormous(t *testing.T) {
 	b, err := NewDynamic(4, math.MaxInt)
-	must(t, err)
+	streamtest.Must(t, err)
 	b.Add([]byte("abcd"))
 	sizes := []int{math.MaxInt, math.MaxInt - 3}
 	if math.MaxInt > math.MaxInt32 {
@@ -470,13 +467,5 @@ func TestBufferEnormous(t *testing.T) {
 		if string(b.Bytes()) != "abcd" {
 			t.Fatalf("%d bytes left", b.Len())
 		}
-	}
-}
-
-// must ends the test if err is not nil.
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
 	}
 }

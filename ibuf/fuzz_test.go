@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"example.org/imsg/internal/stream/streamtest"
 )
 
 // script is the fuzzer's input, eaten from the front; past its end it is
@@ -131,7 +133,7 @@ func FuzzAccessors(f *testing.F) {
 		b.Rewind()
 		m.pos = 0
 		fuzzCompare(t, &b.reader, m)
-		must(t, b.Close())
+		streamtest.Must(t, b.Close())
 		if b.Len() != 0 || b.Available() != 0 || !bytes.Equal(memory, make([]byte, len(memory))) {
 			t.Fatalf("closed, but Len %d, Available %d, memory % x", b.Len(), b.Available(), memory)
 		}

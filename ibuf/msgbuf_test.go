@@ -2,7 +2,6 @@ package ibuf
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -10,45 +9,20 @@ import (
 	"syscall"
 	"testing"
 	"testing/iotest"
+
+	"example.org/imsg/internal/stream/streamtest"
 )
-
-// The tests' own framing: 32 bits of length with the header, the highest of
-// which is a mark, and one byte of nothing.
-const (
-	testHeader = 5
-	testLimit  = 20000
-	testMark   = 1 << 31
-)
-
-func parseTest(hdr []byte) (int, bool, error) {
-	word := binary.NativeEndian.Uint32(hdr)
-	n := int(word &^ testMark)
-	if n < testHeader || n > testLimit {
-		return 0, false, fmt.Errorf("length %d", n)
-	}
-	return n, word&testMark != 0, nil
-}
-
-func testMsg(n int, mark bool, fill byte) []byte {
-	p := bytes.Repeat([]byte{fill}, n)
-	word := uint32(n)
-	if mark {
-		word |= testMark
-	}
-	binary.NativeEndian.PutUint32(p, word)
-	return p
-}
 
 func newTestReader(t *testing.T) *MsgBuf {
 	t.Helper()
-	m, err := NewMsgBufReader(testHeader, parseTest)
-	must(t, err)
+	m, err := NewMsgBufReader(streamtest.HeaderSize, streamtest.Parse)
+	streamtest.Must(t, err)
 	return m
 }
 
 func TestMsgBufRead(t *testing.T) {
 	for _, n := range []int{0, -1, maxHeader + 1} {
-		if _, err := NewMsgBufReader(n, parseTest); !errors.Is(err, ErrInvalid) {
+		if _, err := NewMsgBufReader(n, streamtest.Parse); !errors.Is(err, ErrInvalid) {
 			t.Errorf("header of %d bytes: %v", n, err)
 		}
 	}
@@ -59,11 +33,11 @@ func TestMsgBufRead(t *testing.T) {
 		t.Errorf("read without a header function: %v", err)
 	}
 
-	a, b := testMsg(300, false, 'a'), testMsg(5000, false, 'b')
+	a, b := streamtest.Msg(300, false, 'a'), streamtest.Msg(5000, false, 'b')
 	m := newTestReader(t)
 	r := iotest.OneByteReader(bytes.NewReader(append(append([]byte(nil), a...), b...)))
 	for range len(a) + len(b) {
-		must(t, m.ReadStream(r))
+		streamtest.Must(t, m.ReadStream(r))
 	}
 	if err := m.ReadStream(r); err != io.EOF {
 		t.Errorf("at the end: %v", err)
@@ -81,7 +55,7 @@ func TestMsgBufRead(t *testing.T) {
 
 	m = newTestReader(t)
 	r = iotest.DataErrReader(bytes.NewReader(a)) // the end comes with the last bytes
-	must(t, m.ReadStream(r))
+	streamtest.Must(t, m.ReadStream(r))
 	got := m.Get()
 	if err := m.ReadStream(r); err != io.EOF || got == nil || !bytes.Equal(got.Bytes(), a) {
 		t.Errorf("at the end that came with a message: %v", err)
@@ -89,14 +63,14 @@ func TestMsgBufRead(t *testing.T) {
 	got.Close()
 
 	m = newTestReader(t)
-	must(t, m.ReadStream(bytes.NewReader(a[:299])))
+	streamtest.Must(t, m.ReadStream(bytes.NewReader(a[:299])))
 	if err := m.ReadStream(new(bytes.Buffer)); err != io.ErrUnexpectedEOF {
 		t.Errorf("the end inside a message: %v", err)
 	}
 	m.Clear()
 
 	m = newTestReader(t)
-	if err := m.ReadStream(bytes.NewReader(append(bytes.Clone(a), make([]byte, testHeader)...))); err == nil {
+	if err := m.ReadStream(bytes.NewReader(append(bytes.Clone(a), make([]byte, streamtest.HeaderSize)...))); err == nil {
 		t.Error("a bad header was accepted")
 	}
 	if got := m.Get(); got == nil || !bytes.Equal(got.Bytes(), a) {
@@ -117,16 +91,16 @@ func (s *scripted) ReadMsg(p []byte) (n, fd int, lost bool, err error) {
 
 func TestMsgBufReadMsg(t *testing.T) {
 	r, w, err := os.Pipe()
-	must(t, err)
+	streamtest.Must(t, err)
 	defer r.Close()
 	fd, err := syscall.Dup(int(w.Fd()))
-	must(t, err)
+	streamtest.Must(t, err)
 	w.Close()
 	m := newTestReader(t)
 	if err := m.Fill(&scripted{err: syscall.EAGAIN, fd: -1}); err != nil {
 		t.Errorf("EAGAIN: %v", err)
 	}
-	must(t, m.Fill(&scripted{p: testMsg(10, true, 'x'), fd: fd}))
+	streamtest.Must(t, m.Fill(&scripted{p: streamtest.Msg(10, true, 'x'), fd: fd}))
 	b := m.Get()
 	if b == nil || !b.HasFile() {
 		t.Fatal("no message with a file")
@@ -141,7 +115,7 @@ func TestMsgBufReadMsg(t *testing.T) {
 	if _, err := r.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("the file is not closed with its buffer: %v", err)
 	}
-	if err := m.Fill(&scripted{p: make([]byte, testHeader), fd: -1}); err == nil || m.Get() != nil {
+	if err := m.Fill(&scripted{p: make([]byte, streamtest.HeaderSize), fd: -1}); err == nil || m.Get() != nil {
 		t.Errorf("a bad header was accepted: %v", err)
 	}
 }
@@ -149,13 +123,13 @@ func TestMsgBufReadMsg(t *testing.T) {
 func TestMsgBufClear(t *testing.T) {
 	m := newTestReader(t)
 	r, w, err := os.Pipe()
-	must(t, err)
+	streamtest.Must(t, err)
 	defer r.Close()
 	b := New(4)
 	b.Add([]byte("data"))
 	b.SetFile(w)
 	m.Push(b)
-	must(t, m.ReadStream(bytes.NewReader(testMsg(10, false, 'x'))))
+	streamtest.Must(t, m.ReadStream(bytes.NewReader(streamtest.Msg(10, false, 'x'))))
 	m.Clear()
 	if m.QueueLen() != 0 || m.Get() != nil {
 		t.Error("something is left")
@@ -210,7 +184,7 @@ func TestMsgBufWriteStream(t *testing.T) {
 		m.Push(b)
 	}
 	w := &limited{n: 20}
-	must(t, m.WriteStream(w))
+	streamtest.Must(t, m.WriteStream(w))
 	if m.QueueLen() != 2 || string(w.got) != "bbbbbbbbbbcccccccccc" {
 		t.Errorf("%d left after %q", m.QueueLen(), w.got)
 	}
@@ -227,25 +201,25 @@ func TestMsgBufWriteStream(t *testing.T) {
 // TestMsgBufDrain writes files, and waits when no more can be taken.
 func TestMsgBufDrain(t *testing.T) {
 	m, w := NewMsgBuf(), &taker{}
-	must(t, m.Drain(w)) // nothing to write
+	streamtest.Must(t, m.Drain(w)) // nothing to write
 	for i := range 3 {
 		b := New(1)
 		b.Add([]byte{byte('a' + i)})
 		if i == 1 {
 			f, err := os.Open(os.DevNull)
-			must(t, err)
+			streamtest.Must(t, err)
 			b.SetFile(f)
 		}
 		m.Push(b)
 	}
 	for i, err := range []error{syscall.ENOBUFS, syscall.EAGAIN, nil, nil} {
 		w.err = err
-		must(t, m.Drain(w))
+		streamtest.Must(t, m.Drain(w))
 		if want := []int{3, 3, 2, 0}[i]; m.QueueLen() != want {
 			t.Errorf("%d left behind write %d, want %d", m.QueueLen(), i, want)
 		}
 	}
-	must(t, m.Drain(w))
+	streamtest.Must(t, m.Drain(w))
 	if s := fmt.Sprint(w.got); s != "[a +bc]" {
 		t.Errorf("wrote %s", s)
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"testing"
+
+	"example.org/imsg/internal/stream/streamtest"
 )
 
 // pushBytes pushes one-byte buffers.
@@ -79,7 +81,7 @@ func TestQueueClear(t *testing.T) {
 	var q Queue
 	pushBytes(&q, "ab")
 	r, w, err := os.Pipe()
-	must(t, err)
+	streamtest.Must(t, err)
 	defer r.Close()
 	b := New(4)
 	memory := b.buf[:4]
@@ -108,9 +110,9 @@ func TestQueuePushTwice(t *testing.T) {
 	b.Add([]byte("abc"))
 	closed.Close()
 	grows, err := NewDynamic(1, 100)
-	must(t, err)
+	streamtest.Must(t, err)
 	grows.Add([]byte("d"))
-	must(t, errors.Join(q.Push(b), m.Push(grows)))
+	streamtest.Must(t, errors.Join(q.Push(b), m.Push(grows)))
 	for name, err := range map[string]error{
 		"nil": q.Push(nil), "the same": q.Push(b), "another queue": other.Push(b), "a MsgBuf": m.Push(b),
 		"from a MsgBuf": q.Push(grows), "a MsgBuf twice": m.Push(grows), "closed": q.Push(closed),

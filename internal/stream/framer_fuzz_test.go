@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"testing"
 
+	"example.org/imsg/internal/stream/streamtest"
 	"example.org/imsg/test/wireref"
 )
 
 // newReference returns a reference reader of the tests' own framing.
 func newReference(hold int) *wireref.Reader {
-	r := &wireref.Reader{Files: true, Hold: hold, ParseLen: testHeader, Parse: func(p []byte) (n int, mark, ok bool) {
-		n, mark, err := parseTest(p)
+	r := &wireref.Reader{Files: true, Hold: hold, ParseLen: streamtest.HeaderSize, Parse: func(p []byte) (n int, mark, ok bool) {
+		n, mark, err := streamtest.Parse(p)
 		return n, mark, err == nil
 	}}
 	if hold > 0 {
@@ -30,7 +31,7 @@ type gotMsg struct {
 // followed by raw bytes that need not be messages.
 func fuzzStream(msgs, raw []byte) (p []byte) {
 	for i, b := range msgs[:min(len(msgs), 100)] {
-		p = append(p, testMsg(testHeader+int(b>>1)*int(b>>1), b&1 != 0, byte(i))...)
+		p = append(p, streamtest.Msg(streamtest.HeaderSize+int(b>>1)*int(b>>1), b&1 != 0, byte(i))...)
 	}
 	return append(p, raw...)
 }
@@ -63,7 +64,7 @@ func FuzzFramer(f *testing.F) {
 		fr, closed := newTestFramer(int(hold % 20))
 		parts := hold >= 128 // what one read delivers came in two
 		if hold&64 != 0 {
-			fr.PlainMax = testLimit
+			fr.PlainMax = streamtest.Limit
 		}
 		ref := newReference(fr.HoldFiles)
 		var got []gotMsg
@@ -166,7 +167,7 @@ func compareMsgs(t *testing.T, got []gotMsg, want []*wireref.Message) {
 		if w.File != nil {
 			fd = w.File.ID
 		}
-		if g := got[i]; !bytes.Equal(g.p[testHeader:], w.Payload) || g.fd != fd || g.lost != w.Lost {
+		if g := got[i]; !bytes.Equal(g.p[streamtest.HeaderSize:], w.Payload) || g.fd != fd || g.lost != w.Lost {
 			t.Fatalf("message %d: %d bytes, file %d, lost %v; want %d bytes, file %d, lost %v", i,
 				len(g.p), g.fd, g.lost, w.Len, fd, w.Lost)
 		}

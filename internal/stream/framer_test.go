@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"runtime"
@@ -14,41 +13,16 @@ import (
 	"testing"
 	"time"
 	"weak"
+
+	"example.org/imsg/internal/stream/streamtest"
 )
-
-// The tests' own framing: 32 bits of length with the header, the highest of
-// which is a mark, and one byte of nothing.
-const (
-	testHeader = 5
-	testLimit  = 20000
-	testMark   = 1 << 31
-)
-
-func parseTest(hdr []byte) (int, bool, error) {
-	word := binary.NativeEndian.Uint32(hdr)
-	n := int(word &^ testMark)
-	if n < testHeader || n > testLimit {
-		return 0, false, fmt.Errorf("length %d", n)
-	}
-	return n, word&testMark != 0, nil
-}
-
-func testMsg(n int, mark bool, fill byte) []byte {
-	p := bytes.Repeat([]byte{fill}, n)
-	word := uint32(n)
-	if mark {
-		word |= testMark
-	}
-	binary.NativeEndian.PutUint32(p, word)
-	return p
-}
 
 // newTestFramer returns a Framer whose descriptors are only numbers, and the
 // number of times each was closed.
 func newTestFramer(hold int) (*Framer, map[int]int) {
 	closed := make(map[int]int)
 	return &Framer{
-		HeaderSize: testHeader, Header: parseTest, HoldFiles: hold,
+		HeaderSize: streamtest.HeaderSize, Header: streamtest.Parse, HoldFiles: hold,
 		CloseFile: func(fd int) { closed[fd]++ },
 	}, closed
 }
@@ -81,10 +55,10 @@ func skipRace(t *testing.T) {
 func TestFramerMemoryIsUsedAgain(t *testing.T) {
 	skipRace(t)
 	f, _ := newTestFramer(0)
-	msg := testMsg(1000, false, 'x')
+	msg := streamtest.Msg(1000, false, 'x')
 	round := func() {
 		for range 200 { // more than any chunk holds
-			must(t, feed(f, msg, -1))
+			streamtest.Must(t, feed(f, msg, -1))
 		}
 		for m, ok := f.Next(); ok; m, ok = f.Next() {
 			if !bytes.Equal(m.Bytes(), msg) {
@@ -105,7 +79,7 @@ func TestFramerHeldMessagesKeepTheirBytes(t *testing.T) {
 	f, _ := newTestFramer(0)
 	var held []Frame
 	for i := range 3000 {
-		must(t, feed(f, testMsg(100+i%900, false, byte(i)), -1))
+		streamtest.Must(t, feed(f, streamtest.Msg(100+i%900, false, byte(i)), -1))
 		m, ok := f.Next()
 		if !ok {
 			t.Fatal("no message")
@@ -118,7 +92,7 @@ func TestFramerHeldMessagesKeepTheirBytes(t *testing.T) {
 	}
 	for k, m := range held {
 		i := k * 7
-		if !bytes.Equal(m.Bytes(), testMsg(100+i%900, false, byte(i))) {
+		if !bytes.Equal(m.Bytes(), streamtest.Msg(100+i%900, false, byte(i))) {
 			t.Fatalf("message %d differs", i)
 		}
 		m.Close()
@@ -138,7 +112,7 @@ func TestFrameClosedTwice(t *testing.T) {
 // closedTwice reports whether memory was used again.
 func closedTwice(t *testing.T) bool {
 	f, closed := newTestFramer(0)
-	feed(f, testMsg(10, true, 'a'), 5)
+	feed(f, streamtest.Msg(10, true, 'a'), 5)
 	old, _ := f.Next()
 	alias := old.Bytes()
 	old.Close()
@@ -148,7 +122,7 @@ func closedTwice(t *testing.T) bool {
 	if !bytes.Equal(alias, make([]byte, 10)) {
 		t.Errorf("not cleared: %q", alias)
 	}
-	feed(f, testMsg(10, true, 'b'), 6)
+	feed(f, streamtest.Msg(10, true, 'b'), 6)
 	m, _ := f.Next()
 	if &m.Bytes()[0] != &alias[0] {
 		return false
@@ -161,7 +135,7 @@ func closedTwice(t *testing.T) bool {
 	if !m.Descriptor(func(fd int) { used = fd }) || used != 6 {
 		t.Errorf("the message has descriptor %d, want 6", used)
 	}
-	if !bytes.Equal(m.Bytes(), testMsg(10, true, 'b')) || m.TakeFD() != 6 {
+	if !bytes.Equal(m.Bytes(), streamtest.Msg(10, true, 'b')) || m.TakeFD() != 6 {
 		t.Error("the closed handle reached its successor")
 	}
 	m.Close()
@@ -178,9 +152,9 @@ func TestFrameOwnFile(t *testing.T) {
 		func(m Frame) *os.File { return os.NewFile(uintptr(m.TakeFD()), "") },
 	} {
 		r, w, err := os.Pipe()
-		must(t, err)
+		streamtest.Must(t, err)
 		defer r.Close()
-		m := NewFrame(testMsg(10, true, 'a'), testHeader, w, false)
+		m := NewFrame(streamtest.Msg(10, true, 'a'), streamtest.HeaderSize, w, false)
 		wrote := 0
 		if !m.Descriptor(func(fd int) { wrote, _ = syscall.Write(fd, []byte("x")) }) || wrote != 1 || !m.HasFile() {
 			t.Errorf("the descriptor cannot be used: wrote %d, file %v", wrote, m.HasFile())
@@ -193,15 +167,15 @@ func TestFrameOwnFile(t *testing.T) {
 		if _, err := file.Write([]byte("y")); err != nil {
 			t.Error(err)
 		}
-		must(t, file.Close())
+		streamtest.Must(t, file.Close())
 		if p, err := io.ReadAll(r); string(p) != "xy" || err != nil {
 			t.Errorf("%q, %v", p, err)
 		}
 	}
 	r, w, err := os.Pipe()
-	must(t, err)
+	streamtest.Must(t, err)
 	defer r.Close()
-	m := NewFrame(testMsg(10, true, 'a'), testHeader, w, false)
+	m := NewFrame(streamtest.Msg(10, true, 'a'), streamtest.HeaderSize, w, false)
 	w.Close()
 	if m.Descriptor(func(int) { t.Error("called") }) || m.TakeFD() != -1 {
 		t.Error("a closed file has a descriptor")
@@ -236,11 +210,11 @@ func collected[T any](p weak.Pointer[T]) bool {
 func TestFramerIdleKeepsNoBigBuffer(t *testing.T) {
 	for _, tail := range []int{0, 1, 1000} { // bytes of a message that is not complete
 		f, _ := newTestFramer(0)
-		last := testMsg(2000, false, 'y')
+		last := streamtest.Msg(2000, false, 'y')
 		for range 3 {
 			var big weak.Pointer[chunk]
 			for range 300 {
-				feed(f, testMsg(2000, false, 'x'), -1)
+				feed(f, streamtest.Msg(2000, false, 'x'), -1)
 				big = weak.Make(f.cur)
 			}
 			feed(f, last[:tail], -1)
@@ -274,7 +248,7 @@ func TestFramerIdleKeepsNoBigBuffer(t *testing.T) {
 // anything says that the stream is idle.
 func TestFramerHoldsNothingBetweenMessages(t *testing.T) {
 	f, _ := newTestFramer(0)
-	feed(f, testMsg(2000, false, 'x'), -1)
+	feed(f, streamtest.Msg(2000, false, 'x'), -1)
 	m, _ := f.Next()
 	c := weak.Make(m.b.c)
 	if f.cur != nil || collected(c) {
@@ -295,8 +269,8 @@ func TestFramerBusyKeepsNoBigBuffer(t *testing.T) {
 	}}
 	big := make([]byte, size)
 	binary.NativeEndian.PutUint32(big, size)
-	small := testMsg(1000, false, 's')
-	must(t, feed(f, append(big, small[:500]...), -1))
+	small := streamtest.Msg(1000, false, 's')
+	streamtest.Must(t, feed(f, append(big, small[:500]...), -1))
 	m, _ := f.Next()
 	c := weak.Make(m.b.c)
 	m.Close()
@@ -330,7 +304,7 @@ func TestFramerClosedElsewhere(t *testing.T) {
 			var held []Frame
 			for m := range work {
 				p := m.Bytes()
-				if !bytes.Equal(p, testMsg(len(p), false, p[testHeader])) {
+				if !bytes.Equal(p, streamtest.Msg(len(p), false, p[streamtest.HeaderSize])) {
 					t.Error("a message is not what was sent")
 				}
 				if held = append(held, m); len(held) > 50 {
@@ -352,12 +326,12 @@ func TestFramerClosedElsewhere(t *testing.T) {
 			runtime.GC()
 		}
 		for k := range 150 {
-			stream = append(stream, testMsg(testHeader+1+(i*k)%3000, false, byte(k))...)
+			stream = append(stream, streamtest.Msg(streamtest.HeaderSize+1+(i*k)%3000, false, byte(k))...)
 			sent++
 		}
 		for len(stream) > 0 {
 			n := min(len(stream), 1+(i*7919)%40000)
-			must(t, feed(f, stream[:n], -1))
+			streamtest.Must(t, feed(f, stream[:n], -1))
 			stream = stream[n:]
 			for m, ok := f.Next(); ok; m, ok = f.Next() {
 				got++
@@ -387,7 +361,7 @@ func TestFramerLongHeader(t *testing.T) {
 				t.Fatal("no room for the rest of a header")
 			}
 			n := copy(space, p)
-			must(t, f.Advance(n, -1, false, n == len(space)))
+			streamtest.Must(t, f.Advance(n, -1, false, n == len(space)))
 			p = p[n:]
 		}
 		m, ok := f.Next()
@@ -417,7 +391,7 @@ func TestFramerDroppedFiles(t *testing.T) {
 	}
 	taken := 0
 	for fd := range files {
-		feed(f, testMsg(10, true, 'x'), fd)
+		feed(f, streamtest.Msg(10, true, 'x'), fd)
 		m, _ := f.Next()
 		switch fd % 10 {
 		case 3:
@@ -469,9 +443,9 @@ func TestFramerDroppedWithFiles(t *testing.T) {
 			defer mu.Unlock()
 			closed[fd]++
 		}
-		feed(f, testMsg(10, true, 'a'), 10*i)       // the user's
-		feed(f, testMsg(10, true, 'b'), 10*i+1)     // complete
-		feed(f, testMsg(10, true, 'c')[:5], 10*i+2) // of a message that is not
+		feed(f, streamtest.Msg(10, true, 'a'), 10*i)       // the user's
+		feed(f, streamtest.Msg(10, true, 'b'), 10*i+1)     // complete
+		feed(f, streamtest.Msg(10, true, 'c')[:5], 10*i+2) // of a message that is not
 		m, _ := f.Next()
 		open = append(open, m)
 		if i%2 == 1 {
@@ -515,7 +489,7 @@ func TestRun(t *testing.T) {
 			if i%20 == 13 {
 				fd = 1000*round + i
 			}
-			feed(f, testMsg(20+i, fd >= 0, byte(i)), fd)
+			feed(f, streamtest.Msg(20+i, fd >= 0, byte(i)), fd)
 		}
 		for m, ok := f.Next(); ok; m, ok = f.Next() {
 			all = append(all, m)
@@ -548,7 +522,7 @@ func TestRun(t *testing.T) {
 		if !bytes.Equal(alias, make([]byte, len(alias))) {
 			t.Error("a message was not cleared")
 		}
-		if !bytes.Equal(kept.Bytes(), testMsg(70, false, 50)) {
+		if !bytes.Equal(kept.Bytes(), streamtest.Msg(70, false, 50)) {
 			t.Error("the message that was kept has changed")
 		}
 		if c := kept.b.c; kept.Close() != nil || c.refs.Load() > 1 || f.cur != nil {
@@ -567,7 +541,7 @@ func TestRunClosedMeanwhile(t *testing.T) {
 		f, _ := newTestFramer(0)
 		var all []Frame
 		for i := range 40 {
-			feed(f, testMsg(20, false, byte(i)), -1)
+			feed(f, streamtest.Msg(20, false, byte(i)), -1)
 		}
 		for m, ok := f.Next(); ok; m, ok = f.Next() {
 			all = append(all, m)
@@ -591,7 +565,7 @@ func TestRunClosedMeanwhile(t *testing.T) {
 				again(m)
 				continue
 			}
-			if !bytes.Equal(m.Bytes(), testMsg(20, false, byte(i))) {
+			if !bytes.Equal(m.Bytes(), streamtest.Msg(20, false, byte(i))) {
 				t.Errorf("%s: message %d, which nobody has closed, has changed: %q", name, i, m.Bytes())
 			}
 			if c.refs.Load() < 1 {
@@ -613,15 +587,15 @@ func TestFramerEOF(t *testing.T) {
 		want error
 	}{
 		{"nothing", nil, io.EOF},
-		{"a message", testMsg(10, false, 'x'), io.EOF},
-		{"inside a header", testMsg(10, false, 'x')[:2], io.ErrUnexpectedEOF},
-		{"behind a header", testMsg(10, false, 'x')[:testHeader], io.ErrUnexpectedEOF},
-		{"inside a payload", testMsg(10, false, 'x')[:9], io.ErrUnexpectedEOF},
-		{"after a bad header", make([]byte, testHeader), boom},
+		{"a message", streamtest.Msg(10, false, 'x'), io.EOF},
+		{"inside a header", streamtest.Msg(10, false, 'x')[:2], io.ErrUnexpectedEOF},
+		{"behind a header", streamtest.Msg(10, false, 'x')[:streamtest.HeaderSize], io.ErrUnexpectedEOF},
+		{"inside a payload", streamtest.Msg(10, false, 'x')[:9], io.ErrUnexpectedEOF},
+		{"after a bad header", make([]byte, streamtest.HeaderSize), boom},
 	} {
 		f, _ := newTestFramer(0)
 		f.Header = func(h []byte) (int, bool, error) {
-			n, mark, err := parseTest(h)
+			n, mark, err := streamtest.Parse(h)
 			if err != nil {
 				err = boom
 			}
@@ -646,9 +620,9 @@ func TestFramerRefusesAnImpossibleSize(t *testing.T) {
 
 func TestFramerClear(t *testing.T) {
 	f, closed := newTestFramer(4)
-	feed(f, testMsg(10, true, 'a'), 1)     // complete
-	feed(f, testMsg(10, true, 'b')[:5], 2) // in flight
-	feed(f, []byte{'b'}, 3)                // not claimed
+	feed(f, streamtest.Msg(10, true, 'a'), 1)     // complete
+	feed(f, streamtest.Msg(10, true, 'b')[:5], 2) // in flight
+	feed(f, []byte{'b'}, 3)                       // not claimed
 	f.Clear()
 	f.Clear()
 	for fd := 1; fd <= 3; fd++ {
@@ -665,7 +639,7 @@ func TestFramerClear(t *testing.T) {
 // one that began before them and promises a file that never came.
 func TestFramerFileOfALaterMessage(t *testing.T) {
 	f, closed := newTestFramer(0)
-	a, b := testMsg(10, true, 'a'), testMsg(12, true, 'b')
+	a, b := streamtest.Msg(10, true, 'a'), streamtest.Msg(12, true, 'b')
 	feed(f, a[:2], -1)
 	feed(f, append(a[2:], b...), 7)
 	first, _ := f.Next()
@@ -675,13 +649,5 @@ func TestFramerFileOfALaterMessage(t *testing.T) {
 	}
 	if second.FileLost() || second.TakeFD() != 7 || closed[7] != 0 {
 		t.Error("the second message has not its file")
-	}
-}
-
-// must ends the test if err is not nil.
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
 	}
 }

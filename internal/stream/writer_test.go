@@ -6,6 +6,8 @@ import (
 	"os"
 	"testing"
 	"weak"
+
+	"example.org/imsg/internal/stream/streamtest"
 )
 
 // A queued message as the test remembers it.
@@ -40,7 +42,7 @@ func FuzzWriter(f *testing.F) {
 			var file *os.File
 			if (op == 1 || op == 2 && arg%2 == 1) && len(all) < 20 {
 				r, wr, err := os.Pipe()
-				must(t, err)
+				streamtest.Must(t, err)
 				wr.Close()
 				file = r
 				all = append(all, r)
@@ -294,7 +296,7 @@ func TestWriterFirst(t *testing.T) {
 		t.Errorf("an empty queue begins with %q", p)
 	}
 	file, err := os.Open(os.DevNull)
-	must(t, err)
+	streamtest.Must(t, err)
 	defer file.Close()
 	copy(w.Append(3, nil, false), "one")
 	copy(w.Append(5, file, false), "three")
