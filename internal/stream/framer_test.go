@@ -353,12 +353,12 @@ func TestFramerClosedElsewhere(t *testing.T) {
 // which is closed then, and bulk data follows without a pause. (The first
 // version used a chunk as its own successor here, once in 50 to 900 tries.)
 func TestFramerBusyAfterQuiet(t *testing.T) {
-	msg := testMsg(1000, false, 'x')
+	msg := streamtest.Msg(1000, false, 'x')
 	for range 20 {
 		f, _ := newTestFramer(0)
 		var held []Frame
 		for range 900 { // more than the largest chunk holds
-			must(t, feed(f, msg, -1))
+			streamtest.Must(t, feed(f, msg, -1))
 			m, _ := f.Next()
 			held = append(held, m)
 		}
@@ -383,7 +383,7 @@ func TestFramerBusyAfterQuiet(t *testing.T) {
 		const sent = 600
 		for p := bytes.Repeat(msg, sent); len(p) > 0; {
 			n := min(len(p), 60001)
-			must(t, feed(f, p[:n], -1))
+			streamtest.Must(t, feed(f, p[:n], -1))
 			p = p[n:]
 			for m, ok := f.Next(); ok; m, ok = f.Next() {
 				work <- m
