@@ -15,24 +15,23 @@ type credentials struct {
 
 // wanted are the credentials of a child of this process, or of this one, with
 // ids that are changed unless they are -1.
-func (r *rights) wanted() credentials {
-	w := credentials{uid: os.Getuid(), gid: r.GID, groups: append([]int{r.GID}, r.Extra...)}
-	if r.UID >= 0 {
-		w.uid = r.UID
+func wanted(uid, gid int, keepGroups bool) credentials {
+	w := credentials{uid: os.Getuid(), gid: gid, groups: []int{gid}}
+	if uid >= 0 {
+		w.uid = uid
 	}
-	if r.GID < 0 {
+	if gid < 0 {
 		w.gid = os.Getgid()
 	}
-	if r.GID < 0 || !r.Groups {
+	if gid < 0 || keepGroups {
 		w.groups, _ = os.Getgroups()
 	}
 	slices.Sort(w.groups)
-	w.groups = slices.Compact(w.groups)
 	return w
 }
 
 func (w credentials) check(s Status) error {
-	groups := slices.Compact(slices.Sorted(slices.Values(s.Groups)))
+	groups := slices.Sorted(slices.Values(s.Groups))
 	if s.UID != w.uid || s.GID != w.gid || !slices.Equal(groups, w.groups) {
 		return fmt.Errorf("uid %d, gid %d, groups %v instead of uid %d, gid %d, groups %v", s.UID, s.GID, groups, w.uid, w.gid, w.groups)
 	}

@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 	case isWorker || os.Getenv(runVar) != "":
 		main()
 	}
-	testscript.Main(leakCheck{m}, programs)
+	testscript.Main(leakCheck{m}, map[string]func(){"imsgctl": main})
 }
 
 type leakCheck struct{ *testing.M }

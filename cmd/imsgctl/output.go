@@ -110,10 +110,8 @@ func (o *outputFlags) open(a *app) (_ *output, err error) {
 		}
 		to, out.recording = out.file, o.write
 	}
-	if out.rec, err = newRecorder(to); err != nil && out.file != nil {
-		out.file.Close()
-	}
-	return out, err
+	out.rec = capture.NewPcapngWriter(to)
+	return out, nil
 }
 
 // Write shows and records r, if the filter lets it pass. On a terminal it is

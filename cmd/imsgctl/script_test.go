@@ -9,17 +9,15 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// programs are what scripts can run.
-var programs = map[string]func(){"imsgctl": main, "echod": echod, "ask": ask}
-
 // TestScript runs testdata/script/*.txt. A script has the command as imsgctl,
-// and "exits N COMMAND..." for one that must exit with status N.
+// "exits N COMMAND..." for one that must exit with status N, and "serve PATH" for a
+// server.
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits":  exits,
-			"placed": placed,
+			"exits": exits,
+			"serve": serve,
 		},
 	})
 }

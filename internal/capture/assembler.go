@@ -394,10 +394,9 @@ func (a *Assembler) give(m *pending, last bool) error {
 	switch {
 	case m.cut > 0:
 		r.Note = fmt.Sprintf("%d bytes of the payload were not captured", m.cut)
-	case !m.sent || m.rcvd || m.skipped || !m.d.to.follows():
-	case last:
+	case m.sent && !m.rcvd && m.d.to.seen && !m.d.to.dead && last:
 		r.Note = "not received when the capture ended"
-	default:
+	case m.sent && !m.rcvd && m.d.to.seen && !m.d.to.dead && !m.skipped:
 		r.Note = "not received for long"
 	}
 	m.raw = nil
@@ -433,10 +432,10 @@ func (m *pending) files(r *Record) {
 func (e *end) first() *end {
 	o := e.peer
 	switch {
-	case o == nil || o.Name != "" && e.Name == "":
-		return e
-	case e.Name != "" && o.Name == "":
+	case o == nil || e.Name != "" && o.Name == "":
 		return o
+	case o.Name != "" && e.Name == "":
+		return e
 	case e.Inode != 0 && e.Inode < o.Inode || o.key.pid < 0:
 		return e
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"net/netip"
@@ -35,6 +36,20 @@ func (p *Profile) Encode(typ uint32, values map[string]any) ([]byte, error) {
 		}
 	}
 	return nil, err
+}
+
+// FieldNames returns the names of the fields that a payload can have.
+func (p *Profile) FieldNames(typ uint32) (names []string) {
+	if p == nil {
+		return nil
+	}
+	for _, t := range p.payloads[typ] {
+		for _, f := range t.fields {
+			names = append(names, f.name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // encodeStruct sets the fields in b, and appends those without a fixed size to
@@ -143,7 +158,7 @@ func (t *ctype) parse(s string) (uint64, error) {
 
 // numError says less than strconv.
 func numError(err error) error {
-	if e, ok := err.(*strconv.NumError); ok {
+	if e := new(strconv.NumError); errors.As(err, &e) {
 		return fmt.Errorf("%q: %w", e.Num, e.Err)
 	}
 	return err

@@ -33,8 +33,9 @@ func Process(e capture.Endpoint) string {
 	return fmt.Sprintf("%s[%d]", name, e.PID)
 }
 
-// describeFile is describe for f, which stays open meanwhile.
-func describeFile(f *os.File) (d capture.File) {
+// DescribeFile tells what the open file f is. It stays the caller's, in the mode it
+// has.
+func DescribeFile(f *os.File) (d capture.File) {
 	if raw, err := f.SyscallConn(); err == nil {
 		raw.Control(func(fd uintptr) { d = describe(int(fd)) })
 	}

@@ -196,7 +196,7 @@ func (w *way) pass(ms []imsg.Message) error {
 		o := imsg.Outgoing{Header: m.Header(), File: m.TakeFile(), Data: m.Bytes()}
 		w.out = append(w.out, o)
 		if o.File != nil {
-			w.files = append(w.files, describeFile(o.File))
+			w.files = append(w.files, DescribeFile(o.File))
 		} else if m.FileErr() != nil {
 			w.files = append(w.files, capture.File{From: -1, To: -1, Lost: true})
 		}
