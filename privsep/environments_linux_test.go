@@ -55,6 +55,11 @@ func refuseCall(number, errno uint32) error {
 		{Code: unix.BPF_RET | unix.BPF_K, K: 0x00050000 | errno},
 		{Code: unix.BPF_RET | unix.BPF_K, K: 0x7fff0000},
 	}
+	return loadFilter(filter)
+}
+
+// loadFilter puts a seccomp filter on every thread.
+func loadFilter(filter []unix.SockFilter) error {
 	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return err
