@@ -17,7 +17,8 @@ import (
 	"example.org/imsg/peer"
 )
 
-// TestMatch calls servers that answer in the three ways, many at a time.
+// TestMatch calls servers that answer in the three ways, many at a time, with
+// messages before the last. The foreign pid is OpenBGPD 7.7's.
 func TestMatch(t *testing.T) {
 	const calls = 20
 	for _, tt := range []struct {
@@ -28,7 +29,9 @@ func TestMatch(t *testing.T) {
 		{"id", peer.Config{ID: 8}, func(h imsg.Header) imsg.Header { return imsg.Header{ID: h.ID, PID: 1} }},
 		{"pid", peer.Config{Match: peer.ByPID, ID: 8}, func(h imsg.Header) imsg.Header { return imsg.Header{PID: h.PID} }},
 		{"pid of choice", peer.Config{Match: peer.ByPID, PID: 77}, func(h imsg.Header) imsg.Header { return imsg.Header{PID: 77} }},
+		{"foreign pid", peer.Config{Match: peer.ByPID}, func(h imsg.Header) imsg.Header { return imsg.Header{PID: h.PID + 1} }},
 		{"order", peer.Config{Match: peer.InOrder, ID: 8}, func(imsg.Header) imsg.Header { return imsg.Header{PID: 1} }},
+		{"order, one at a time", peer.Config{Match: peer.InOrder, MaxCalls: 1}, func(h imsg.Header) imsg.Header { return imsg.Header{PID: h.PID + 1} }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p, c := end(t, &tt.cfg)
@@ -38,6 +41,7 @@ func TestMatch(t *testing.T) {
 						return
 					}
 					h := tt.answer(m.Header())
+					c.Send(t.Context(), imsg.Header{Type: item, ID: h.ID, PID: m.PID()}, nil)
 					h.Type = answer
 					c.Send(t.Context(), h, nil, m.Bytes())
 					m.Close()
@@ -88,7 +92,8 @@ func TestRequestHeader(t *testing.T) {
 	}
 }
 
-// TestWrongAnswers answers a call in ways that break the rules.
+// TestWrongAnswers answers a call in ways that break the rules. An answer that
+// is not recognised is not called a request.
 func TestWrongAnswers(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -98,13 +103,13 @@ func TestWrongAnswers(t *testing.T) {
 		want    string
 	}{
 		{"wrong id", peer.ByID, func(h imsg.Header) []imsg.Header { return []imsg.Header{{Type: answer, ID: h.ID + 1}} },
-			net.ErrClosed, "not in the table"},
+			net.ErrClosed, "answer type 2: not in the table of requests, and an answer to type 1 only with id 1: it came with id 2"},
 		{"id 0", peer.ByID, func(h imsg.Header) []imsg.Header { return []imsg.Header{{Type: answer}} },
-			net.ErrClosed, "not in the table"},
+			net.ErrClosed, "answer type 2: not in the table of requests, and an answer to type 1 only with id 1: it came with id 0"},
 		{"wrong type", peer.ByID, func(h imsg.Header) []imsg.Header { return []imsg.Header{{Type: note, ID: h.ID}} },
-			net.ErrClosed, "no answer to type 1"},
+			net.ErrClosed, "message type 4: not in the table of requests, and no answer to type 1"},
 		{"wrong type in order", peer.InOrder, func(h imsg.Header) []imsg.Header { return []imsg.Header{{Type: note}} },
-			net.ErrClosed, "no answer to type 1"},
+			net.ErrClosed, "message type 4: not in the table of requests, and no answer to type 1"},
 		{"twice", peer.ByID, func(h imsg.Header) []imsg.Header {
 			return []imsg.Header{{Type: answer, ID: h.ID}, {Type: answer, ID: h.ID}}
 		}, nil, "not in the table"},
@@ -134,12 +139,16 @@ func TestWrongAnswers(t *testing.T) {
 				}
 			}
 			w.Close()
-			if tt.call != nil {
-				check(t, "Call", <-done, tt.call)
-			}
 			<-p.Done()
 			if err := p.Err(); !errors.Is(err, peer.ErrViolation) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("%v, want %q", err, tt.want)
+			}
+			if tt.call != nil {
+				err := <-done
+				check(t, "Call", err, tt.call)
+				if err.Error() != "peer: call type 1: the peer was closed because of peer: "+tt.want {
+					t.Error(err)
+				}
 			}
 			allClosed(t, r)
 		})
@@ -407,52 +416,5 @@ func TestLastPanics(t *testing.T) {
 	var panicked *peer.PanicError
 	if !errors.As(p.Err(), &panicked) || panicked.Type != ask || !strings.Contains(string(panicked.Stack), "TestLastPanics") {
 		t.Errorf("%v", p.Err())
-	}
-}
-
-// TestForeignPID answers as OpenBGPD 7.7 does, which writes its own pid into
-// some messages.
-func TestForeignPID(t *testing.T) {
-	for _, cfg := range []peer.Config{{Match: peer.ByPID}, {Match: peer.InOrder, MaxCalls: 1}} {
-		p, c := end(t, &cfg)
-		go func() {
-			for m, err := range c.All(t.Context()) {
-				if err != nil {
-					return
-				}
-				c.Send(t.Context(), imsg.Header{Type: item, PID: m.PID()}, nil)
-				c.Send(t.Context(), imsg.Header{Type: answer, PID: m.PID() + 1}, nil, m.Bytes())
-				m.Close()
-			}
-		}()
-		for range 3 {
-			if text, err := call(shortCtx(t), p, "x"); text != "x" || err != nil {
-				t.Errorf("match %d: %q, %v", cfg.Match, text, err)
-			}
-		}
-	}
-}
-
-// TestMisnamed: an answer that is not recognised is not called a request.
-func TestMisnamed(t *testing.T) {
-	for _, tt := range []struct {
-		match peer.Match
-		h     imsg.Header
-		want  string
-	}{
-		{peer.ByID, imsg.Header{Type: answer}, "answer type 2: not in the table of requests, and an answer to type 1 only with id 1: it came with id 0"},
-		{peer.ByID, imsg.Header{Type: note, ID: 1}, "message type 4: not in the table of requests, and no answer to type 1"},
-		{peer.InOrder, imsg.Header{Type: note}, "message type 4: not in the table of requests, and no answer to type 1"},
-	} {
-		p, c := end(t, &peer.Config{Match: tt.match})
-		go func() {
-			receive(t, c)
-			send(t, c, tt.h, nil, "")
-		}()
-		_, err := call(shortCtx(t), p, "")
-		check(t, "Call", err, net.ErrClosed)
-		if err == nil || err.Error() != "peer: call type 1: the peer was closed because of peer: "+tt.want {
-			t.Error(err)
-		}
 	}
 }

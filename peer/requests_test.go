@@ -572,7 +572,7 @@ func TestWaitingMemory(t *testing.T) {
 	served := serve(t, p)
 	send(t, c, imsg.Header{Type: note}, nil, "")
 	<-begun
-	before := heap()
+	before := testutil.Heap()
 	w, _ := pipe(t)
 	for i := range requests {
 		send(t, c, imsg.Header{Type: note}, []*os.File{nil, w}[i%2], "sixteen bytes...")
@@ -581,7 +581,7 @@ func TestWaitingMemory(t *testing.T) {
 		}
 	}
 	until(t, "receiving all", func() bool { return p.Conn().Stats().Received.Messages == 1+21*requests })
-	if n := heap() - before; n > 4<<20 {
+	if n := testutil.Heap() - before; n > 4<<20 {
 		t.Errorf("%d waiting requests hold %d KiB", requests, n>>10)
 	}
 	close(release)
@@ -590,14 +590,4 @@ func TestWaitingMemory(t *testing.T) {
 	if got != requests {
 		t.Errorf("%d handled", got)
 	}
-}
-
-// heap returns the size of what is in use, after what is not was collected.
-func heap() int64 {
-	var s runtime.MemStats
-	for range 3 {
-		runtime.GC()
-	}
-	runtime.ReadMemStats(&s)
-	return int64(s.HeapAlloc)
 }
