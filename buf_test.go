@@ -2,7 +2,6 @@ package imsg_test
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -447,24 +446,6 @@ func TestForwardTwice(t *testing.T) {
 	}
 	if !p.Closed() {
 		t.Error("a duplicate of the file is open")
-	}
-}
-
-// TestForwardPID forwards messages whose pid a sender would never write.
-func TestForwardPID(t *testing.T) {
-	testutil.NoLeak(t)
-	a, b := bufs(t, imsg.Config{})
-	for _, pid := range []int32{0, -1} {
-		raw := make([]byte, imsg.HeaderSize)
-		imsg.Current.Encode(raw, binary.NativeEndian, imsg.Header{Type: 1, PID: pid}, len(raw), false)
-		_, ms := one(t, raw)
-		testutil.Must(t, a.Forward(ms[0]))
-		m := pass(t, a, b)
-		if m.PID() != pid {
-			t.Errorf("pid %d became %d", pid, m.PID())
-		}
-		m.Close()
-		ms[0].Close()
 	}
 }
 

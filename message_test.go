@@ -466,39 +466,38 @@ func forwarders(t *testing.T, cfg imsg.Config, f func(t *testing.T, forward func
 	})
 }
 
-// TestForward forwards a message with a file, twice, and one with pid 0.
+// TestForward forwards messages with a file, each twice, also with a pid that a
+// sender would never write.
 func TestForward(t *testing.T) {
 	forwarders(t, imsg.Config{AllowFDPass: true}, func(t *testing.T, forward func(imsg.Message) error, far *imsg.Conn) {
-		p := testutil.NewProbe(t)
-		raw := make([]byte, imsg.HeaderSize)
-		imsg.Current.Encode(raw, binary.NativeEndian, imsg.Header{Type: 1, ID: 2, PID: 0}, len(raw)+6, true)
-		_, ms := one(t, append(raw, "secret"...), p.Fd())
-		m := ms[0]
-		p.W.Close()
-		if _, err := m.GetByte(); err != nil {
-			t.Fatal(err)
-		}
-		for range 2 {
-			testutil.Must(t, forward(m))
-			got, err := far.Receive(testutil.DeadlineCtx(t))
-			testutil.Must(t, err)
-			if got.Header() != (imsg.Header{Type: 1, ID: 2, PID: 0}) || string(got.Bytes()) != "secret" {
-				t.Errorf("%+v %q", got.Header(), got.Bytes())
+		for _, pid := range []int32{0, -1, 9} {
+			p := testutil.NewProbe(t)
+			h := imsg.Header{Type: 1, ID: 2, PID: pid}
+			raw := make([]byte, imsg.HeaderSize)
+			imsg.Current.Encode(raw, binary.NativeEndian, h, len(raw)+6, true)
+			_, ms := one(t, append(raw, "secret"...), p.Fd())
+			m := ms[0]
+			p.W.Close()
+			testutil.Must(t, m.Skip(1))
+			for range 2 {
+				testutil.Must(t, forward(m))
+				got := testutil.Receive(t, far)
+				if got.Header() != h || string(got.Bytes()) != "secret" {
+					t.Errorf("%+v %q, want %+v", got.Header(), got.Bytes(), h)
+				}
+				file := got.TakeFile()
+				testutil.Check(t, p.Works(file))
+				file.Close()
+				got.Close()
 			}
-			file := got.TakeFile()
-			testutil.Check(t, p.Works(file))
-			file.Close()
-			got.Close()
-		}
-		if m.Len() != 6 || !m.HasFile() {
-			t.Errorf("the original: %d bytes, file %v", m.Len(), m.HasFile())
-		}
-		m.Close()
-		if !p.Closed() {
-			t.Error("the file is open")
-		}
-		if err := forward(m); !errors.Is(err, ibuf.ErrInvalid) {
-			t.Errorf("a closed message: %v", err)
+			if m.Len() != 6 || !m.HasFile() {
+				t.Errorf("the original: %d bytes, file %v", m.Len(), m.HasFile())
+			}
+			m.Close()
+			if !p.Closed() {
+				t.Error("the file is open")
+			}
+			testutil.WantError(t, "a closed message", forward(m), ibuf.ErrInvalid)
 		}
 	})
 }
