@@ -394,9 +394,10 @@ func (a *Assembler) give(m *pending, last bool) error {
 	switch {
 	case m.cut > 0:
 		r.Note = fmt.Sprintf("%d bytes of the payload were not captured", m.cut)
-	case m.sent && !m.rcvd && m.d.to.seen && !m.d.to.dead && last:
+	case !m.sent || m.rcvd || m.skipped || !m.d.to.follows():
+	case last:
 		r.Note = "not received when the capture ended"
-	case m.sent && !m.rcvd && m.d.to.seen && !m.d.to.dead && !m.skipped:
+	default:
 		r.Note = "not received for long"
 	}
 	m.raw = nil
@@ -432,10 +433,10 @@ func (m *pending) files(r *Record) {
 func (e *end) first() *end {
 	o := e.peer
 	switch {
-	case o == nil || e.Name != "" && o.Name == "":
-		return o
-	case o.Name != "" && e.Name == "":
+	case o == nil || o.Name != "" && e.Name == "":
 		return e
+	case e.Name != "" && o.Name == "":
+		return o
 	case e.Inode != 0 && e.Inode < o.Inode || o.key.pid < 0:
 		return e
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // An InputError is what is wrong with a capture, and where. Records that were
@@ -21,7 +22,8 @@ func (e *InputError) Error() string {
 		place = fmt.Sprintf("line %d", e.Line)
 	}
 	if errors.Is(e.Err, io.ErrUnexpectedEOF) {
-		return fmt.Sprintf("%s: the capture was cut here: %v", place, e.Err)
+		what := strings.TrimSuffix(e.Err.Error(), io.ErrUnexpectedEOF.Error())
+		return strings.TrimSuffix(fmt.Sprintf("%s: the capture was cut here: %s", place, what), ": ")
 	}
 	return fmt.Sprintf("%s: %v", place, e.Err)
 }

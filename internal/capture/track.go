@@ -28,9 +28,10 @@ type track struct {
 	layout  layout
 	known   bool // the layout is
 	max     int
-	dead    bool // what comes is no imsg, or not any more
-	seen    bool // a call was seen
-	resync  bool // a header was not captured: the next call must begin with one
+	dead    bool   // what comes is no imsg, or not any more
+	seen    bool   // a call was seen
+	resync  bool   // a header was not captured: the next call must begin with one
+	missed  uint64 // bytes that were left out for that
 	buf     []byte
 	mem     []byte // that buf begins in, to be used again
 	off     uint64 // stream offset of buf[0]
@@ -83,6 +84,7 @@ func (t *track) add(c *Call, out func(*piece)) error {
 		return nil
 	}
 	if t.resync && !t.again(c) {
+		t.missed += uint64(len(c.Bytes))
 		return nil
 	}
 	beg := t.off + uint64(len(t.buf))
@@ -242,6 +244,7 @@ func (t *track) hides(beg, end uint64) bool {
 // lose gives up what was captured: a header is not among it.
 func (t *track) lose() {
 	t.off += uint64(len(t.buf))
+	t.missed += uint64(len(t.buf))
 	t.buf = t.buf[:0]
 	t.resync = true
 }
@@ -262,9 +265,14 @@ func (t *track) forget() {
 	t.buf = t.mem
 }
 
+// follows reports whether every call of this end was understood.
+func (t *track) follows() bool { return t.seen && !t.dead && t.missed == 0 }
+
 // rest describes what the track holds that is not a whole message, or "".
 func (t *track) rest() string {
 	switch {
+	case t.missed > 0:
+		return fmt.Sprintf("%d bytes are left out: the headers in them were not captured", t.missed)
 	case t.dead || len(t.buf) == 0:
 		return ""
 	case t.waiting:

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"example.org/imsg/internal/capture"
+)
+
+// inputFlags are the flags of every command that reads a capture.
+type inputFlags struct {
+	format, dialect, order string
+	max                    int
+}
+
+func (i *inputFlags) add(c *cobra.Command) {
+	fs := c.Flags()
+	fs.StringVar(&i.format, "format", "auto", "what the file is: auto, "+strings.Join(capture.Formats(), ", "))
+	fs.StringVar(&i.dialect, "dialect", "auto", "of a raw stream or hex: auto, current, or legacy")
+	fs.StringVar(&i.order, "order", "auto", "byte order of a raw stream or hex: auto, little, or big")
+	fs.IntVar(&i.max, "max", capture.DefaultMax, "`BYTES` of the longest message to believe in, header included")
+	for name, values := range map[string][]string{
+		"format": append(capture.Formats(), "auto"), "dialect": {"auto", "current", "legacy"}, "order": {"auto", "little", "big"},
+	} {
+		c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+	}
+}
+
+// An input is a capture that is read.
+type input struct {
+	capture.Reader
+	a      *app
+	name   string // "" for standard input
+	format string
+	file   io.Closer
+	size   int64 // 0: not known
+	read   atomic.Int64
+	from   io.Reader
+}
+
+// open opens a capture: "" and "-" are standard input.
+func (i *inputFlags) open(a *app, name string) (*input, error) {
+	in := &input{a: a, from: a.stdin}
+	o := capture.Options{Max: i.max, Warn: func(s string) { a.complain(a.running, fmt.Errorf("%s", s)) }}
+	switch i.dialect {
+	case "auto":
+	case "current":
+		o.Dialect = capture.Current
+	case "legacy":
+		o.Dialect = capture.Legacy
+	default:
+		return nil, usagef("--dialect %q: auto, current or legacy", i.dialect)
+	}
+	switch i.order {
+	case "auto":
+	case "little":
+		o.Order = binary.LittleEndian
+	case "big":
+		o.Order = binary.BigEndian
+	default:
+		return nil, usagef("--order %q: auto, little or big", i.order)
+	}
+	if i.max < 16 || i.max > capture.MaxPayload {
+		return nil, usagef("--max %d: 16 to %d", i.max, capture.MaxPayload)
+	}
+	if i.format != "auto" && !strings.Contains(" "+strings.Join(capture.Formats(), " ")+" ", " "+i.format+" ") {
+		return nil, usagef("--format %q: auto, %s", i.format, strings.Join(capture.Formats(), ", "))
+	}
+	if name != "" && name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		in.name, in.file, in.from = name, f, f
+		if fi, err := f.Stat(); err == nil && fi.Mode().IsRegular() {
+			in.size = fi.Size()
+		}
+	} else if a.inTTY {
+		a.complain(a.running, fmt.Errorf("reading from the terminal: paste hex or what strace printed, and end with ^D"))
+	}
+	var err error
+	if in.Reader, in.format, err = capture.Open(in.counted(), i.format, o); err != nil {
+		in.Close()
+		return nil, in.wrap(err)
+	}
+	return in, nil
+}
+
+// counted is the file, whose bytes are counted.
+func (in *input) counted() io.Reader { return countedReader{in} }
+
+type countedReader struct{ in *input }
+
+func (r countedReader) Read(p []byte) (int, error) {
+	n, err := r.in.from.Read(p)
+	r.in.read.Add(int64(n))
+	return n, err
+}
+
+// wrap tells which file an error is about.
+func (in *input) wrap(err error) error {
+	if in.name == "" {
+		return fmt.Errorf("standard input: %w", err)
+	}
+	return fmt.Errorf("%s: %w", quote(in.name), err)
+}
+
+// layout says in which dialect and byte order a raw stream was read, or "".
+func (in *input) layout() string {
+	if r, ok := in.Reader.(*capture.RawReader); ok {
+		return r.Layout()
+	}
+	return ""
+}
+
+// Close closes the file.
+func (in *input) Close() error {
+	if in.file == nil {
+		return nil
+	}
+	return in.file.Close()
+}
+
+// each calls do for every record, and idle now and then meanwhile, on another
+// goroutine. It ends with the input, with do's error, and with ctx, whose end is
+// no error: what was read so far is good. Long work is shown on a terminal.
+func (in *input) each(ctx context.Context, do func(*capture.Record) error, idle func()) error {
+	done := make(chan error, 1)
+	var n atomic.Int64
+	var mu sync.Mutex // while do runs
+	stopped := false
+	go func() {
+		for {
+			r, err := in.Next()
+			if err == io.EOF {
+				break
+			} else if err != nil {
+				done <- in.wrap(err)
+				return
+			}
+			n.Add(1)
+			mu.Lock()
+			if !stopped {
+				err = do(r)
+			}
+			quit := stopped || err != nil
+			mu.Unlock()
+			if quit {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	begin, shown := time.Now(), false
+	show := in.a.errTTY && !in.a.outTTY && in.size > 0
+	for {
+		select {
+		case err := <-done:
+			if shown {
+				fmt.Fprint(in.a.stderr, "\r\x1b[K")
+			}
+			return err
+		case <-ctx.Done():
+			mu.Lock()
+			defer mu.Unlock()
+			stopped = true // and nobody is waited for: a read of a terminal or a pipe can last
+			return nil
+		case <-tick.C:
+			idle()
+			if show && time.Since(begin) > time.Second {
+				shown = true
+				fmt.Fprintf(in.a.stderr, "\r%3d%% of %d MB, %d messages\x1b[K", 100*in.read.Load()/in.size, in.size>>20, n.Load())
+			}
+		}
+	}
+}
