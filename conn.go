@@ -111,8 +111,11 @@ func Pair(cfg *Config) (a, b *Conn, err error) {
 // Both share their blocking mode, which is non-blocking: right for a child that
 // calls NewConn, and not for most C programs, for which StartChild is. Close the
 // Conn when its File has been handed over.
-func (c *Conn) File() (*os.File, error) {
-	fd, err := unixmsg.DupFile(c.file)
+func (c *Conn) File() (*os.File, error) { return dupSocket(c.file) }
+
+// dupSocket returns a duplicate of the socket of a Conn or Listener.
+func dupSocket(f *os.File) (*os.File, error) {
+	fd, err := unixmsg.DupFile(f)
 	if err == os.ErrClosed {
 		err = net.ErrClosed
 	}

@@ -333,16 +333,7 @@ func (l *Listener) Addr() net.Addr { return l.addr }
 // FileListener. Both accept then, so that no client is turned away while one
 // takes over from the other. Call SetUnlinkOnClose(false) before Close, or the
 // file that clients connect to is removed.
-func (l *Listener) File() (*os.File, error) {
-	fd, err := unixmsg.DupFile(l.file)
-	if err == os.ErrClosed {
-		err = net.ErrClosed
-	}
-	if err != nil {
-		return nil, opError("file", 0, err)
-	}
-	return os.NewFile(uintptr(fd), "imsg"), nil
-}
+func (l *Listener) File() (*os.File, error) { return dupSocket(l.file) }
 
 // SetUnlinkOnClose says whether Close removes the socket's file: at first it
 // does so only if Listen has made it.

@@ -100,8 +100,13 @@ type child struct {
 	proc   *Proc
 	root   *os.File // what must be at "/" after chroot
 	status Status
-	run    chan struct{} // closed when the parent says go
-	lost   []replace     // listen's: what to ask for when the parent has said go
+	level  slog.LevelVar
+
+	limited int64    // memory
+	missing []string // what could not be done
+
+	run  chan struct{} // closed when the parent says go
+	lost []replace     // listen's: what to ask for when the parent has said go
 	session
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -237,7 +242,8 @@ func (c *child) readHello() error {
 		return fmt.Errorf("%w: started as %s[%d], greeted as %s[%d]", ErrProtocol, c.name.Role, c.name.Instance, c.hello.Role, c.hello.Instance)
 	}
 	setTitle(c.name.Role)
-	c.proc = newProc(c.name, slog.New(newLogHandler(c.ctl, c.hello.Level)), c.hello.Peers)
+	c.level.Set(c.hello.Level)
+	c.proc = newProc(c.name, slog.New(newLogHandler(c.ctl, &c.level)), c.hello.Peers)
 	c.proc.dirs, c.proc.work = c.hello.Dirs, c.hello.Workers
 	c.proc.report = c.report
 	c.proc.ending = c.ctx
@@ -389,6 +395,11 @@ func (c *child) listen() {
 				}
 			case ctlStop:
 				c.cancel()
+			case ctlLevel:
+				var level slog.Level
+				if err = unmarshal(m, &level); err == nil {
+					c.level.Set(level)
+				}
 			case ctlPing:
 				c.send(ctlPong, nil)
 			default: // late
@@ -409,6 +420,9 @@ func (c *child) listen() {
 // when it is first needed: there may be no file to read it from later.
 func (c *child) setup() error {
 	_ = time.Now().Local().String() // the time zone
+	if score := c.hello.OOMScore; score != 0 {
+		c.miss("oom score", setOOMScore(score))
+	}
 	if c.role.Setup == nil {
 		return nil
 	}
@@ -452,7 +466,8 @@ func (c *child) groups() error {
 	if c.hello.GID < 0 || !c.hello.Groups {
 		return nil
 	}
-	return os.NewSyscallError("setgroups", syscall.Setgroups([]int{c.hello.GID}))
+	groups := slices.Sorted(slices.Values(append(c.hello.Extra, c.hello.GID)))
+	return os.NewSyscallError("setgroups", syscall.Setgroups(slices.Compact(groups)))
 }
 
 func (c *child) ids() error {
@@ -474,9 +489,23 @@ func (c *child) ids() error {
 	return nil
 }
 
+// miss notes what could not be done and is not the end.
+func (c *child) miss(what string, err error) {
+	if err != nil {
+		c.missing = append(c.missing, fmt.Sprintf("%s: %v", what, err))
+	}
+}
+
 // confine gives up what can be given up without being root, and the rest in
 // between.
 func (c *child) confine() error {
+	if n := c.hello.Memory; n > 0 {
+		err := limitMemory(n)
+		c.miss("memory limit", err)
+		if err == nil {
+			c.limited = n
+		}
+	}
 	policy, root := c.hello.Sandbox, ""
 	if c.hello.Root {
 		if root = c.hello.Chroot; root == EmptyDir {
@@ -517,7 +546,7 @@ func dieWithParent() error {
 // the kernel says of every thread is for the parent to read, from outside.
 func (c *child) checkPrivileges() error {
 	h := &c.hello
-	c.status = Status{UID: os.Getuid(), GID: os.Getgid(), Dumpable: dumpable()}
+	c.status = Status{UID: os.Getuid(), GID: os.Getgid(), Dumpable: dumpable(), Memory: c.limited, Missing: c.missing}
 	c.status.Groups, _ = os.Getgroups()
 	if c.root != nil {
 		c.status.Chroot = h.Chroot
@@ -534,7 +563,7 @@ func (c *child) checkPrivileges() error {
 		}
 		c.root.Close()
 	}
-	if err := wanted(h.UID, h.GID, !h.Groups).check(c.status); err != nil {
+	if err := h.wanted().check(c.status); err != nil {
 		return err
 	}
 	if os.Geteuid() != os.Getuid() || os.Getegid() != os.Getgid() {

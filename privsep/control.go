@@ -26,6 +26,7 @@ const (
 	ctlGo                       // everybody is ready: run
 	ctlStop                     // end, please
 	ctlPing                     // are you there?
+	ctlLevel                    // from which level on to log
 	ctlRights                   // the starter's, on descriptor 4: what a child is left with
 
 	// The child's.
@@ -74,6 +75,7 @@ var transitions = map[uint32]struct {
 	ctlGo:      {byParent, stateReady, false, stateRunning},
 	ctlStop:    {byParent, anyState, false, 0},
 	ctlPing:    {byParent, anyState, false, 0},
+	ctlLevel:   {byParent, anyState &^ (stateStarted | stateGreeted), false, 0},
 	ctlReady:   {byChild, stateGreeted, false, stateReady},
 	ctlFail:    {byChild, stateStarted | stateGreeted, false, stateOver},
 	ctlLog:     {byChild, anyState, false, 0},
@@ -147,8 +149,11 @@ type rights struct {
 	Root      bool // a directory follows that is to be its root
 	Chroot    string
 	UID, GID  int  // -1: not changed
-	Groups    bool // GID becomes the only group
-	Processes int  // most of that user; 0: as they are
+	Groups    bool // they become GID and Extra
+	Extra     []int
+	Processes int   // most of that user; 0: as they are
+	Memory    int64 // Role.Memory
+	OOMScore  int   // Role.OOMScore
 	Sandbox   sandbox.Policy
 	Dirs      bool // Daemon.Directories
 }

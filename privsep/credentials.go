@@ -15,23 +15,24 @@ type credentials struct {
 
 // wanted are the credentials of a child of this process, or of this one, with
 // ids that are changed unless they are -1.
-func wanted(uid, gid int, keepGroups bool) credentials {
-	w := credentials{uid: os.Getuid(), gid: gid, groups: []int{gid}}
-	if uid >= 0 {
-		w.uid = uid
+func (r *rights) wanted() credentials {
+	w := credentials{uid: os.Getuid(), gid: r.GID, groups: append([]int{r.GID}, r.Extra...)}
+	if r.UID >= 0 {
+		w.uid = r.UID
 	}
-	if gid < 0 {
+	if r.GID < 0 {
 		w.gid = os.Getgid()
 	}
-	if gid < 0 || keepGroups {
+	if r.GID < 0 || !r.Groups {
 		w.groups, _ = os.Getgroups()
 	}
 	slices.Sort(w.groups)
+	w.groups = slices.Compact(w.groups)
 	return w
 }
 
 func (w credentials) check(s Status) error {
-	groups := slices.Sorted(slices.Values(s.Groups))
+	groups := slices.Compact(slices.Sorted(slices.Values(s.Groups)))
 	if s.UID != w.uid || s.GID != w.gid || !slices.Equal(groups, w.groups) {
 		return fmt.Errorf("uid %d, gid %d, groups %v instead of uid %d, gid %d, groups %v", s.UID, s.GID, groups, w.uid, w.gid, w.groups)
 	}

@@ -121,11 +121,27 @@ type Role struct {
 	OnDemand bool
 
 	// User, Group and Chroot override the daemon's. The group is the user's
-	// own if it is not named, and the only one. All are looked up in the parent;
+	// own if it is not named, and the only one but for Groups. All are looked up in the parent;
 	// numbers need not be known. A user that only one role has may have 1024
 	// threads and processes for each instance. The directory and those on the way
 	// to it must belong to root, and nobody else may write there.
 	User, Group, Chroot string
+
+	// Groups are further groups; it must have a User or a Group.
+	Groups []string
+
+	// Memory is how many bytes a process may use more than it does when its Setup
+	// has ended, 0 means no limit. The garbage collector works harder from half of it on
+	// (debug.SetMemoryLimit), and a process that needs more ends with a fatal error
+	// (RLIMIT_DATA, which also counts what was used before: twice what a process
+	// has at a time is a good limit, and 32 MiB the least). In a cgo program each
+	// thread's stack counts, 8 MiB. Linux only.
+	Memory int64
+
+	// OOMScore is written to oom_score_adj, -1000 to 1000, 0 leaves the parent's:
+	// the greater, the sooner the process is ended when the system is out of
+	// memory. Linux only; less than the parent's takes CAP_SYS_RESOURCE.
+	OOMScore int
 
 	// Sandbox restricts files and sets limits just before the change of root and
 	// ids, and system calls last. Its Paths are as seen inside Chroot, also when

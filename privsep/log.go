@@ -14,7 +14,7 @@ import (
 )
 
 // newLogHandler sends the records to the parent, each as a line of JSON.
-func newLogHandler(ctl *imsg.Conn, level slog.Level) slog.Handler {
+func newLogHandler(ctl *imsg.Conn, level slog.Leveler) slog.Handler {
 	return slog.NewJSONHandler(logWriter{ctl}, &slog.HandlerOptions{Level: level})
 }
 

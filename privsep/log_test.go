@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"example.org/imsg"
+	"example.org/imsg/peer"
 )
 
 // logged are what a child can log, by name.
@@ -162,4 +163,50 @@ func TestTrace(t *testing.T) {
 	if line := log.wait(t, "imsg["); !strings.Contains(line, `"role":"b"`) {
 		t.Errorf("traced: %s", line)
 	}
+}
+
+func init() {
+	acts["enabled"] = func(w *testimony, args []string, _ *os.File) (any, error) {
+		var level slog.Level
+		err := level.UnmarshalText([]byte(args[0]))
+		return w.p.Logger().Enabled(w.ctx, level), err
+	}
+}
+
+// TestSetLogLevel: the level reaches those that run, and those that are started later.
+func TestSetLogLevel(t *testing.T) {
+	var level slog.LevelVar
+	level.Set(slog.LevelWarn)
+	log := make(lines, 1000)
+	r := up(t, restartDaemon, patient, func(d *Daemon) {
+		d.Logger = slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: &level}))
+		prepare := d.Prepare
+		d.Prepare = func(ctx context.Context, p *Proc) error {
+			p.SetLogLevel(slog.LevelError)
+			if prepare != nil {
+				return prepare(ctx, p)
+			}
+			return nil
+		}
+	})
+	enabled := func(q *peer.Peer, level string) bool { return ask[bool](t, q, "enabled", level) }
+	for _, role := range []string{"mortal", "steady"} {
+		if enabled(r.Peer(role), "WARN") || !enabled(r.Peer(role), "ERROR") {
+			t.Errorf("%s does not have the level that Prepare has set", role)
+		}
+	}
+	level.Set(slog.LevelDebug)
+	r.SetLogLevel(slog.LevelDebug)
+	for _, role := range []string{"mortal", "steady", "caged"} {
+		until(t, "new level in "+role, func() bool { return enabled(r.Peer(role), "DEBUG") })
+	}
+	ask[any](t, r.Peer("steady"), "log", "debug")
+	log.wait(t, `"msg":"small"`)
+	old := r.Peer("mortal")
+	tell(t, old, "kill")
+	if q := r.next("mortal", 0, old); !enabled(q, "DEBUG") {
+		t.Error("one that was started again has the old level")
+	}
+	r.SetLogLevel(slog.LevelError)
+	until(t, "level as before", func() bool { return !enabled(r.Peer("steady"), "WARN") })
 }

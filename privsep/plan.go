@@ -15,6 +15,7 @@ type plan struct {
 	role   *Role
 	uid    int // -1: stays
 	gid    int
+	extra  []int  // more groups
 	chroot string // as it is declared, EmptyDir included; "" stays
 	peers  []peerRole
 
@@ -100,6 +101,8 @@ func (d *Daemon) plan(r *Role, root bool) (*plan, error) {
 		return nil, errors.New("there are two roles of this name")
 	case r.Run == nil:
 		return nil, errors.New("it has no Run")
+	case r.Memory < 0 || r.OOMScore < -1000 || r.OOMScore > 1000:
+		return nil, fmt.Errorf("it cannot have Memory %d, OOMScore %d", r.Memory, r.OOMScore)
 	case r.OnExit > Ignore:
 		return nil, fmt.Errorf("there is no exit policy %d", r.OnExit)
 	}
@@ -119,6 +122,16 @@ func (d *Daemon) plan(r *Role, root bool) (*plan, error) {
 	p := &plan{role: r, uid: -1, gid: -1}
 	if err := p.ids(override(r.User, d.User, NoUser), r.Group); err != nil {
 		return nil, err
+	}
+	if len(r.Groups) > 0 && p.gid < 0 {
+		return nil, errors.New("it has Groups, but no User and no Group")
+	}
+	for _, name := range r.Groups {
+		gid, err := groupID(name)
+		if err != nil {
+			return nil, err
+		}
+		p.extra = append(p.extra, gid)
 	}
 	if p.chroot = override(r.Chroot, d.Chroot, NoChroot); p.chroot != "" && p.chroot != EmptyDir {
 		f, err := openRoot(p.chroot, root)
@@ -141,7 +154,7 @@ func (p *plan) limit() {
 	}
 	if p.uid >= 0 || p.gid >= 0 {
 		if miss("ids", cannotChangeIDs(p.uid, p.gid)) {
-			p.uid, p.gid = -1, -1
+			p.uid, p.gid, p.extra = -1, -1, nil
 		}
 	}
 	if p.gid >= 0 {
@@ -158,7 +171,8 @@ func (p *plan) limit() {
 // rights are what its processes are left with.
 func (p *plan) rights(d *Daemon) rights {
 	return rights{
-		Root: p.chroots, Chroot: p.chroot, UID: p.uid, GID: p.gid, Groups: !p.keepGroups, Processes: p.processes(),
+		Root: p.chroots, Chroot: p.chroot, UID: p.uid, GID: p.gid, Groups: !p.keepGroups, Extra: p.extra, Processes: p.processes(),
+		Memory: p.role.Memory, OOMScore: p.role.OOMScore,
 		Sandbox: p.role.Sandbox, Dirs: d.Directories,
 	}
 }
@@ -225,19 +239,27 @@ func (p *plan) ids(name, group string) (err error) {
 		}
 	}
 	if group != "" {
-		g, lookup := user.LookupGroup(group)
-		if lookup == nil {
-			if p.gid, err = strconv.Atoi(g.Gid); err != nil {
-				return err
-			}
-		} else if p.gid, err = number(group); err != nil {
-			return lookup
+		if p.gid, err = groupID(group); err != nil {
+			return err
 		}
 	}
 	if p.uid == 0 && name != "root" {
 		return fmt.Errorf("user %s is user 0", name)
 	}
 	return nil
+}
+
+// groupID looks up a group.
+func groupID(name string) (int, error) {
+	g, lookup := user.LookupGroup(name)
+	if lookup == nil {
+		return strconv.Atoi(g.Gid)
+	}
+	gid, err := number(name)
+	if err != nil {
+		return 0, lookup
+	}
+	return gid, nil
 }
 
 // number is a user or a group given as one.

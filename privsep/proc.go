@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -228,7 +229,8 @@ type parentProc struct {
 	process   func(peerName) *process
 	post      func(event)
 	over      <-chan struct{}
-	notify    func(string)
+	notify    *notifier
+	setLevel  func(slog.Level)
 }
 
 // grants are what the children of each role are given.
@@ -306,8 +308,41 @@ func (p *Proc) grants(role string) *grants {
 // in children, or without a service manager.
 func (p *Proc) Notify(state string) {
 	if p.parent != nil {
-		p.parent.notify(state)
+		p.parent.notify.send(state)
 	}
+}
+
+// StoreFile gives the service manager a descriptor to keep when the daemon ends
+// (FDSTORE=1; see FileDescriptorStoreMax= in systemd.service(5)): when it is started
+// again, Listeners has it under that name. Until then, Notify("FDSTOREREMOVE=1\nFDNAME=name")
+// takes it back. The file stays the caller's. The error is os.ErrInvalid for a name that the service manager would not
+// take, or a system call's; it does nothing as Notify does.
+func (p *Proc) StoreFile(name string, f *os.File) error {
+	if p.parent == nil {
+		return nil
+	}
+	return p.parent.notify.store(name, f)
+}
+
+// SetLogLevel sets from which level on children log, those that run and those
+// that are started later. Before, it is the level of Daemon.Logger, which
+// decides what of it is written: that it has another one is its owner's to see
+// to (with a slog.LevelVar). It does nothing in children.
+func (p *Proc) SetLogLevel(level slog.Level) {
+	if p.parent != nil {
+		p.parent.setLevel(level)
+	}
+}
+
+// Listener returns a net.Listener of the first socket that the service manager
+// has opened under that name (FileDescriptorName= in systemd.socket(5)), which is the
+// caller's. The error is os.ErrNotExist if there is none, as in children.
+func (p *Proc) Listener(name string) (net.Listener, error) {
+	list := p.Listeners()[name]
+	if len(list) == 0 {
+		return nil, fmt.Errorf("listener %s: %w", name, os.ErrNotExist)
+	}
+	return net.FileListener(list[0])
 }
 
 // Listeners returns what the service manager has opened for the daemon

@@ -34,6 +34,7 @@ type shared struct {
 	launcher *launcher
 	starter  *starter // starts children in place of launcher, if there is one
 	grants   *grants
+	level    atomic.Pointer[slog.Level] // SetLogLevel's
 
 	events  chan event
 	over    chan struct{} // closed when nobody listens to events any more
@@ -102,6 +103,9 @@ func (s *shared) newProcess(plan *plan, instance int, given Given) (*process, er
 func (p *process) introduce(given Given) error {
 	plan := p.plan
 	level := lowest(p.log)
+	if l := p.level.Load(); l != nil {
+		level = *l
+	}
 	p.grants.mu.Lock() // AddFile closes files
 	defer p.grants.mu.Unlock()
 	grant := p.grants.roles[p.name.Role]
@@ -477,7 +481,8 @@ func (p *process) failed(ready bool, err error) *ChildError {
 // verify looks at the child from outside, and believes the kernel: it corrects
 // st. What only the child can know is its word.
 func (p *process) verify(st *Status) error {
-	want := wanted(p.plan.uid, p.plan.gid, p.plan.keepGroups)
+	r := p.plan.rights(p.d)
+	want := r.wanted()
 	if err := want.check(*st); err != nil {
 		return err
 	}
@@ -486,7 +491,10 @@ func (p *process) verify(st *Status) error {
 		return err
 	}
 	st.Role, st.Instance, st.PID, st.Groups = p.name.Role, p.name.Instance, p.os.Pid, want.groups
-	st.Chroot, st.Missing = "", slices.Concat(p.plan.missing, p.launcher.missing)
+	for i := range st.Missing {
+		st.Missing[i] = printable(st.Missing[i])
+	}
+	st.Chroot, st.Missing = "", slices.Concat(p.plan.missing, p.launcher.missing, st.Missing)
 	states, err := readThreads(p.os.Pid)
 	if errors.Is(err, fs.ErrNotExist) && !errors.Is(p.os.Signal(syscall.Signal(0)), os.ErrProcessDone) {
 		err = nil // it is there, but /proc hides it

@@ -35,6 +35,9 @@ type Status struct {
 	// Sandbox is what Role.Sandbox has become.
 	Sandbox sandbox.Status
 
+	// Memory is Role.Memory if that is in force.
+	Memory int64
+
 	// Missing is what was declared and is not in force, and why.
 	Missing []string
 }
@@ -72,6 +75,9 @@ func (s Status) String() string {
 	}
 	if s.Dumpable {
 		b.WriteString(", dumpable")
+	}
+	if s.Memory > 0 {
+		fmt.Fprintf(&b, ", memory %d KiB", s.Memory>>10)
 	}
 	if s.Threads > 0 {
 		fmt.Fprintf(&b, ", %d threads checked", s.Threads)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"os/signal"
@@ -121,7 +122,7 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 		s.log.Warn("the service manager is told nothing", "err", unheard)
 	}
 	s.proc = newProc(peerName{Role: Parent}, s.log, nil)
-	s.proc.parent = &parentProc{grants: s.grants, listeners: listeners, status: s.statuses, role: d.role, process: s.process, post: s.post, over: s.over, notify: s.notify.send}
+	s.proc.parent = &parentProc{grants: s.grants, listeners: listeners, status: s.statuses, role: d.role, process: s.process, post: s.post, over: s.over, notify: &s.notify, setLevel: s.setLevel}
 	s.proc.ending = inner
 	s.proc.report = func(name peerName, q *peer.Peer, err error) {
 		s.post(event{kind: violated, name: name, peer: q, err: err})
@@ -312,6 +313,9 @@ func (s *supervisor) ready(ctx context.Context, p *process) {
 	s.mu.Lock()
 	p.up = true
 	s.mu.Unlock()
+	if l := s.level.Load(); l != nil { // it may have another one
+		p.send(ctlLevel, -1, marshal(l))
+	}
 	if s.passed {
 		p.send(ctlGo, -1, nil)
 		if p.child != nil {
@@ -324,6 +328,18 @@ func (s *supervisor) ready(ctx context.Context, p *process) {
 	}
 	if s.starting--; s.starting == 0 && !s.ending {
 		s.pass(ctx)
+	}
+}
+
+// setLevel tells the children from which level on to log.
+func (s *supervisor) setLevel(l slog.Level) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.level.Store(&l)
+	for _, p := range s.children {
+		if p.up {
+			p.send(ctlLevel, -1, marshal(l))
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -162,6 +163,38 @@ func limitProcesses(n uint64) error {
 	}
 	limit.Cur, limit.Max = min(limit.Cur, n), min(limit.Max, n)
 	return os.NewSyscallError("setrlimit", unix.Setrlimit(unix.RLIMIT_NPROC, &limit))
+}
+
+// setOOMScore sets when the kernel ends this process if it is out of memory.
+func setOOMScore(score int) error {
+	return os.WriteFile("/proc/self/oom_score_adj", fmt.Append(nil, score), 0)
+}
+
+// limitMemory lets this process have so many bytes more than now: what the Go
+// runtime has mapped counts, whether it is used or not.
+func limitMemory(n int64) error {
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return err
+	}
+	_, rest, _ := strings.Cut(string(text), "\nVmData:")
+	var now uint64
+	if _, err := fmt.Sscanf(rest, "%d kB", &now); err != nil {
+		return fmt.Errorf("VmData: %w", err)
+	}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_DATA, &limit); err != nil {
+		return os.NewSyscallError("getrlimit", err)
+	}
+	most := now<<10 + uint64(n)
+	limit.Cur, limit.Max = min(limit.Cur, most), min(limit.Max, most)
+	if err := unix.Setrlimit(unix.RLIMIT_DATA, &limit); err != nil {
+		return os.NewSyscallError("setrlimit", err)
+	}
+	var mem runtime.MemStats
+	runtime.ReadMemStats(&mem)
+	debug.SetMemoryLimit(int64(mem.Sys-mem.HeapReleased) + n/2)
+	return nil
 }
 
 // isHarmless says whether this program, which its file would give more rights than

@@ -24,6 +24,8 @@ func monotonic() int64 { return 0 }
 // killWithParent: a child sees the end of its channel.
 func killWithParent() error       { return nil }
 func limitProcesses(uint64) error { return nil }
+func setOOMScore(int) error       { return errors.ErrUnsupported }
+func limitMemory(int64) error     { return errors.ErrUnsupported }
 
 // becomeReaper and endStrays: what a child leaves behind is the system's affair.
 func becomeReaper(bool)              {}

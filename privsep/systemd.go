@@ -93,6 +93,32 @@ func (n notifier) send(state string) {
 	}
 }
 
+// store has a descriptor kept.
+func (n *notifier) store(name string, f *os.File) error {
+	if name == "" || len(name) > 255 || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ':' }) {
+		return fmt.Errorf("privsep: FDNAME %q: %w", name, os.ErrInvalid)
+	}
+	if n.conn == nil {
+		return nil
+	}
+	fd, err := unixmsg.DupFile(f)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	raw, err := n.conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	n.conn.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+	var serr error
+	err = raw.Write(func(s uintptr) bool { // WriteMsgUnix refuses a connected socket
+		serr = unix.Sendmsg(int(s), []byte("FDSTORE=1\nFDNAME="+name), unix.UnixRights(fd), nil, unix.MSG_DONTWAIT)
+		return !errors.Is(serr, unix.EAGAIN)
+	})
+	return errors.Join(err, os.NewSyscallError("sendmsg", serr))
+}
+
 // reloading is followed by ready. The service manager compares the time with its
 // own.
 func (n notifier) reloading() { n.send(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d", monotonic())) }

@@ -347,3 +347,51 @@ var watchedDaemon = register(Daemon{Name: "watched", Grace: 200 * time.Milliseco
 	}})
 
 var _ = registerMiddle("watched", func() int { watchedDaemon.Main(); return 0 })
+
+// storingDaemon finds a listener by its name, and has a file kept.
+var storingDaemon = register(Daemon{Name: "storing", Roles: []Role{{Name: "a", Run: witness}},
+	Prepare: func(_ context.Context, p *Proc) error {
+		l, err := p.Listener("web")
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		fmt.Println("listens on", l.Addr())
+		_, err = p.Listener("none")
+		fmt.Println(err)
+		fmt.Println(p.StoreFile("a:b", os.Stdin))
+		return p.StoreFile("state", os.Stdin)
+	}})
+
+var _ = registerMiddle("storing", func() int { manage(); storingDaemon.Main(); return 0 })
+
+// TestStoreFile: the service manager is given a descriptor to keep, and sockets are
+// found by name.
+func TestStoreFile(t *testing.T) {
+	f, addr := listener(t)
+	w := startWhole(t, "storing", []*os.File{f}, "LISTEN_PID=self", "LISTEN_FDS=1", "LISTEN_FDNAMES=web")
+	buf, oob := make([]byte, 100), make([]byte, 100)
+	w.notify.SetReadDeadline(time.Now().Add(limit))
+	n, oobn, _, _, err := w.notify.ReadMsgUnix(buf, oob)
+	if err != nil {
+		w.cmd.Process.Kill()
+		t.Fatal(err, w.cmd.Wait(), w.out.String())
+	}
+	messages, perr := syscall.ParseSocketControlMessage(oob[:oobn])
+	if perr != nil || string(buf[:n]) != "FDSTORE=1\nFDNAME=state" || len(messages) != 1 {
+		t.Fatalf("notified %q, %d control messages, %v", buf[:n], len(messages), perr)
+	}
+	fds, err := syscall.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) != 1 {
+		t.Fatal(fds, err)
+	}
+	syscall.Close(fds[0])
+	if got := w.says(); got != "READY=1" {
+		t.Errorf("notified %q", got)
+	}
+	w.signal(syscall.SIGTERM)
+	want := "listens on " + addr + "\nlistener none: file does not exist\nprivsep: FDNAME \"a:b\": invalid argument\n"
+	if out := w.ends(0); out != want {
+		t.Errorf("printed %q", out)
+	}
+}

@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 	case isWorker || os.Getenv(runVar) != "":
 		main()
 	}
-	testscript.Main(leakCheck{m}, map[string]func(){"imsgctl": main})
+	testscript.Main(leakCheck{m}, programs)
 }
 
 type leakCheck struct{ *testing.M }

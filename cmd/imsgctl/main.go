@@ -54,6 +54,7 @@ between the processes of a daemon, and between a daemon and its clients.`,
 	a.root.SetHelpCommand(newHelpCommand(a))
 	a.root.AddCommand(
 		newDemoCommand(a),
+		newProxyCommand(a),
 		newFilterTopic(),
 		newSendCommand(a),
 		newTypesCommand(a),

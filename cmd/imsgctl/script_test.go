@@ -9,6 +9,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
+// programs are what scripts can run.
+var programs = map[string]func(){"imsgctl": main, "echod": echod, "ask": ask}
+
 // TestScript runs testdata/script/*.txt. A script has the command as imsgctl,
 // "exits N COMMAND..." for one that must exit with status N, and "serve PATH" for a
 // server.
@@ -16,8 +19,9 @@ func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits": exits,
-			"serve": serve,
+			"exits":  exits,
+			"placed": placed,
+			"serve":  serve,
 		},
 	})
 }

@@ -349,6 +349,53 @@ func TestFramerClosedElsewhere(t *testing.T) {
 	}
 }
 
+// Nor when nobody reads during several collections while a message is open,
+// which is closed then, and bulk data follows without a pause. (The first
+// version used a chunk as its own successor here, once in 50 to 900 tries.)
+func TestFramerBusyAfterQuiet(t *testing.T) {
+	msg := streamtest.Msg(1000, false, 'x')
+	for range 20 {
+		f, _ := newTestFramer(0)
+		var held []Frame
+		for range 900 { // more than the largest chunk holds
+			streamtest.Must(t, feed(f, msg, -1))
+			m, _ := f.Next()
+			held = append(held, m)
+		}
+		for _, m := range held[1:] {
+			m.Close()
+		}
+		for range 3 {
+			runtime.GC()
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() { held[0].Close() })
+		wg.Wait()
+		work, got := make(chan Frame, 1000), 0
+		wg.Go(func() {
+			for m := range work {
+				if bytes.Equal(m.Bytes(), msg) {
+					got++
+				}
+				m.Close()
+			}
+		})
+		const sent = 600
+		for p := bytes.Repeat(msg, sent); len(p) > 0; {
+			n := min(len(p), 60001)
+			streamtest.Must(t, feed(f, p[:n], -1))
+			p = p[n:]
+			for m, ok := f.Next(); ok; m, ok = f.Next() {
+				work <- m
+			}
+		}
+		close(work)
+		if wg.Wait(); got != sent {
+			t.Fatalf("%d messages of %d", got, sent)
+		}
+	}
+}
+
 // A header may be longer than the first chunk.
 func TestFramerLongHeader(t *testing.T) {
 	const hdr, size = 30000, 30100
