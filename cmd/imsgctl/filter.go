@@ -82,7 +82,7 @@ func parseFilter(expr string, profiles *profile.Chooser) (f *filter, err error) 
 	}()
 	p.next()
 	match := p.or()
-	if p.token != "" {
+	if p.token != "" || p.quoted {
 		p.fail(p.at, "%q is not expected here", p.token)
 	}
 	return &filter{match}, nil

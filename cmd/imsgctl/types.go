@@ -31,7 +31,7 @@ in the form that a file for --profile has:
 
 A field is "[net] TYPE NAME[N] [@OFFSET] [if FIELD == N|N]" with a C type, bytes
 for hex, or string for a text that ends with its NUL; "net" is network byte
-order, NAME[] goes on to the end of the payload.
+order, NAME[] goes on to the end of the payload, and _N is not shown.
 
 With --from, types writes such a file from what cc -g wrote into an object file:
 the types of messages from an enum, and the structs that --map names. For a

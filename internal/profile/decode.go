@@ -96,11 +96,16 @@ func (t *ctype) decodeAll(b []byte, order binary.ByteOrder) (Fields, error) {
 func (t *ctype) members(b []byte, order binary.ByteOrder) (f Fields) {
 	for i := range t.fields {
 		m := &t.fields[i]
-		if !m.isVariable() && m.present(t, b, order) {
+		if !m.isVariable() && !m.hidden() && m.present(t, b, order) {
 			f = append(f, Field{m.name, m.typ.decode(b[m.offset:], order)})
 		}
 	}
 	return f
+}
+
+// hidden says whether nobody wants to see the field: padding is called _N.
+func (f *field) hidden() bool {
+	return len(f.name) > 1 && f.name[0] == '_' && f.name[1] >= '0' && f.name[1] <= '9'
 }
 
 // present says whether the struct has the field.

@@ -236,7 +236,7 @@ func (o *object) fill(t *ctype, size int) error {
 		return nil
 	}
 	pad, err := o.bytes(int64(size - end))
-	t.fields = slices.Insert(t.fields, last, field{name: fmt.Sprintf("padding_%d", end), typ: pad, placed: true, offset: end})
+	t.fields = slices.Insert(t.fields, last, field{name: fmt.Sprintf("_%d", end), typ: pad, placed: true, offset: end})
 	return err
 }
 

@@ -41,7 +41,7 @@ func (e *SyntaxError) Unwrap() error { return e.Err }
 // where TYPE is a C type (int, uint32_t, char, struct NAME, enum NAME, in_addr,
 // pointer and so on), bytes, which is shown in hex, or string, which ends with
 // its NUL. NAME[] is an array that ends with the payload; strings and these are
-// the last fields. The error is a *SyntaxError.
+// the last fields. What is called _N is not shown. The error is a *SyntaxError.
 func Parse(file, text string) (p *Profile, err error) {
 	d := &parser{p: newProfile(), structs: make(map[string]*ctype), enums: make(map[string]map[int64]string), uses: make(map[uint32][]use)}
 	defer func() {

@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"example.org/imsg/internal/capture"
+	"example.org/imsg/proto/ntpd"
 )
 
 // A Profile is what is known of one program's messages. A nil one knows
@@ -87,22 +88,37 @@ func key(name string) string {
 //go:embed *.imsg
 var files embed.FS
 
-// builtin are the profiles that need no file.
-var builtin = sync.OnceValue(func() (all []*Profile) {
-	names, _ := files.ReadDir(".")
-	for _, e := range names {
-		text, err := files.ReadFile(e.Name())
-		if err != nil {
-			panic(err)
-		}
-		p, err := Parse(e.Name(), string(text))
-		if err != nil {
-			panic(err) // the tests parse them
-		}
-		all = append(all, p)
+// builtin are the profiles that need no file. The tests make them, so that
+// nothing can go wrong.
+var builtin = sync.OnceValue(func() []*Profile {
+	all, err := makeBuiltin()
+	if err != nil {
+		panic(err)
 	}
 	return all
 })
+
+func makeBuiltin() (all []*Profile, err error) {
+	names, err := files.ReadDir(".")
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range names {
+		text, err := files.ReadFile(e.Name())
+		if err != nil {
+			return nil, err
+		}
+		p, err := Parse(e.Name(), string(text))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, p)
+	}
+	p := newProfile()
+	p.Name, p.programs, p.sockets = "ntpd", []string{"ntpctl"}, []string{"/ntpd.sock"}
+	p, err = p.fromPackage(ntpd.TypeName, ntpd.PayloadType)
+	return append(all, p), err
+}
 
 // Names returns the names of the profiles that are built in.
 func Names() (names []string) {

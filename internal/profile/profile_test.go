@@ -11,6 +11,7 @@ import (
 	"example.org/imsg"
 	"example.org/imsg/internal/capture"
 	"example.org/imsg/internal/testutil"
+	"example.org/imsg/proto/ntpd"
 	"example.org/imsg/proto/tmux"
 )
 
@@ -38,13 +39,13 @@ struct inner size 8 {
 struct request size 88 {
 	char name[8]
 	unsigned char key[3]
-	double d
+	double d @16
 	struct inner in[2]
 	in_addr v4 @48 if kind == 1
 	struct in6 v6 @48 if kind == 2|-3
 	uint8_t kind @64
-	void *p
-	bool grid[2][3]
+	void *p @72
+	bool grid[2][3] @80
 	char c
 }
 
@@ -228,8 +229,13 @@ func TestEncodeErrors(t *testing.T) {
 // TestBuiltin compares what is built in with the packages that speak to the
 // programs.
 func TestBuiltin(t *testing.T) {
-	packages := map[string]func(uint32) string{"tmux": tmux.TypeName}
-	for _, p := range builtin() {
+	packages := map[string]func(uint32) string{"tmux": tmux.TypeName, "ntpd": ntpd.TypeName}
+	all, err := makeBuiltin()
+	testutil.Must(t, err)
+	for _, p := range all {
+		if again := parse(t, p.Text()); again.Text() != p.Text() {
+			t.Errorf("%s is not the same again:\n%s", p.Name, p.Text())
+		}
 		name := packages[p.Name]
 		if name == nil {
 			t.Errorf("no package for %s", p.Name)
@@ -255,6 +261,7 @@ func TestChooser(t *testing.T) {
 		{"socket", capture.Record{Name: "/tmp/tmux-1000/default", To: end("/x/y")}, "tmux"},
 		{"traffic", capture.Record{Header: ready}, "tmux"},
 		{"traffic of another program", capture.Record{Header: ready, From: end("/usr/sbin/smtpd")}, ""},
+		{"ntpctl", capture.Record{From: end("/usr/sbin/ntpctl")}, "ntpd"},
 		{"nothing", capture.Record{Header: imsg.Header{Type: 9999}}, ""},
 	} {
 		c, err := Choose("auto")
