@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"example.org/imsg"
 	"example.org/imsg/internal/capture"
 	"example.org/imsg/internal/profile"
 )
@@ -46,6 +47,9 @@ func appendSend(b []byte, r *capture.Record, p *profile.Profile) []byte {
 	}
 	if r.Order != nil && orderName(r.Order) != orderName(nil) {
 		note += "; it was of another byte order"
+	}
+	if r.Len > imsg.DefaultMaxSize {
+		note += "; it is large: --max " + strconv.Itoa(r.Len)
 	}
 	if note != "" {
 		b = append(append(b, "  # "...), note[2:]...)
