@@ -18,7 +18,6 @@ import (
 	"example.org/imsg/ibuf"
 	"example.org/imsg/imsgtest"
 	"example.org/imsg/internal/testutil"
-	"example.org/imsg/internal/unixmsg"
 	"golang.org/x/sys/unix"
 )
 
@@ -748,19 +747,15 @@ func TestDroppedFiles(t *testing.T) {
 // nobody has taken, and of one that has arrived in part.
 func TestDroppedChannelFiles(t *testing.T) {
 	cfg := &imsg.Config{AllowFDPass: true}
-	for name, receive := range map[string]func(fd int) error{
-		"Buf": func(fd int) error {
-			b := imsg.NewBuf(fd, cfg)
+	for name, receive := range map[string]func(s *imsgtest.Socket) error{
+		"Buf": func(s *imsgtest.Socket) error {
+			b := imsg.NewBuf(s.FD, cfg)
 			err := b.ReadSocket()
 			m, _ := b.Get()
 			return errors.Join(err, m.Close())
 		},
-		"Conn": func(fd int) error {
-			fd, err := unixmsg.Dup(fd)
-			if err != nil {
-				return err
-			}
-			c, err := imsg.NewConn(fd, cfg)
+		"Conn": func(s *imsgtest.Socket) error { // whose socket is dropped, too
+			c, err := imsg.NewConn(s.Take(), cfg)
 			if err != nil {
 				return err
 			}
@@ -778,15 +773,18 @@ func TestDroppedChannelFiles(t *testing.T) {
 				first := testutil.RawHeader(imsg.Current, 1, imsg.HeaderSize, false)
 				ours.Write(append(first, testutil.RawHeader(imsg.Current, 2, size, true)...), int(w.Fd()))
 				w.Close()
-				testutil.Must(t, receive(theirs.FD))
+				testutil.Must(t, receive(theirs))
 				for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
 					runtime.GC()
 					r.SetReadDeadline(time.Now().Add(time.Millisecond))
-					if _, err := r.Read(make([]byte, 1)); err == io.EOF {
+					_, err := r.Read(make([]byte, 1))
+					hup := []unix.PollFd{{Fd: int32(ours.FD)}}
+					unix.Poll(hup, 0)
+					if err == io.EOF && (theirs.FD >= 0 || hup[0].Revents != 0) {
 						return
 					}
 				}
-				t.Error("a file is open that nobody can take")
+				t.Error("a file or a socket is open that nobody can take")
 			})
 		}
 	}
