@@ -59,7 +59,7 @@ between the processes of a daemon, and between a daemon and its clients.`,
 		newSendCommand(a),
 		newTypesCommand(a),
 	)
-	a.root.AddCommand(newDecodeCommand(a))
+	a.root.AddCommand(newDecodeCommand(a), newStatCommand(a))
 	return a
 }
 
