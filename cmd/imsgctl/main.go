@@ -54,12 +54,13 @@ between the processes of a daemon, and between a daemon and its clients.`,
 	a.root.SetHelpCommand(newHelpCommand(a))
 	a.root.AddCommand(
 		newDemoCommand(a),
-		newProxyCommand(a),
 		newFilterTopic(),
 		newSendCommand(a),
 		newTypesCommand(a),
 	)
 	a.root.AddCommand(newDecodeCommand(a), newStatCommand(a))
+	a.root.AddCommand(newDecodeCommand(a))
+	a.root.AddCommand(newProxyCommand(a), newDoctorCommand(a))
 	return a
 }
 
