@@ -16,6 +16,10 @@ const (
 
 // syscall looks at a thread that is at the beginning or the end of a call.
 func (e *engine) syscall(t *thread) {
+	if t.other { // and now at its end
+		t.other = false
+		return
+	}
 	var info syscallInfo
 	if info.get(t.tid) != 0 {
 		return
@@ -31,6 +35,7 @@ func (e *engine) syscall(t *thread) {
 		if moves(info.nr) {
 			t.nr, t.args, t.start = info.nr, info.args, time.Now()
 		} else {
+			t.other = true
 			e.hidden(t, &info)
 		}
 	case atExit:

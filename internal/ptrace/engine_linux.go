@@ -40,6 +40,7 @@ type thread struct {
 	tid  int
 	proc *Process
 
+	other   bool // it is in a call of no interest
 	foreign bool // it makes calls of another machine: is not stopped at them
 	start   time.Time
 	nr      uint64 // of the call of interest that it is in, or none

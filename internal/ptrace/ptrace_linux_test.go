@@ -226,6 +226,8 @@ var roles = map[string]func(args []string){
 	"quiet":    func([]string) {},
 	"own-net":  ownNetRole,
 	"many":     manyRole,
+	"trips":    tripsRole,
+	"echo":     echoRole,
 	"named":    namedRole,
 	"transfer": transferRole,
 }
