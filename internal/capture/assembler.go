@@ -18,6 +18,8 @@ type Side struct {
 	Inode    uint64 // number of the socket, or 0: then PID and FD stand for it
 	Peer     uint64 // number of the other end's socket, or 0
 	Name     string // path that the socket is bound to, if it is: that of an accepted one
+	PeerName string // path that the other end's is bound to, for one whose other end may not be seen
+	Begun    bool   // the stream may have begun before the capture: what comes first may be no header
 }
 
 // An Assembler makes messages of what system calls moved: bytes and files of
@@ -42,6 +44,7 @@ type Assembler struct {
 	now     time.Time  // of the last call
 	calls   uint64
 	numbers int    // of channels that were given one
+	others  int    // of those that are closed, without a message
 	rec     Record // scratch
 }
 
@@ -72,6 +75,8 @@ type end struct {
 	to   dir  // what was sent to this end
 	num  int  // of the channel; 0 as long as nothing came out
 	used bool // by a process that was seen
+
+	counted bool // among others
 }
 
 // A dir is one direction of a channel.
@@ -111,14 +116,14 @@ func (a *Assembler) Sent(s Side, c Call) error {
 	e := a.end(s)
 	d := &a.other(e).to
 	d.sender = e
-	return a.feed(d, &d.from, e, s.Endpoint, &c, true)
+	return a.feed(d, &d.from, e, &s, &c, true)
 }
 
 // Received tells what an end's process has received. It keeps nothing of c.
 func (a *Assembler) Received(s Side, c Call) error {
 	a.tick(c.Time)
 	e := a.end(s)
-	return a.feed(&e.to, &e.to.to, e, s.Endpoint, &c, false)
+	return a.feed(&e.to, &e.to.to, e, &s, &c, false)
 }
 
 // Closed tells that nobody has the end any more, or, if its inode is not known,
@@ -133,6 +138,10 @@ func (a *Assembler) Closed(s Side) error {
 		p.skipped = true // nobody will receive it
 	}
 	a.report(&e.to, e)
+	if e.other() {
+		a.others++
+		e.peer.counted = true
+	}
 	if o := e.peer; o != nil {
 		a.report(&o.to, o)
 		if k.inode == 0 {
@@ -156,6 +165,28 @@ func (a *Assembler) Close() error {
 		a.report(&e.to, e)
 	}
 	return a.flush(true)
+}
+
+// Others returns how many channels there were over which no message went, but
+// something else.
+func (a *Assembler) Others() int {
+	n := a.others
+	seen := map[*end]bool{}
+	for _, e := range a.ends {
+		if !seen[e] && e.other() {
+			n++
+			seen[e.peer] = true
+		}
+	}
+	return n
+}
+
+// other reports whether a channel was used, and not for messages.
+func (e *end) other() bool {
+	if e.num != 0 || e.counted {
+		return false
+	}
+	return e.peer != nil && (e.peer.to.from.seen || e.peer.to.to.seen) || e.to.from.seen || e.to.to.seen
 }
 
 func (a *Assembler) tick(now time.Time) {
@@ -205,6 +236,9 @@ func (a *Assembler) end(s Side) *end {
 			o.num = e.num
 		}
 	}
+	if s.PeerName != "" {
+		a.other(e).Name = s.PeerName
+	}
 	return e
 }
 
@@ -231,12 +265,13 @@ func (a *Assembler) other(e *end) *end {
 
 // feed gives what a call moved to its track, and matches the messages with what
 // the other end shows.
-func (a *Assembler) feed(d *dir, t *track, at *end, who Endpoint, c *Call, sent bool) error {
+func (a *Assembler) feed(d *dir, t *track, at *end, s *Side, c *Call, sent bool) error {
 	to := at
 	if sent {
 		to = at.peer
 	}
-	err := t.add(c, func(p *piece) { a.match(d, to, who, p, sent) })
+	t.begun = s.Begun
+	err := t.add(c, func(p *piece) { a.match(d, to, s.Endpoint, p, sent) })
 	if err != nil {
 		a.problem(d, to, err)
 	}

@@ -30,6 +30,12 @@ func side(pid, fd int, inode, peer uint64) capture.Side {
 	return capture.Side{Endpoint: capture.Endpoint{PID: pid, FD: fd}, Inode: inode, Peer: peer}
 }
 
+// begun is a side whose stream may have begun before.
+func begun(s capture.Side) capture.Side {
+	s.Begun = true
+	return s
+}
+
 var t0 = time.Unix(1700000000, 0)
 
 func at(ms int) time.Time { return t0.Add(time.Duration(ms) * time.Millisecond) }
@@ -122,6 +128,8 @@ func TestAssembler(t *testing.T) {
 			[]string{`1 1>0 type 1 len 19 "o" (2 bytes of the payload were not captured)`}},
 		{"a header cut", []event{{b, false, capture.Call{Bytes: both, Hidden: []capture.Range{{Beg: 18, End: 38}}}}, rcvd(b, 0, two)},
 			[]string{`1 0>2 type 1 len 19 "on" (1 bytes of the payload were not captured)`, `1 0>2 type 2 len 19 "two"`}},
+		{"attached inside a message", []event{sent(begun(a), 0, one[10:]), sent(begun(a), 1, two[:8]), sent(begun(a), 2, two[8:]), rcvd(begun(b), 3, slices.Concat(one[10:], both)), sent(begun(a), 4, one), rcvd(begun(b), 5, one)},
+			[]string{`1 1>2 type 1 len 19 "one" waited 1ms`}},
 		{"cut at one end", []event{{a, true, capture.Call{Time: at(0), Bytes: one, Hidden: []capture.Range{{Beg: 17, End: 19}}}}, rcvd(b, 1, one)},
 			[]string{`1 1>2 type 1 len 19 "one" waited 1ms`}},
 	}
@@ -131,6 +139,42 @@ func TestAssembler(t *testing.T) {
 				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(tt.want, "\n"))
 			}
 		})
+	}
+}
+
+// TestAssemblerPeerName knows the path of an end that is not seen.
+func TestAssemblerPeerName(t *testing.T) {
+	var got []string
+	a := capture.NewAssembler(func(r *capture.Record) error {
+		got = append(got, r.Name)
+		return nil
+	})
+	client := capture.Side{Endpoint: capture.Endpoint{PID: 1, FD: 3}, Inode: 100, PeerName: "/s"}
+	a.Sent(client, capture.Call{Bytes: message(imsg.Current, 1, "", false)})
+	client.Peer = 101 // accepted now
+	a.Received(client, capture.Call{Bytes: message(imsg.Current, 2, "", false)})
+	if err := a.Close(); err != nil || !slices.Equal(got, []string{"/s", "/s"}) {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// TestAssemblerOthers counts channels that carry something else, closed or not.
+func TestAssemblerOthers(t *testing.T) {
+	a := capture.NewAssembler(func(*capture.Record) error { return nil })
+	http := capture.Call{Bytes: []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n")}
+	for _, ch := range []uint64{100, 200, 300} {
+		a.Sent(side(1, 3, ch, ch+1), http)
+		a.Received(side(2, 3, ch+1, ch), http)
+	}
+	a.Sent(side(1, 4, 400, 401), capture.Call{Bytes: message(imsg.Current, 1, "", false)})
+	a.Closed(side(1, 3, 100, 101))
+	a.Closed(side(2, 3, 101, 100))
+	a.Closed(side(1, 3, 300, 301))
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := a.Others(); n != 3 {
+		t.Errorf("%d, want 3", n)
 	}
 }
 

@@ -27,6 +27,7 @@ type Range struct{ Beg, End int }
 type track struct {
 	layout  layout
 	known   bool // the layout is
+	begun   bool // what comes first may be the rest of a message
 	max     int
 	dead    bool   // what comes is no imsg, or not any more
 	seen    bool   // a call was seen
@@ -108,6 +109,15 @@ func (t *track) begin(c *Call) bool {
 	p := c.Bytes
 	if len(c.Hidden) > 0 {
 		p = p[:c.Hidden[0].Beg]
+	}
+	if t.begun {
+		// A call that is so many whole messages is no rest of one.
+		best, _ := guess(allLayouts, p, t.max, true)
+		if len(p) < len(c.Bytes) || best.failed {
+			return false
+		}
+		t.layout, t.known = best.layout, true
+		return true
 	}
 	if len(t.buf)+len(p) < imsg.HeaderSize {
 		// A header in pieces: nothing is decided.

@@ -3,6 +3,7 @@
 package ptrace
 
 import (
+	"fmt"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,7 +22,12 @@ func (e *engine) syscall(t *thread) {
 		return
 	}
 	var info syscallInfo
-	if info.get(t.tid) != 0 {
+	switch errno := info.get(t.tid); errno {
+	case 0:
+	case unix.EIO, unix.EINVAL:
+		e.err = fmt.Errorf("the kernel does not tell about calls (%w): Linux 5.3 does", errno)
+		return
+	default: // it was killed
 		return
 	}
 	switch info.op {

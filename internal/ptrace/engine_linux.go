@@ -27,6 +27,7 @@ type engine struct {
 	shim    int           // the same until the command is executed
 	channel int           // to the shim, or -1
 	status  Status        // of the command
+	err     error         // that ends the tracing
 	stop    *atomic.Bool  // set to end
 	polling time.Duration // how long wait polls before it sleeps
 	missed  int           // polls in a row that found nothing
@@ -55,6 +56,7 @@ func Run(ctx context.Context, c *Command, cfg *Config) (Status, error) {
 	err := onThread(ctx, func(stop *atomic.Bool) error {
 		e = newEngine(cfg, stop)
 		defer e.close()
+		e.sockets.note(e.self) // which the command may inherit
 		if err := e.start(c); err != nil {
 			return err
 		}
@@ -78,6 +80,9 @@ func Attach(ctx context.Context, pids []int, cfg *Config) error {
 		defer e.close()
 		if err := e.attach(pids); err != nil {
 			return err
+		}
+		for pid := range e.procs {
+			e.sockets.note(pid)
 		}
 		return e.loop()
 	})
@@ -197,6 +202,9 @@ func (e *engine) loop() error {
 		switch errno := e.wait(&info); errno {
 		case 0:
 			e.handle(&info)
+			if e.err != nil {
+				return e.err
+			}
 			if e.busy > fairAfter {
 				e.round()
 			}

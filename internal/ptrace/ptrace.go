@@ -63,6 +63,7 @@ type Socket struct {
 	// begins with @.
 	Path     string
 	Accepted bool // the end that the program which listens has
+	Begun    bool // it existed when the tracing began: something may have been moved before
 
 	stream bool // it is a unix stream socket
 	diag   int  // netlink socket of its network namespace, or -1

@@ -282,7 +282,7 @@ func TestWays(t *testing.T) {
 		if w.Socket.Peer != g.Socket.Inode || g.Socket.Peer != w.Socket.Inode || w.Socket.Inode == 0 {
 			t.Errorf("%s: from %+v to %+v", data, w.Socket, g.Socket)
 		}
-		if w.pid != g.pid || w.N != len(data) || g.N != len(data) || w.Process.Exe != role("").Path {
+		if w.Socket.Begun || g.Socket.Begun || w.pid != g.pid || w.N != len(data) || g.N != len(data) || w.Process.Exe != role("").Path {
 			t.Errorf("%s: sent %+v, received %+v", data, w, g)
 		}
 		if w.Start.After(w.End) || w.Start.After(g.End) {
@@ -559,6 +559,11 @@ func TestAttach(t *testing.T) {
 		r.locked(func() { seen = len(r.calls) >= 2 })
 		if seen {
 			break
+		}
+	}
+	for _, c := range r.calls[:2] {
+		if !c.Socket.Begun {
+			t.Errorf("%+v is not older than the tracing", c.Socket)
 		}
 	}
 	if tracerOf(a.p.Pid) != os.Getpid() {

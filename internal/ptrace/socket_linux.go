@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"unsafe"
@@ -18,7 +19,8 @@ import (
 // as long as it exists.
 type sockets struct {
 	byInode map[uint64]*Socket
-	sweepAt int            // how many of them there may be
+	sweepAt int // how many of them there may be
+	old     map[uint64]bool
 	diags   map[uint64]int // netlink sockets, by the inode of their network namespace; -1: none to be had
 	buf     [4096]byte
 }
@@ -28,7 +30,7 @@ const minSweep = 1024
 
 func (s *sockets) init() {
 	s.sweepAt = minSweep
-	s.byInode, s.diags = map[uint64]*Socket{}, map[uint64]int{}
+	s.byInode, s.diags, s.old = map[uint64]*Socket{}, map[uint64]int{}, map[uint64]bool{}
 }
 
 func (s *sockets) close() {
@@ -69,6 +71,17 @@ func (e *engine) inode(p *Process, fd int) uint64 {
 	return socketInode(string(buf[:n]))
 }
 
+// note takes note of the sockets that a process has before it is traced.
+func (s *sockets) note(pid int) {
+	links, _ := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/fd/*")
+	for _, link := range links {
+		text, _ := os.Readlink(link)
+		if inode := socketInode(text); inode != 0 {
+			s.old[inode] = true
+		}
+	}
+}
+
 // socketInode is the number in "socket:[NUMBER]", or 0.
 func socketInode(link string) uint64 {
 	number, ok := strings.CutPrefix(link, "socket:[")
@@ -88,7 +101,7 @@ func (e *engine) lookUp(p *Process, fd int, inode uint64, known *Socket) *Socket
 	if len(e.sockets.byInode) >= e.sockets.sweepAt {
 		e.sweep()
 	}
-	s := &Socket{Inode: inode, diag: -1}
+	s := &Socket{Inode: inode, Begun: e.sockets.old[inode], diag: -1}
 	e.sockets.byInode[inode] = s
 	seen := withFD(p.PID, fd, func(fd int) {
 		domain, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
@@ -255,7 +268,7 @@ func (s *sockets) ask(to *Socket) error {
 func (s *sockets) pair(a *Socket) {
 	b := s.byInode[a.Peer]
 	if b == nil {
-		b = &Socket{Inode: a.Peer, Path: a.Path, Accepted: a.Path != "" && !a.Accepted, stream: true, diag: a.diag}
+		b = &Socket{Inode: a.Peer, Path: a.Path, Accepted: a.Path != "" && !a.Accepted, Begun: a.Begun, stream: true, diag: a.diag}
 		s.byInode[a.Peer] = b
 	}
 	b.Peer = a.Inode
