@@ -57,6 +57,7 @@ between the processes of a daemon, and between a daemon and its clients.`,
 		newFilterTopic(),
 		newSendCommand(a),
 		newTypesCommand(a),
+		newTraceCommand(a),
 	)
 	a.root.AddCommand(newDecodeCommand(a), newStatCommand(a))
 	a.root.AddCommand(newDecodeCommand(a))

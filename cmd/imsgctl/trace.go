@@ -1,114 +1,232 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
-	"io"
-	"strconv"
-	"sync"
-	"time"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
 
-	"example.org/imsg"
+	"github.com/spf13/cobra"
+
+	"example.org/imsg/internal/capture"
+	"example.org/imsg/internal/ptrace"
 )
 
-// A printer shows the messages of one channel, one row each. Its trace method
-// is the channel's Config.Trace: it only takes notes, because it runs inside
-// the channel's locks. The rows are written when print is called.
-type printer struct {
-	w     io.Writer
-	start time.Time
-	ways  [2]string // of the directions Sent and Received
-
-	mu   sync.Mutex
-	rows []row  // noted, not written
-	file string // name of the next file that is sent: an event does not tell
-
-	last row // for print
-	held int // messages like last that were not written, last included
-	err  error
+// A traceCommand is a command line of trace.
+type traceCommand struct {
+	a    *app
+	out  outputFlags
+	pids []int
 }
 
-// A row is one message.
-type row struct {
-	at         time.Duration
-	dir        imsg.Direction
-	h          imsg.Header
-	name       string // of the type, or its number
-	n          int    // bytes, header included
-	file, text string
-}
+// straceLine makes strace print what decode reads.
+const straceLine = `strace -f -qq -z -ttt -yy -xx -s 70000 -e signal=none \
+    -e trace=read,write,readv,writev,sendmsg,recvmsg,sendto,recvfrom,sendmmsg,recvmmsg \
+    -o FILE COMMAND
+  imsgctl decode FILE`
 
-func (p *printer) trace(e imsg.Event) {
-	const most = 56 // bytes of a payload to be shown
-	b, more := e.Payload.Bytes(), ""
-	if len(b) > most {
-		b, more = b[:most], "..."
+func newTraceCommand(a *app) *cobra.Command {
+	t := &traceCommand{a: a}
+	c := &cobra.Command{
+		Use:   "trace COMMAND [ARG...] | -p PID",
+		Short: "Show what running programs say over all their imsg channels",
+		Long: `Trace starts a command, or takes hold of processes that run already, and shows
+each message that they and all their children send or receive over a unix stream
+socket, also to each other: once, though both ends are traced, with the time that
+it waited in the socket (-v) and what the descriptors in it are. Sockets over
+which something else than imsg goes are left out.
+
+The programs run slower, and otherwise as before, also in a sandbox. They go on
+when trace ends, whatever ends it. Without root only one's own programs can be
+traced, and a set-user-ID program that they start has no more rights than they.
+Of a program that is traced by something else (gdb, strace) nothing can be seen,
+nor of 32-bit programs, nor what goes over io_uring.
+
+What the command prints goes to standard error. A command that draws on the
+terminal wants --write FILE or 2>/dev/null beside it.
+
+On other machines than Linux on amd64 and arm64, or for 32-bit programs:
+  ` + straceLine,
+		Example: `  imsgctl trace bgpd -d                     from its start on
+  imsgctl trace -p $(pgrep -o ntpd)         a daemon that runs, and its children
+  imsgctl trace -w start.pcapng -- ./mydaemon -v
+  imsgctl trace --json -f file -- tmux -Ltest new true`,
+		Args: func(_ *cobra.Command, args []string) error {
+			switch {
+			case len(args) > 0 && len(t.pids) > 0:
+				return usagef("a command or --pid: one of the two")
+			case len(args) == 0 && len(t.pids) == 0:
+				return usagef("a command is missing, or --pid PID")
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error { return t.run(c.Context(), args) },
 	}
-	// Quoted: the peer may have chosen the bytes to upset a terminal.
-	r := row{time.Since(p.start), e.Direction, e.Header, demoName(e.Header.Type), imsg.HeaderSize + e.Payload.Len(), "-", strconv.QuoteToASCII(string(b)) + more}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch {
-	case e.FileLost:
-		r.file = "lost"
-	case e.HasFile && e.Direction == imsg.Sent:
-		r.file = p.file
-	case e.HasFile:
-		r.file = "yes"
-	}
-	p.rows = append(p.rows, r)
+	t.out.add(c.Flags())
+	c.Flags().IntSliceVarP(&t.pids, "pid", "p", nil, "trace the process with that `PID`, and its children; can be given several times")
+	c.Flags().SetInterspersed(false) // what follows the command's name is its own
+	return c
 }
 
-// sending tells the name of the file that goes with the next message.
-func (p *printer) sending(name string) {
-	p.mu.Lock()
-	p.file = name
-	p.mu.Unlock()
-}
-
-const layout = "%9v  %-16v  %-7v  %4v  %8v  %6v  %-10v  %v\n"
-
-func (p *printer) heading() {
-	p.printf(layout, "ms", "direction", "type", "id", "pid", "bytes", "file", "text")
-}
-
-// print writes the rows that have come since the last call. Of many messages
-// of the same type in a row it writes the first and, when another type comes,
-// how many there were and the last. The error is the writer's first.
-func (p *printer) print() error {
-	p.mu.Lock()
-	rows := p.rows
-	p.rows = nil
-	p.mu.Unlock()
-	for _, r := range rows {
-		if r.dir == p.last.dir && r.h.Type == p.last.h.Type {
-			p.held++
-		} else {
-			p.release()
-			p.row(r)
+func (t *traceCommand) run(ctx context.Context, args []string) error {
+	var path string
+	if len(args) > 0 {
+		var err error
+		if path, err = exec.LookPath(args[0]); err != nil {
+			return err
 		}
-		p.last = r
 	}
-	return p.err
+	out, err := t.out.open(t.a)
+	if err != nil {
+		return err
+	}
+	out.summary = true
+	w := newWatcher(ctx, out)
+	status, err := ptrace.Status{}, error(nil)
+	if path != "" {
+		status, err = ptrace.Run(w.ctx, &ptrace.Command{
+			Path: path, Args: args, Env: os.Environ(), Files: []*os.File{os.Stdin, os.Stderr, os.Stderr},
+		}, w.config())
+	} else {
+		err = ptrace.Attach(w.ctx, slices.Compact(slices.Sorted(slices.Values(t.pids))), w.config())
+	}
+	interrupted := ctx.Err() != nil
+	if werr := w.close(); werr != nil {
+		return werr
+	}
+	switch {
+	case errors.Is(err, ptrace.ErrNotSupported) && runtime.GOOS == "linux":
+		return fmt.Errorf("%w, a %s machine; strace works:\n  %s", err, runtime.GOARCH, straceLine)
+	case err != nil:
+		return err
+	case !interrupted && (status.Code != 0 || status.Signal != nil):
+		return fmt.Errorf("%s: %v", args[0], status)
+	}
+	return nil
 }
 
-// release writes what print has held back.
-func (p *printer) release() {
-	if p.held > 1 {
-		p.printf("%9s  %-16s  ... %d more\n", "", p.ways[p.last.dir], p.held-1)
-	}
-	if p.held > 0 {
-		p.row(p.last)
-	}
-	p.held = 0
+// A watcher makes messages of what an engine sees, in a goroutine of its own:
+// an output that blocks must not hold up the programs, for one of them may be
+// what it waits for, such as the terminal.
+type watcher struct {
+	out  *output
+	asm  *capture.Assembler
+	ctx  context.Context // done when nobody wants to see more
+	stop context.CancelCauseFunc
+	queue
+	done  chan struct{}
+	err   error        // of the output
+	alive map[int]bool // processes; the engine's
 }
 
-func (p *printer) row(r row) {
-	ms := fmt.Sprintf("%.3f", r.at.Seconds()*1000)
-	p.printf(layout, ms, p.ways[r.dir], r.name, r.h.ID, r.h.PID, r.n, r.file, r.text)
+func newWatcher(ctx context.Context, out *output) *watcher {
+	w := &watcher{out: out, asm: capture.NewAssembler(out.Write), done: make(chan struct{}), alive: map[int]bool{}}
+	w.ctx, w.stop = context.WithCancelCause(ctx)
+	w.asm.Problem = w.say
+	w.queue.init()
+	go w.show()
+	return w
 }
 
-func (p *printer) printf(format string, args ...any) {
-	if p.err == nil {
-		_, p.err = fmt.Fprintf(p.w, format, args...)
+func (w *watcher) say(text string) { w.out.a.complain(w.out.a.running, errors.New(text)) }
+
+func (w *watcher) config() *ptrace.Config {
+	return &ptrace.Config{
+		Call:    func(c *ptrace.Call) { w.put(w.ctx, callItem(c), c.Data) },
+		Closed:  func(s *ptrace.Socket) { w.put(w.ctx, item{side: capture.Side{Inode: s.Inode}, closed: true}, nil) },
+		Started: func(p *ptrace.Process) { w.alive[p.PID] = true },
+		Ended:   func(p *ptrace.Process, _ ptrace.Status) { delete(w.alive, p.PID) },
+		Warn:    func(text string) { w.put(w.ctx, item{text: text}, nil) },
 	}
+}
+
+// callItem makes of a call what an Assembler takes.
+func callItem(c *ptrace.Call) item {
+	i := item{
+		side:  capture.Side{Endpoint: capture.Endpoint{PID: c.Process.PID, Exe: c.Process.Exe, FD: c.FD}, Inode: c.Socket.Inode, Peer: c.Socket.Peer, Begun: c.Socket.Begun},
+		write: c.Write,
+		size:  c.N,
+		// A message was sent when its first byte can have been, and received
+		// when the program has it.
+		call: capture.Call{Time: c.End, Lost: c.Lost, Full: c.Full},
+	}
+	if c.Write {
+		i.call.Time = c.Start
+	}
+	if c.Socket.Accepted {
+		i.side.Name = c.Socket.Path
+	} else {
+		i.side.PeerName = c.Socket.Path
+	}
+	for _, f := range c.Files {
+		from, to := -1, f.FD
+		if c.Write {
+			from, to = f.FD, -1
+		}
+		i.call.Files = append(i.call.Files, capture.File{From: from, To: to, Kind: f.Kind, Path: f.Path, Flags: f.Flags})
+	}
+	return i
+}
+
+// show is the goroutine.
+func (w *watcher) show() {
+	defer close(w.done)
+	for more := true; more; {
+		more = w.take(w.handle, w.asm.Tick)
+		if w.err == nil {
+			w.fail(w.out.Flush())
+		}
+	}
+	if w.err == nil {
+		w.fail(w.asm.Close())
+	}
+}
+
+func (w *watcher) fail(err error) error {
+	if err != nil && w.err == nil {
+		w.err = err
+		w.stop(err)
+	}
+	return w.err
+}
+
+func (w *watcher) handle(i *item) {
+	switch {
+	case i.text != "":
+		w.say(i.text)
+	case w.err != nil:
+	case i.closed:
+		w.fail(w.asm.Closed(i.side))
+	case i.write:
+		w.fail(w.asm.Sent(i.side, i.call))
+	default:
+		w.fail(w.asm.Received(i.side, i.call))
+	}
+}
+
+// close shows what is left and the summary, after the engine's end.
+func (w *watcher) close() error {
+	w.queue.end()
+	<-w.done
+	w.stop(nil)
+	err := w.out.Close()
+	if n := w.asm.Others(); n > 0 {
+		w.say("not shown: what went over " + count(n, "other socket") + ", which is not imsg")
+	}
+	if len(w.alive) > 0 {
+		pids := make([]string, 0, len(w.alive))
+		for pid := range w.alive {
+			pids = append(pids, fmt.Sprint(pid))
+		}
+		slices.Sort(pids)
+		w.say("untraced from now on: " + strings.Join(pids, " "))
+	}
+	if w.err != nil {
+		return w.err
+	}
+	return err
 }
