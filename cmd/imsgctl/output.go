@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 
 	"github.com/spf13/cobra"
@@ -191,9 +192,13 @@ func (o *output) line(r *capture.Record, p *profile.Profile)   { o.buf = o.text.
 func (o *output) json(r *capture.Record, p *profile.Profile)   { o.buf = appendJSON(o.buf, r, p) }
 func (o *output) asSend(r *capture.Record, p *profile.Profile) { o.buf = appendSend(o.buf, r, p) }
 
-// count returns for example "1 file" and "2 files".
+// count returns for example "1 file", "2 files" and "2 processes".
 func count(n int, what string) string {
-	if n != 1 {
+	switch {
+	case n == 1:
+	case strings.HasSuffix(what, "s"):
+		what += "es"
+	default:
 		what += "s"
 	}
 	return fmt.Sprintf("%d %s", n, what)

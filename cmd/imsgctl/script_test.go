@@ -14,7 +14,7 @@ var programs = map[string]func(){"imsgctl": main, "echod": echod, "ask": ask}
 
 // TestScript runs testdata/script/*.txt. A script has the command as imsgctl,
 // "exits N COMMAND..." for one that must exit with status N, and "serve PATH" for a
-// server.
+// server; the condition trace says that programs can be traced.
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -22,6 +22,12 @@ func TestScript(t *testing.T) {
 			"exits":  exits,
 			"placed": placed,
 			"serve":  serve,
+		},
+		Condition: func(cond string) (bool, error) {
+			if cond != "trace" {
+				return false, errors.New("no such condition")
+			}
+			return canTrace() == nil, nil
 		},
 	})
 }

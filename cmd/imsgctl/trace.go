@@ -84,7 +84,6 @@ func (t *traceCommand) run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	out.summary = true
 	w := newWatcher(ctx, out)
 	status, err := ptrace.Status{}, error(nil)
 	if path != "" {
@@ -95,6 +94,7 @@ func (t *traceCommand) run(ctx context.Context, args []string) error {
 		err = ptrace.Attach(w.ctx, slices.Compact(slices.Sorted(slices.Values(t.pids))), w.config())
 	}
 	interrupted := ctx.Err() != nil
+	out.summary = err == nil
 	if werr := w.close(); werr != nil {
 		return werr
 	}
@@ -136,8 +136,11 @@ func (w *watcher) say(text string) { w.out.a.complain(w.out.a.running, errors.Ne
 
 func (w *watcher) config() *ptrace.Config {
 	return &ptrace.Config{
-		Call:    func(c *ptrace.Call) { w.put(w.ctx, callItem(c), c.Data) },
-		Closed:  func(s *ptrace.Socket) { w.put(w.ctx, item{side: capture.Side{Inode: s.Inode}, closed: true}, nil) },
+		Call:   func(c *ptrace.Call) { w.put(w.ctx, callItem(c), c.Data) },
+		Closed: func(s *ptrace.Socket) { w.put(w.ctx, item{side: capture.Side{Inode: s.Inode}, closed: true}, nil) },
+		Attached: func() {
+			w.put(w.ctx, item{text: "tracing " + count(len(w.alive), "process") + "; Ctrl-C ends it, and not them"}, nil)
+		},
 		Started: func(p *ptrace.Process) { w.alive[p.PID] = true },
 		Ended:   func(p *ptrace.Process, _ ptrace.Status) { delete(w.alive, p.PID) },
 		Warn:    func(text string) { w.put(w.ctx, item{text: text}, nil) },
@@ -223,7 +226,7 @@ func (w *watcher) close() error {
 			pids = append(pids, fmt.Sprint(pid))
 		}
 		slices.Sort(pids)
-		w.say("untraced from now on: " + strings.Join(pids, " "))
+		w.say("still there, and not traced any more: " + strings.Join(pids, " "))
 	}
 	if w.err != nil {
 		return w.err

@@ -84,6 +84,9 @@ func Attach(ctx context.Context, pids []int, cfg *Config) error {
 		for pid := range e.procs {
 			e.sockets.note(pid)
 		}
+		if cfg.Attached != nil {
+			cfg.Attached()
+		}
 		return e.loop()
 	})
 }

@@ -37,6 +37,9 @@ type Config struct {
 	Call func(*Call)
 	// Closed, if set, is told of sockets that nobody has any more; not at once.
 	Closed func(*Socket)
+	// Attached, if set, is called by Attach when everything that the processes
+	// do from then on is seen.
+	Attached func()
 	// Started, if set, is told of each process, and again when it executes
 	// another program.
 	Started func(*Process)

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"example.org/imsg"
+	"example.org/imsg/internal/ptrace"
+	"example.org/imsg/internal/testutil"
+)
+
+// echoVar makes the test program send back what comes on descriptor 3.
+const echoVar = "IMSG_TEST_ECHO"
+
+func init() {
+	if os.Getenv(echoVar) == "" {
+		return
+	}
+	c, err := imsg.NewConn(3, nil)
+	if err != nil {
+		panic(err)
+	}
+	ctx := context.Background()
+	for m, err := range c.All(ctx) {
+		if err != nil {
+			os.Exit(1)
+		}
+		if err := c.Send(ctx, m.Header(), nil, m.Bytes()); err != nil {
+			os.Exit(1)
+		}
+		m.Close()
+	}
+	os.Exit(0)
+}
+
+// canTrace is why nobody may trace here, or nil.
+var canTrace = sync.OnceValue(func() error {
+	path, err := exec.LookPath("true")
+	if err == nil {
+		_, err = ptrace.Run(context.Background(), &ptrace.Command{Path: path, Args: []string{"true"}}, &ptrace.Config{})
+	}
+	return err
+})
+
+// An echo is a program that answers.
+type echo struct {
+	*exec.Cmd
+	*imsg.Conn
+}
+
+func newEcho(t *testing.T) *echo {
+	ours, theirs, err := imsg.Pair(nil)
+	testutil.Must(t, err)
+	f, err := theirs.File()
+	testutil.Must(t, err)
+	theirs.Close()
+	exe, err := os.Executable()
+	testutil.Must(t, err)
+	cmd := exec.Command(exe) // without a context, whose end would kill it before its channel ends
+	cmd.Env = append(os.Environ(), echoVar+"=1")
+	cmd.ExtraFiles = []*os.File{f}
+	testutil.Must(t, cmd.Start())
+	f.Close()
+	t.Cleanup(func() {
+		ours.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Error("the traced program: ", err)
+		}
+	})
+	return &echo{cmd, ours}
+}
+
+// ask makes a round trip.
+func (e *echo) ask(t *testing.T, typ uint32) {
+	t.Helper()
+	ctx := testutil.DeadlineCtx(t)
+	testutil.Must(t, e.Send(ctx, imsg.Header{Type: typ}, nil, []byte("text")))
+	m, err := e.Receive(ctx)
+	if err != nil || m.Header().Type != typ {
+		t.Fatalf("answer to %d: %+v, %v", typ, m, err)
+	}
+	m.Close()
+}
+
+// attach starts "imsgctl trace -p" and waits until it has begun. lines gives what
+// it shows.
+func attach(t *testing.T, pid int) (cmd *exec.Cmd, lines *bufio.Reader, messages func() string) {
+	t.Helper()
+	cmd, _ = command(t, "trace", "trace", "-p", fmt.Sprint(pid))
+	stdout, err := cmd.StdoutPipe()
+	testutil.Must(t, err)
+	stderr, err := cmd.StderrPipe()
+	testutil.Must(t, err)
+	testutil.Must(t, cmd.Start())
+	errs := bufio.NewReader(stderr)
+	if line, err := errs.ReadString('\n'); !strings.Contains(line, "tracing 1 process; ") {
+		cmd.Process.Kill()
+		cmd.Wait()
+		t.Fatalf("%s%v", line, err)
+	}
+	return cmd, bufio.NewReader(stdout), func() string {
+		text, _ := io.ReadAll(errs)
+		return string(text)
+	}
+}
+
+func TestTraceAttached(t *testing.T) {
+	if err := canTrace(); err != nil {
+		t.Skip("tracing is not possible here: ", err)
+	}
+	e := newEcho(t)
+	e.ask(t, 1)
+	for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGINT} {
+		cmd, lines, messages := attach(t, e.Process.Pid)
+		for typ := uint32(2); typ < 5; typ++ {
+			e.ask(t, typ)
+			for _, arrow := range []string{" -> imsgctl.test[", "] -> "} {
+				line, err := lines.ReadString('\n')
+				if err != nil || !strings.Contains(line, arrow) || !strings.Contains(line, fmt.Sprintf(" %d id 0 pid ", typ)) || !strings.Contains(line, `"text"`) {
+					t.Fatalf("%q, %v", line, err)
+				}
+			}
+		}
+		testutil.Must(t, cmd.Process.Signal(sig))
+		text := messages()
+		err := cmd.Wait()
+		if sig != syscall.SIGKILL {
+			if err != nil {
+				t.Error(err)
+			}
+			want := fmt.Sprintf("imsgctl: trace: 6 messages, 0 files on 1 channel\nimsgctl: trace: still there, and not traced any more: %d\n", e.Process.Pid)
+			if text != want {
+				t.Errorf("got\n%swant\n%s", text, want)
+			}
+		}
+		e.ask(t, 9)
+	}
+}
+
+// TestTraceTwice wants a program that is traced already.
+func TestTraceTwice(t *testing.T) {
+	if err := canTrace(); err != nil {
+		t.Skip("tracing is not possible here: ", err)
+	}
+	e := newEcho(t)
+	first, _, messages := attach(t, e.Process.Pid)
+	second, _ := command(t, "second", "trace", "-p", fmt.Sprint(e.Process.Pid))
+	_, stderr := execute(t, second, 1)
+	wantLine(t, stderr, fmt.Sprintf(`imsgctl: trace: process %d is traced by process %d \(.*\) already, and only one can: end that one first`, e.Process.Pid, first.Process.Pid))
+	testutil.Must(t, first.Process.Signal(os.Interrupt))
+	messages()
+	testutil.Must(t, first.Wait())
+	e.ask(t, 1)
+}
+
+// TestTraceStdoutClosed stops quietly when nobody reads what it shows.
+func TestTraceStdoutClosed(t *testing.T) {
+	if err := canTrace(); err != nil {
+		t.Skip("tracing is not possible here: ", err)
+	}
+	cmd, _ := command(t, "closed", "trace", os.Args[0], "demo")
+	r, w, err := os.Pipe()
+	testutil.Must(t, err)
+	r.Close()
+	cmd.Stdout = w
+	defer w.Close()
+	execute(t, cmd, 0)
+}
