@@ -16,6 +16,7 @@ var proven = regexp.MustCompile("`([a-z/]+)\\.((?:Test|Fuzz|Example)\\w*)(?:/[^`
 // TestDocumentsNameTests fails when SECURITY.md or doc/platforms.md names a
 // test that does not exist, or when a row of their tables names none.
 func TestDocumentsNameTests(t *testing.T) {
+	inRoot(t)
 	for _, tt := range []struct {
 		file, title  string
 		columns, row int // of the table; how many rows at least
@@ -55,6 +56,7 @@ var (
 // in SECURITY.md, or one is that is not required. Of tools/go.mod, of which
 // nothing reaches a user, it is the tools.
 func TestDependencies(t *testing.T) {
+	inRoot(t)
 	text, err := os.ReadFile("SECURITY.md")
 	testutil.Must(t, err)
 	justified := map[string]bool{}

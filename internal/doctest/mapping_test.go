@@ -40,6 +40,7 @@ const (
 // TestMapping checks doc/mapping.md, and the list of what the manual page
 // promises, against the code.
 func TestMapping(t *testing.T) {
+	inRoot(t)
 	text, err := os.ReadFile("doc/mapping.md")
 	testutil.Must(t, err)
 	m := &mapping{t: t, pkgs: map[string]*types.Package{}, tests: map[string]map[string]bool{}}

@@ -10,6 +10,7 @@ import (
 
 // The program in the README is the one in examples/hello, which is compiled.
 func TestReadmeProgram(t *testing.T) {
+	inRoot(t)
 	readme, err := os.ReadFile("README.md")
 	testutil.Must(t, err)
 	hello, err := os.ReadFile("examples/hello/main.go")

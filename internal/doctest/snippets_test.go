@@ -196,6 +196,7 @@ func (m *module) build(name string, s snippet) (program string, faults []string)
 // TestSnippets compiles every Go snippet of the documents, and runs those that
 // are programs.
 func TestSnippets(t *testing.T) {
+	inRoot(t)
 	m := newModule(t)
 	all := snippets(t)
 	if len(all) < 3 {
@@ -218,6 +219,7 @@ func TestSnippets(t *testing.T) {
 
 // TestSnippetFaults makes sure that a mistake in a snippet is found.
 func TestSnippetFaults(t *testing.T) {
+	inRoot(t)
 	m := newModule(t)
 	for i, tt := range []struct {
 		text string
