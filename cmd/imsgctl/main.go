@@ -47,21 +47,26 @@ func newApp() *app {
 		Short: "See, record, decode, draw and speak what goes over imsg sockets",
 		Long: `Imsgctl shows what programs say to each other over imsg sockets: the channels
 between the processes of a daemon, and between a daemon and its clients.`,
-		Example:       "  imsgctl demo                 what an imsg channel is, in one screen",
+		Example: `  imsgctl demo                              what an imsg channel is, in one screen
+  imsgctl proxy --move /run/bgpd.sock.0     what clients say to a daemon
+  imsgctl decode session.pcapng             what was recorded with -w
+  imsgctl send -v /run/openntpd/ntpd.sock CTL_SHOW_STATUS`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
 	a.root.SetHelpCommand(newHelpCommand(a))
 	a.root.AddCommand(
+		newCompletionCommand(a),
+		newDecodeCommand(a),
 		newDemoCommand(a),
+		newDoctorCommand(a),
 		newFilterTopic(),
+		newProxyCommand(a),
 		newSendCommand(a),
-		newTypesCommand(a),
+		newStatCommand(a),
 		newTraceCommand(a),
+		newTypesCommand(a),
 	)
-	a.root.AddCommand(newDecodeCommand(a), newStatCommand(a))
-	a.root.AddCommand(newDecodeCommand(a))
-	a.root.AddCommand(newProxyCommand(a), newDoctorCommand(a))
 	return a
 }
 
@@ -96,7 +101,6 @@ func (a *app) run(args []string) int {
 		args = []string{} // nil is os.Args
 	}
 	a.root.SetArgs(args)
-	a.root.InitDefaultCompletionCmd()
 	a.watch(a.root)
 	err := error(usagef("a command is missing"))
 	if len(args) > 0 {

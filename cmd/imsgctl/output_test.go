@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -148,5 +149,26 @@ func TestSummary(t *testing.T) {
 	testutil.Must(t, o.Close())
 	if want := "imsgctl: trace: 2 messages (of 3), 2 files on 1 channel\n"; errs.String() != want {
 		t.Errorf("%q, want %q", errs.String(), want)
+	}
+}
+
+// BenchmarkOutput is one message, as text or JSON, to nowhere.
+func BenchmarkOutput(b *testing.B) {
+	for name, flags := range map[string]outputFlags{
+		"text":   {profile: "auto", color: "never"},
+		"color":  {profile: "auto", color: "always"},
+		"filter": {profile: "auto", color: "never", filter: "type == EXIT and size > 0x10 or file"},
+		"json":   {profile: "auto", color: "never", json: true},
+	} {
+		b.Run(name, func(b *testing.B) {
+			o, err := flags.open(&app{stdout: io.Discard})
+			testutil.Must(b, err)
+			r := exit
+			r.Files, r.Marked, r.Note = nil, false, ""
+			for b.Loop() {
+				testutil.Must(b, o.Write(&r))
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
+		})
 	}
 }

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"example.org/imsg/internal/testutil"
+)
+
+const manual = "imsgctl.1"
+
+// TestManual shows that the manual has every command.
+func TestManual(t *testing.T) {
+	page, err := os.ReadFile(manual)
+	testutil.Must(t, err)
+	for _, c := range newApp().root.Commands() {
+		if c.Runnable() && !strings.Contains(string(page), "\n.It Cm "+c.Name()) {
+			t.Errorf("%s has no command %s", manual, c.Name())
+		}
+		checkExamples(t, c)
+	}
+}
+
+// checkExamples makes sure that a command's help shows how to use it.
+func checkExamples(t *testing.T, c *cobra.Command) {
+	if c.Name() != "demo" && c.Name() != "help" && !strings.Contains(c.Example, "imsgctl "+c.Name()) && c.Runnable() {
+		t.Errorf("%s has no example", c.Name())
+	}
+}
+
+func TestManualIsClean(t *testing.T) {
+	if _, err := exec.LookPath("mandoc"); err != nil {
+		t.Skip("mandoc is not installed; it is Debian's package mandoc")
+	}
+	if out, err := exec.Command("mandoc", "-Tlint", "-W", "warning", manual).CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
