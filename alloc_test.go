@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"runtime"
 	"testing"
+	"time"
 
 	"example.org/imsg"
 	"example.org/imsg/ibuf"
@@ -223,6 +225,28 @@ func TestIdleMemory(t *testing.T) {
 			runtime.KeepAlive(bufs)
 		})
 	}
+}
+
+// TestIdleMemoryLate receives after its deadline: the Conns, which have received
+// before, hold no memory for what comes next.
+func TestIdleMemoryLate(t *testing.T) {
+	testutil.NoLeak(t)
+	const channels = 100
+	p, ctx := make([]byte, 16000), context.Background()
+	var conns []*imsg.Conn
+	before := testutil.Heap()
+	for range channels {
+		a, b := imsgtest.Pair(t, nil)
+		conns = append(conns, a, b)
+		testutil.Must(t, errors.Join(a.Send(ctx, imsg.Header{Type: 1}, nil, p), take(b, 1), b.SetReadDeadline(time.Unix(1, 0))))
+		_, err := b.Receive(ctx)
+		testutil.WantError(t, "Receive", err, os.ErrDeadlineExceeded)
+	}
+	const limit = 6 << 10 // of both sides
+	if n := (testutil.Heap() - before) / channels; n > limit {
+		t.Errorf("an idle pair holds %d bytes", n)
+	}
+	runtime.KeepAlive(conns)
 }
 
 // TestSendNeedsNoQueue sends large messages in several parts on new channels:

@@ -143,6 +143,7 @@ func (r *receiver) read(ctx context.Context) error {
 		r.in.framer.Clear()
 	case err == nil:
 	case isContextErr(err):
+		r.in.framer.Release() // it may have ended before the first try
 		return opError("receive", 0, err)
 	default:
 		r.err = receiveError(err)
