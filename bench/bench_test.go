@@ -27,7 +27,7 @@ func short(args ...string) []string {
 func TestQuick(t *testing.T) {
 	dir := t.TempDir()
 	var out, errs bytes.Buffer
-	args := short("-quick", "-json", "-svg", dir, "-case", "^(stream-64|pingpong-64)$", "-peer", "^(raw|buf|conn|net.UnixConn)$")
+	args := short("-quick", "-json", "-svg", dir, "-case", "^(stream-64|pingpong-64-1core)$", "-peer", "^(raw|buf-batch|conn|net.UnixConn)$")
 	if err := run(args, &out, &errs); err != nil {
 		t.Fatalf("%v\n%s", err, &errs)
 	}
@@ -43,7 +43,7 @@ func TestQuick(t *testing.T) {
 	if m := rep.Machine; m.CPU == "" || m.Cores == 0 || m.Kernel == "" || m.Go == "" || m.Date == "" {
 		t.Errorf("machine: %+v", m)
 	}
-	for name, peers := range map[string]int{"stream-64": 3, "pingpong-64": 3} {
+	for name, peers := range map[string]int{"stream-64": 3, "pingpong-64-1core": 2} {
 		if len(rep.Cases[name]) != peers {
 			t.Errorf("%s: %v, want %d peers", name, rep.Cases[name], peers)
 		}
@@ -53,7 +53,7 @@ func TestQuick(t *testing.T) {
 			}
 		}
 	}
-	if rep.Ratios["stream-64"]["buf/raw"] <= 0 || rep.Ratios["pingpong-64"]["conn/net.UnixConn"] <= 0 {
+	if rep.Ratios["stream-64"]["buf-batch/raw"] <= 0 || rep.Ratios["pingpong-64-1core"]["conn/net.UnixConn"] <= 0 {
 		t.Errorf("ratios: %v", rep.Ratios)
 	}
 	measured := 0
@@ -65,10 +65,10 @@ func TestQuick(t *testing.T) {
 			measured++
 		}
 	}
-	if measured != 2 { // buf / raw, conn / net.UnixConn
+	if measured != 2 { // buf-batch / raw, conn / net.UnixConn
 		t.Errorf("%d targets measured, want 2", measured)
 	}
-	for _, name := range []string{"stream.svg", "pingpong-64.svg"} {
+	for _, name := range []string{"stream.svg", "pingpong-cores.svg"} {
 		if data, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !bytes.Contains(data, []byte("</svg>")) {
 			t.Errorf("%s: %v, %d bytes", name, err, len(data))
 		}
@@ -129,5 +129,29 @@ func TestTargets(t *testing.T) {
 	}
 	if v := (target{"b", "x", "y", atMostTime, 1}).judge(rep); v.Value != nil || v.Met != nil {
 		t.Errorf("a target that was not measured: %+v", v)
+	}
+}
+
+// Every figure is within its plot, and every tick too.
+func TestAxis(t *testing.T) {
+	for _, log := range []bool{false, true} {
+		for _, m := range []measurement{{Median: 3, Min: 2, Max: 4}, {Median: 5, Min: 5, Max: 5}, {Median: 20, Min: 1, Max: 1e7}, {Median: 7e6, Min: 6e5, Max: 8e8}} {
+			a := newAxis([]row{{label: "case"}, {"x", &m}, {"y", &measurement{Median: 2 * m.Median, Min: m.Min, Max: 2 * m.Max}}}, log)
+			last := a.at(m.Min)
+			for _, x := range []float64{m.Min, m.Median, 2 * m.Median, 2 * m.Max} {
+				at := a.at(x)
+				if at < last || at < plotLeft || at > plotRight {
+					t.Errorf("log %v, %+v: %g is at %g, behind %g", log, m, x, at, last)
+				}
+				last = at
+			}
+			if a.at(2*m.Median) >= plotRight {
+				t.Errorf("log %v, %+v: a median is cut off", log, m)
+			}
+			ticks := a.ticks()
+			if len(ticks) < 2 || len(ticks) > 12 {
+				t.Errorf("log %v, %+v: ticks %v", log, m, ticks)
+			}
+		}
 	}
 }

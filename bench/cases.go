@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"runtime"
+	"slices"
 
 	"example.org/imsg"
 )
@@ -16,10 +18,14 @@ type benchCase struct {
 	fixed int    // operations, done once; 0: as many as fit a slice, in rounds
 	base  string // the peer that the table compares with
 	peers []peer
+
+	oneCore bool // both processes share one
+	load    int  // processes beside them that do nothing but compute
 }
 
 const (
 	idleConns  = 10000
+	burstConns = 16
 	allocCount = 100000 // messages
 )
 
@@ -34,7 +40,7 @@ func startCase() benchCase {
 
 // allCases is the table of everything that can be measured.
 func allCases() []benchCase {
-	return []benchCase{
+	all := []benchCase{
 		stream(0),
 		stream(64,
 			peer{name: "net/rpc", drive: rpcStream, serve: rpcServe},
@@ -60,26 +66,14 @@ func allCases() []benchCase {
 				{name: "c", c: "send"},
 			},
 		},
-		{
-			name: "pingpong-64", what: "there and back, 64 bytes", size: 64,
-			op: "round trip", unit: "ns", base: "net.UnixConn",
-			peers: []peer{
-				{name: "net.UnixConn", drive: netPing, serve: netEcho},
-				{name: "raw-block", drive: rawPing, serve: rawEcho},
-				{name: "raw-spin", drive: rawSpinPing, serve: rawSpinEcho},
-				{name: "buf", drive: bufPing, serve: bufEcho},
-				{name: "conn", drive: connPing, serve: connEcho},
-				{name: "conn-busy", drive: connBusyPing, serve: connBusyEcho},
-				{name: "c", c: "pingpong"},
-				{name: "c-block", c: "pingpong-block"},
-				{name: "net/rpc", drive: rpcPing, serve: rpcServe},
-				{name: "grpc", drive: grpcPing, serve: grpcServe},
-				{name: "ttrpc", drive: ttrpcPing, serve: ttrpcServe},
-				{name: "godbus", drive: dbusPing, serve: dbusServe},
-				{name: "gob", drive: gobPing, serve: gobServe},
-				{name: "json", drive: jsonPing, serve: jsonServe},
-			},
-		},
+		pingpong(
+			peer{name: "net/rpc", drive: rpcPing, serve: rpcServe},
+			peer{name: "grpc", drive: grpcPing, serve: grpcServe},
+			peer{name: "ttrpc", drive: ttrpcPing, serve: ttrpcServe},
+			peer{name: "godbus", drive: dbusPing, serve: dbusServe},
+			peer{name: "gob", drive: gobPing, serve: gobServe},
+			peer{name: "json", drive: jsonPing, serve: jsonServe},
+		),
 		{
 			name: "file", what: "a descriptor passed, taken and closed",
 			op: "file", unit: "ns", base: "raw",
@@ -92,12 +86,19 @@ func allCases() []benchCase {
 			}, mmsgPeers()...),
 		},
 		{
-			name: "senders-8", what: "one message a Send, 64 bytes, goroutines on one Conn", size: 64,
+			name: "senders", what: "one message a Send, 64 bytes, goroutines on one Conn", size: 64,
 			op: "message", unit: "ns", base: "conn-1",
 			peers: []peer{
 				{name: "conn-1", drive: connSenders(1), serve: connSink},
 				{name: "conn-8", drive: connSenders(8), serve: connSink},
+				{name: "conn-100", drive: limitedSenders(100), serve: connSink},
+				{name: "conn-4000", drive: limitedSenders(4000), serve: connSink},
 			},
+		},
+		{
+			name: "receivers", what: "there and back, 64 bytes, k goroutines in Receive on one Conn", size: 64,
+			op: "round trip", unit: "ns", base: "k=1",
+			peers: []peer{receivers(1), receivers(1000)},
 		},
 		{
 			name: "channels", what: "k Conns in turn, 16 messages of 64 bytes each time", size: 64,
@@ -110,12 +111,18 @@ func allCases() []benchCase {
 			peers: []peer{
 				{name: "memcpy", drive: memcpyDecode},
 				{name: "framer", drive: framerDecode},
+				{name: "framer-batch", drive: framerBatchDecode},
 			},
 		},
 		{
-			name: "idle", what: "heap and stacks of a Conn that was used and is idle",
+			name: "idle", what: "heap of a Conn that was used and is idle",
 			op: "Conn", unit: "B", fixed: min(idleConns, (fileLimit()-spareFiles)/2),
 			peers: []peer{{name: "conn", count: connIdle}},
+		},
+		{
+			name: "burst", what: "the same after a message of 64 MiB each way",
+			op: "Conn", unit: "B", fixed: burstConns,
+			peers: []peer{{name: "conn", count: connBurst}},
 		},
 		{
 			name: "allocs", what: "allocations, sent and received in one process, 64 bytes",
@@ -126,7 +133,10 @@ func allCases() []benchCase {
 				{name: "framer", count: framerAllocs},
 			},
 		},
+		beside(stream(64)),
+		beside(pingpong()),
 	}
+	return append(all, slices.Concat(onOneCore(stream(64)), onOneCore(pingpong()))...)
 }
 
 func stream(size int, others ...peer) benchCase {
@@ -135,9 +145,46 @@ func stream(size int, others ...peer) benchCase {
 		op: "message", unit: "ns", base: "raw",
 		peers: append([]peer{
 			{name: "raw", drive: rawStream, serve: rawSink},
+			{name: "raw-64k", drive: rawSmallStream, serve: rawSmallSink},
 			{name: "buf", drive: bufStream, serve: bufSink},
+			{name: "buf-batch", drive: bufStream, serve: bufBatchSink},
 			{name: "conn", drive: connStream, serve: connSink},
+			{name: "conn-batch", drive: connBatchStream, serve: connBatchSink},
 			{name: "c", c: "stream"},
 		}, others...),
 	}
+}
+
+func pingpong(others ...peer) benchCase {
+	return benchCase{
+		name: "pingpong-64", what: "there and back, 64 bytes", size: 64,
+		op: "round trip", unit: "ns", base: "net.UnixConn",
+		peers: append([]peer{
+			{name: "net.UnixConn", drive: netPing, serve: netEcho},
+			{name: "raw-block", drive: rawPing, serve: rawEcho},
+			{name: "raw-spin", drive: rawSpinPing, serve: rawSpinEcho},
+			{name: "buf", drive: bufPing, serve: bufEcho},
+			{name: "conn", drive: connPing, serve: connEcho},
+			{name: "conn-busy", drive: connBusyPing, serve: connBusyEcho},
+			{name: "c", c: "pingpong"},
+			{name: "c-block", c: "pingpong-block"},
+		}, others...),
+	}
+}
+
+// onOneCore is c with both processes on the same core. There is none where a
+// process cannot be told where to run.
+func onOneCore(c benchCase) []benchCase {
+	c.name, c.what, c.oneCore = c.name+"-1core", c.what+", both processes on one core", true
+	if !canPin {
+		return nil
+	}
+	c.peers = slices.DeleteFunc(c.peers, func(p peer) bool { return p.name == "raw-spin" }) // a millisecond each time
+	return []benchCase{c}
+}
+
+// beside is c with as many busy processes beside it as there are cores.
+func beside(c benchCase) benchCase {
+	c.name, c.what, c.load = c.name+"-loaded", fmt.Sprintf("%s, beside %d busy loops", c.what, runtime.NumCPU()), runtime.NumCPU()
+	return c
 }

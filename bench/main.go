@@ -29,6 +29,9 @@ func main() {
 	}
 }
 
+// programEnv names the C side where no flag does.
+const programEnv = "IMSG_BENCH_C"
+
 // options are what the command line says.
 type options struct {
 	json         bool
@@ -56,7 +59,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	pattern("peer", "run only peers that match `regexp`", &o.peers)
 	flags.IntVar(&o.rounds, "rounds", 0, "number of rounds (default 21, quick 7)")
 	flags.DurationVar(&o.slice, "slice", 0, "how long one peer's turn in a round lasts (default 100ms, quick 25ms)")
-	flags.StringVar(&o.program, "c-peer", "", "also run the C side, `program`, made from cpeer/cpeer.c")
+	flags.StringVar(&o.program, "c-peer", "", "also run the C side, `program`, made from cpeer/cpeer.c (default $"+programEnv+")")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
@@ -72,6 +75,9 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	}
 	if o.slice <= 0 {
 		o.slice = slice
+	}
+	if o.program == "" {
+		o.program = os.Getenv(programEnv)
 	}
 	if o.program != "" {
 		if o.program, err = exec.LookPath(o.program); err == nil {

@@ -20,6 +20,7 @@ const patience = time.Minute
 // do, which is when this process closes them or is gone.
 type pair struct {
 	peer      peer
+	run       func(*exec.Cmd) error // starts a process
 	driver    *exec.Cmd
 	server    *exec.Cmd // nil: none
 	in        io.WriteCloser
@@ -45,7 +46,7 @@ func start(c benchCase, p peer, self, program string) (*pair, error) {
 		}
 		return cmd
 	}
-	q := &pair{peer: p}
+	q := &pair{peer: p, run: (*exec.Cmd).Start}
 	if p.serve == nil && p.c == "" {
 		q.driver = command("drive", nil)
 		return q, q.begin()
@@ -58,7 +59,10 @@ func start(c benchCase, p peer, self, program string) (*pair, error) {
 	defer ours.Close()
 	defer theirs.Close()
 	q.driver, q.server = command("drive", ours), command("serve", theirs)
-	if err := q.server.Start(); err != nil {
+	if c.oneCore {
+		q.run = startOnOne
+	}
+	if err := q.run(q.server); err != nil {
 		return nil, err
 	}
 	if err := q.begin(); err != nil {
@@ -81,7 +85,7 @@ func (q *pair) begin() error {
 		return err
 	}
 	q.in, q.out = in, bufio.NewReader(out)
-	return q.driver.Start()
+	return q.run(q.driver)
 }
 
 // ready waits until the driver is.

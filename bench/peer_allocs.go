@@ -76,7 +76,7 @@ func bufAllocs(n int) (int64, error) {
 func framerAllocs(n int) (int64, error) {
 	f, p := newFramer(), message(typeData, allocSize, 0)
 	return mallocs(n, func() error {
-		_, err := decode(f, p)
+		_, err := decode(f, p, closeEach)
 		return err
 	})
 }

@@ -38,9 +38,11 @@ func connStream(size int) (step, error) {
 func connSend(size int) (step, error) { return connSenders(1)(size) }
 
 // connSenders lets several goroutines send on one Conn.
-func connSenders(goroutines int) func(size int) (step, error) {
+func connSenders(goroutines int) func(size int) (step, error) { return senders(goroutines, nil) }
+
+func senders(goroutines int, cfg *imsg.Config) func(size int) (step, error) {
 	return func(size int) (step, error) {
-		c, err := imsg.NewConn(channel, nil)
+		c, err := imsg.NewConn(channel, cfg)
 		if err != nil {
 			return nil, err
 		}

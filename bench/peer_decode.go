@@ -31,11 +31,24 @@ func newFramer() *engine.Framer {
 
 // framerDecode is what receiving costs without a socket.
 func framerDecode(size int) (step, error) {
+	return decoding(size, closeEach)
+}
+
+func closeEach(f *engine.Framer) (count int) {
+	for m, ok := f.Next(); ok; m, ok = f.Next() {
+		m.Close()
+		count++
+	}
+	return count
+}
+
+// decoding cuts messages, which take closes and counts.
+func decoding(size int, take func(f *engine.Framer) int) (step, error) {
 	f, bytes, length := newFramer(), messagesOf(size), imsg.HeaderSize+size
 	return func(n int) error {
 		for left := n; left > 0; {
 			k := min(left, len(bytes)/length)
-			got, err := decode(f, bytes[:k*length])
+			got, err := decode(f, bytes[:k*length], take)
 			if err != nil {
 				return err
 			}
@@ -48,8 +61,8 @@ func framerDecode(size int) (step, error) {
 	}, nil
 }
 
-// decode feeds p to f, and closes the messages and counts them.
-func decode(f *engine.Framer, p []byte) (count int, err error) {
+// decode feeds p to f and counts the messages.
+func decode(f *engine.Framer, p []byte, take func(f *engine.Framer) int) (count int, err error) {
 	for len(p) > 0 {
 		space := f.Buffer()
 		k := copy(space, p)
@@ -57,23 +70,14 @@ func decode(f *engine.Framer, p []byte) (count int, err error) {
 			return count, err
 		}
 		p = p[k:]
-		for m, ok := f.Next(); ok; m, ok = f.Next() {
-			m.Close()
-			count++
-		}
+		count += take(f)
 	}
 	return count, nil
 }
 
 // memcpyDecode only copies the bytes to where the framer wants them.
 func memcpyDecode(size int) (step, error) {
-	f, bytes, length := newFramer(), messagesOf(size), imsg.HeaderSize+size
-	for range 16 { // its memory grows with the load
-		if _, err := decode(f, bytes); err != nil {
-			return nil, err
-		}
-	}
-	space := f.Buffer()
+	bytes, length, space := messagesOf(size), imsg.HeaderSize+size, make([]byte, bigRead)
 	return func(n int) error {
 		for left := n; left > 0; {
 			k := min(left, len(bytes)/length)

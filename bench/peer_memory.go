@@ -17,10 +17,18 @@ type idleConn struct {
 	far int
 }
 
+const burstSize = 64 << 20
+
 // connIdle returns the memory of n Conns that have sent and received a message
-// of 16 KiB and then have waited in vain.
-func connIdle(n int) (int64, error) {
-	const group = 250 // so many wait at a time
+// of 16 KiB and then have waited in vain, connBurst of those whose message had
+// 64 MiB.
+func connIdle(n int) (int64, error)  { return idle(n, maxMessage-imsg.HeaderSize) }
+func connBurst(n int) (int64, error) { return idle(n, burstSize) }
+
+func idle(n, size int) (int64, error) {
+	group := min(250, n) // so many wait at a time
+	payload, buf := make([]byte, size), make([]byte, imsg.HeaderSize+size)
+	use := func(conns []idleConn) error { return use(conns, payload, buf) }
 	trial, conns := make([]idleConn, group), make([]idleConn, n)
 	if err := use(trial); err != nil { // the goroutines leave memory behind
 		return 0, err
@@ -37,17 +45,19 @@ func connIdle(n int) (int64, error) {
 	}
 	used := memory() - before
 	runtime.KeepAlive(conns)
+	runtime.KeepAlive(payload)
+	runtime.KeepAlive(buf)
 	return used, nil
 }
 
-// memory returns the bytes that the heap and the stacks take when a few runs of
+// memory returns the bytes of the heap when a few runs of
 // the garbage collector find nothing more: what is kept for a while goes then.
 func memory() (least int64) {
 	for same := 0; same < 5; same++ {
 		runtime.GC()
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
-		if n := int64(m.HeapInuse + m.StackInuse); least == 0 || n < least {
+		if n := int64(m.HeapAlloc); least == 0 || n < least {
 			least, same = n, 0
 		}
 	}
@@ -55,8 +65,7 @@ func memory() (least int64) {
 }
 
 // use opens Conns, moves a message each way, and lets them become idle.
-func use(conns []idleConn) error {
-	payload, buf := make([]byte, maxMessage-imsg.HeaderSize), make([]byte, maxMessage)
+func use(conns []idleConn, payload, buf []byte) error {
 	for i := range conns {
 		fds, err := socketpair()
 		if err != nil {
@@ -67,6 +76,9 @@ func use(conns []idleConn) error {
 			return err
 		}
 		conns[i] = idleConn{c, fds[1]}
+		if err := c.SetMaxSize(max(len(payload), maxMessage)); err != nil {
+			return err
+		}
 		if err := conns[i].thereAndBack(payload, buf); err != nil {
 			return err
 		}
@@ -92,22 +104,31 @@ func use(conns []idleConn) error {
 
 // thereAndBack sends a message whose bytes come back.
 func (c idleConn) thereAndBack(payload, buf []byte) error {
-	if err := c.Send(background, imsg.Header{Type: typeData}, nil, payload); err != nil {
+	done := make(chan error, 1)
+	go func() { done <- c.Send(background, imsg.Header{Type: typeData}, nil, payload) }()
+	if err := far(unix.Read, c.far, buf); err != nil {
 		return err
 	}
-	for p := buf; len(p) > 0; {
-		n, err := unix.Read(c.far, p)
+	if err := <-done; err != nil {
+		return err
+	}
+	go func() { done <- far(unix.Write, c.far, buf) }()
+	m, err := c.Receive(background)
+	if err != nil {
+		return err
+	}
+	m.Close()
+	return <-done
+}
+
+// far reads or writes all of p.
+func far(call func(fd int, p []byte) (int, error), fd int, p []byte) error {
+	for len(p) > 0 {
+		n, err := call(fd, p)
 		if err != nil {
 			return err
 		}
 		p = p[n:]
 	}
-	if _, err := unix.Write(c.far, buf); err != nil {
-		return err
-	}
-	m, err := c.Receive(background)
-	if err != nil {
-		return err
-	}
-	return m.Close()
+	return nil
 }

@@ -10,9 +10,13 @@ import (
 )
 
 // rawStream is the bare loop, the limit for whoever has messages with headers:
-// it encodes into one buffer and writes it whole.
-func rawStream(size int) (step, error) {
-	length, many, payload := imsg.HeaderSize+size, batchOf(size, chunk), make([]byte, size)
+// it encodes into one buffer, as large as a batch of the others, and writes it
+// whole.
+func rawStream(size int) (step, error)      { return rawBatches(size, batch) }
+func rawSmallStream(size int) (step, error) { return rawBatches(size, chunk) }
+
+func rawBatches(size, bytes int) (step, error) {
+	length, many, payload := imsg.HeaderSize+size, batchOf(size, bytes), make([]byte, size)
 	buf := make([]byte, many*length)
 	return func(n int) error {
 		for left := n; left > 0; {
@@ -66,13 +70,16 @@ func rawSync(n int) error {
 	return counted(binary.NativeEndian.Uint32(p[8:]), n)
 }
 
-// rawSink is the other side of the bare loop: it reads 64 KiB at a time and
-// parses in place.
-func rawSink(int) error {
-	buf := make([]byte, chunk+maxMessage)
+// rawSink is the other side of the bare loop: it reads as much at a time as a
+// Buf and parses in place.
+func rawSink(int) error      { return rawCount(bigRead) }
+func rawSmallSink(int) error { return rawCount(chunk) }
+
+func rawCount(bytes int) error {
+	buf := make([]byte, bytes+maxMessage)
 	have, count := 0, uint32(0)
 	for {
-		n, err := read(buf[have : have+chunk])
+		n, err := read(buf[have : have+bytes])
 		if err != nil {
 			return ended(err)
 		}

@@ -36,7 +36,7 @@ func newReport() *report {
 }
 
 // bases are the peers that others are compared with.
-var bases = []string{"c", "raw", "raw-chunks", "net.UnixConn", "conn-1", "k=1", "grpc", "ttrpc", "net/rpc", "memcpy"}
+var bases = []string{"c", "raw", "raw-chunks", "buf-batch", "net.UnixConn", "conn-1", "conn-100", "k=1", "grpc", "ttrpc", "net/rpc", "godbus", "memcpy"}
 
 // add takes a case's results. A ratio is the median of the ratios of every
 // round, whose two slices followed one another closely.

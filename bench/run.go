@@ -61,7 +61,14 @@ func (r *runner) selected(c benchCase) []peer {
 // run starts all peers of a case and lets them work in turn: a round is one
 // slice of each, beginning with another one every time.
 func (r *runner) run(c benchCase, peers []peer) (pairs []*pair, err error) {
+	stop, err := r.startLoad(c.load)
+	if err != nil {
+		return nil, err
+	}
 	defer func() {
+		if serr := stop(); err == nil {
+			err = serr
+		}
 		for _, q := range pairs {
 			serr := q.stop()
 			switch {

@@ -17,8 +17,9 @@ const (
 	typeSync = 2
 	typePing = 3
 
-	chunk      = 64 << 10  // bytes that the bare loop writes and reads at once
-	batch      = 128 << 10 // bytes that the others queue before they write
+	chunk      = 64 << 10  // bytes that the small bare loops write and read at once
+	batch      = 128 << 10 // bytes that are queued before they are written
+	bigRead    = 256 << 10 // bytes that a busy Buf reads at once
 	maxMessage = imsg.DefaultMaxSize
 
 	// filesInFlight is how many descriptors may be on their way. The kernel

@@ -15,6 +15,7 @@ import (
 //	PROGRAM drive CASE SIZE    prints "ready"; for every line with a number N on
 //	                           its standard input it performs N operations and
 //	                           prints the nanoseconds they took, until EOF
+//	PROGRAM load - 0           computes until EOF
 //
 // PROGRAM is this program, which is told the peer in its environment, or the
 // user's C program.
@@ -47,6 +48,9 @@ func work(name string, args []string) error {
 	size, err := strconv.Atoi(args[2])
 	if err != nil {
 		return err
+	}
+	if args[0] == loadVerb {
+		load()
 	}
 	p, err := findPeer(name)
 	if err != nil {

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"fmt"
+	"sync"
+
+	"example.org/imsg"
+	engine "example.org/imsg/internal/stream"
+)
+
+// takeAtOnce is how many messages the peers "with batches" take, close and
+// queue at a time.
+const takeAtOnce = 64
+
+// bufBatchSink is bufSink with GetBatch and CloseAll.
+func bufBatchSink(int) error {
+	b, ms := imsg.NewBuf(channel, nil), make([]imsg.Message, takeAtOnce)
+	for count := uint32(0); ; {
+		if err := b.ReadSocket(); err != nil {
+			return ended(err)
+		}
+		for n := b.GetBatch(ms); n > 0; n = b.GetBatch(ms) {
+			for _, m := range ms[:n] {
+				if m.Type() != typeSync {
+					count++
+					continue
+				}
+				if err := b.Compose(imsg.Header{Type: typeSync, ID: count}, nil); err != nil {
+					return err
+				}
+				count = 0
+			}
+			imsg.CloseAll(ms[:n])
+		}
+		if err := b.Flush(); err != nil {
+			return err
+		}
+	}
+}
+
+// connBatchStream is connStream with ComposeBatch.
+func connBatchStream(size int) (step, error) {
+	c, err := imsg.NewConn(channel, nil)
+	if err != nil {
+		return nil, err
+	}
+	payload, many := make([]byte, size), batchOf(size, batch)
+	ms := make([]imsg.Outgoing, min(takeAtOnce, many))
+	for i := range ms {
+		ms[i] = imsg.Outgoing{Header: imsg.Header{Type: typeData}, Data: payload}
+	}
+	return func(n int) error {
+		for left := n; left > 0; {
+			for k := min(left, many); k > 0; {
+				queued, err := c.ComposeBatch(ms[:min(k, len(ms))])
+				if err != nil {
+					return err
+				}
+				k, left = k-queued, left-queued
+			}
+			if err := c.Flush(background); err != nil {
+				return err
+			}
+		}
+		return connSync(c, n)
+	}, nil
+}
+
+// connBatchSink is connSink with ReceiveBatch and CloseAll.
+func connBatchSink(int) error {
+	c, err := imsg.NewConn(channel, nil)
+	if err != nil {
+		return err
+	}
+	ms := make([]imsg.Message, takeAtOnce)
+	for count := uint32(0); ; {
+		n, err := c.ReceiveBatch(background, ms)
+		if err != nil {
+			return ended(err)
+		}
+		for _, m := range ms[:n] {
+			if m.Type() != typeSync {
+				count++
+				continue
+			}
+			if err := c.Send(background, imsg.Header{Type: typeSync, ID: count}, nil); err != nil {
+				return err
+			}
+			count = 0
+		}
+		imsg.CloseAll(ms[:n])
+	}
+}
+
+// framerBatchDecode is framerDecode with messages that are closed together.
+func framerBatchDecode(size int) (step, error) {
+	return decoding(size, func(f *engine.Framer) (count int) {
+		var run engine.Run
+		for m, ok := f.Next(); ok; m, ok = f.Next() {
+			run.Close(m)
+			count++
+		}
+		run.Flush()
+		return count
+	})
+}
+
+// receivers is a server with k goroutines in Receive, one of which answers.
+func receivers(k int) peer {
+	return peer{name: fmt.Sprint("k=", k), drive: connPing, serve: func(int) error {
+		c, err := imsg.NewConn(channel, nil)
+		if err != nil {
+			return err
+		}
+		var all sync.WaitGroup
+		errs := make(chan error, k)
+		for range k {
+			all.Go(func() {
+				for m, err := range c.All(background) {
+					if err == nil {
+						err = c.Send(background, m.Header(), nil, m.Bytes())
+					}
+					if err != nil {
+						errs <- err
+						return
+					}
+					m.Close()
+				}
+			})
+		}
+		all.Wait()
+		close(errs)
+		return <-errs
+	}}
+}
+
+// limitedSenders is connSenders with a queue that is smaller than what all of
+// them have to send.
+func limitedSenders(goroutines int) func(size int) (step, error) {
+	return senders(goroutines, &imsg.Config{MaxQueueBytes: 64 << 10})
+}
