@@ -4,11 +4,15 @@
 //	go run ./examples/sessions -listen 127.0.0.1:7777 -greeting /etc/motd
 //	echo hello | nc 127.0.0.1 7777
 //
-// The parent listens, reads the greeting, and starts a process for each connection,
-// which gets the connection and the greeting and nothing else: it runs as nobody, in
-// an empty directory, and can open neither files nor sockets. At SIGHUP the parent
-// reads the greeting again, for later connections. Under systemd, Type=notify-reload,
-// WatchdogSec= and a socket unit work as they are.
+// The parent listens, reads the greeting, and has a process started for each
+// connection, which gets the connection and the greeting and nothing else: it runs as
+// nobody, in an empty directory, and can open neither files nor sockets. The parent
+// has no capabilities but to end it, can open no sockets, and accepts on the one that
+// it has. At SIGHUP it reads the greeting again, for later connections.
+//
+// Under systemd, Type=notify-reload, WatchdogSec= and a socket unit work as they are.
+// With FileDescriptorStoreMax=1, and without a socket unit, the socket stays open
+// when the daemon is restarted: who connects meanwhile waits.
 package main
 
 import (
@@ -31,6 +35,9 @@ var daemon = privsep.Daemon{
 		Name: "session", OnDemand: true, Instances: 100, Run: session,
 		Sandbox: sandbox.Policy{Promises: "stdio"},
 	}},
+	ParentSandbox:      sandbox.Policy{Promises: "stdio rpath inet proc sendfd recvfd", Ports: []sandbox.Port{}}, // accept, no more
+	ParentCapabilities: []string{},
+
 	Prepare: prepare,
 	Parent:  serve,
 	Reload:  func(_ context.Context, p *privsep.Proc) error { return configure(p) },
@@ -54,6 +61,14 @@ func prepare(_ context.Context, p *privsep.Proc) (err error) {
 	}
 	if listener == nil {
 		if listener, err = net.Listen("tcp", *address); err != nil {
+			return err
+		}
+		f, err := listener.(*net.TCPListener).File()
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := p.StoreFile("listener", f); err != nil { // for the next start of the daemon
 			return err
 		}
 	}

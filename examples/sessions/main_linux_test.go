@@ -22,6 +22,9 @@ const programEnv = "EXAMPLE_PROGRAM"
 func TestMain(m *testing.M) {
 	daemon.RunChild()
 	if os.Getenv(programEnv) != "" {
+		if os.Getenv("LISTEN_FDS") != "" { // a service manager knows the process's id in time
+			os.Setenv("LISTEN_PID", fmt.Sprint(os.Getpid()))
+		}
 		main()
 	}
 	os.Exit(m.Run())
@@ -46,13 +49,7 @@ func TestSessions(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	lines, address := bufio.NewScanner(log), ""
-	for address == "" && lines.Scan() {
-		if m := regexp.MustCompile(`address=(\S+)`).FindStringSubmatch(lines.Text()); m != nil {
-			address = m[1]
-		}
-	}
-	go io.Copy(io.Discard, log)
+	address := listens(log)
 	say := func(want string) (net.Conn, *bufio.Reader) {
 		conn, err := net.Dial("tcp", address)
 		if err != nil {
@@ -74,8 +71,8 @@ func TestSessions(t *testing.T) {
 		}
 		conns = append(conns, conn)
 	}
-	if n := len(strings.Fields(children(cmd.Process.Pid))); n != 4 {
-		t.Errorf("%d processes for 4 connections", n)
+	if n := len(strings.Fields(children(cmd.Process.Pid))); n != 4+1 {
+		t.Errorf("%d processes for 4 connections and the starter", n)
 	}
 	write("second\n")
 	cmd.Process.Signal(syscall.SIGHUP)
@@ -104,6 +101,93 @@ func TestSessions(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
 	}
+}
+
+// listens returns the address that the daemon logs.
+func listens(log io.Reader) (address string) {
+	lines := bufio.NewScanner(log)
+	for address == "" && lines.Scan() {
+		if m := regexp.MustCompile(`address=(\S+)`).FindStringSubmatch(lines.Text()); m != nil {
+			address = m[1]
+		}
+	}
+	go io.Copy(io.Discard, log)
+	return address
+}
+
+// TestHotRestart: the service manager keeps the socket, so that who connects while
+// the daemon is restarted is served by the next one; and it is told that all is well.
+func TestHotRestart(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "notify")
+	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer notify.Close()
+	start := func(stored *os.File) (*exec.Cmd, string) {
+		cmd := exec.CommandContext(t.Context(), "/proc/self/exe")
+		cmd.Env = append(os.Environ(), programEnv+"=1", "NOTIFY_SOCKET="+name, "WATCHDOG_USEC=200000")
+		if stored != nil {
+			cmd.Env = append(cmd.Env, "LISTEN_FDS=1", "LISTEN_FDNAMES=listener")
+			cmd.ExtraFiles = []*os.File{stored}
+		}
+		log, err := cmd.StderrPipe()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cmd, listens(log)
+	}
+	// told waits until the service manager was told this, and returns the file that it got.
+	told := func(want string) *os.File {
+		t.Helper()
+		for {
+			buf, oob := make([]byte, 1000), make([]byte, 100)
+			notify.SetReadDeadline(time.Now().Add(20 * time.Second))
+			n, oobn, _, _, err := notify.ReadMsgUnix(buf, oob)
+			if err != nil {
+				t.Fatalf("waiting for %s: %v", want, err)
+			}
+			if !strings.HasPrefix(string(buf[:n]), want) {
+				continue
+			}
+			if messages, _ := syscall.ParseSocketControlMessage(oob[:oobn]); len(messages) == 1 {
+				if fds, _ := syscall.ParseUnixRights(&messages[0]); len(fds) == 1 {
+					return os.NewFile(uintptr(fds[0]), "stored")
+				}
+			}
+			return nil
+		}
+	}
+	stop := func(cmd *exec.Cmd) {
+		t.Helper()
+		cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
+		}
+	}
+	first, address := start(nil)
+	stored := told("FDSTORE=1")
+	if stored == nil {
+		t.Fatal("no socket was stored")
+	}
+	defer stored.Close()
+	told("WATCHDOG=1")
+	stop(first)
+	conn, err := net.Dial("tcp", address) // nobody is there to accept it
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	second, again := start(stored)
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	if got, err := bufio.NewReader(conn).ReadString('\n'); got != "hello\n" || again != address {
+		t.Errorf("%q, %v, from %s", got, err, again)
+	}
+	told("WATCHDOG=1")
+	stop(second)
 }
 
 // children returns the ids of the children of a process.
