@@ -86,7 +86,12 @@ func TestBarrier(t *testing.T) {
 			return err
 		}
 	})
-	p := <-started
+	var p *Proc
+	select {
+	case p = <-started:
+	case <-time.After(limit):
+		t.Fatal("Prepare was not called: ", wait())
+	}
 	log.wait(t, "late waits")
 	until(t, "status of the early children", func() bool { return len(p.Status()) == 3 })
 	if _, err := open.Write([]byte{1}); err != nil {

@@ -20,6 +20,12 @@ const programEnv = "EXAMPLE_PROGRAM"
 func TestMain(m *testing.M) {
 	daemon.RunChild()
 	if os.Getenv(programEnv) != "" {
+		if text := os.Getenv(refuseEnv); text != "" {
+			if err := refuse(text); err != nil {
+				fmt.Println(err)
+				os.Exit(77)
+			}
+		}
 		main()
 	}
 	os.Exit(m.Run())

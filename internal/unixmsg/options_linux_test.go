@@ -58,6 +58,8 @@ func TestOptions(t *testing.T) {
 			for at := range 4 {
 				t.Run(fmt.Sprintf("%s/%s/before message %d", name, rname, at), func(t *testing.T) {
 					noLeak(t)
+					_, other := pair(t, true)
+					setOptions(t, other, opts) // or skip, before there is anything to close
 					a, b := pair(t, true)
 					r, w := pipe(t)
 					closeLater(t, r)

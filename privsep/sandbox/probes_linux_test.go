@@ -217,6 +217,9 @@ func runMemory(flags int) probe {
 		program, err := os.ReadFile("/bin/true")
 		return func() error {
 			fd, err := unix.MemfdCreate("x", flags)
+			if err == unix.EINVAL && flags != 0 { // before Linux 6.3
+				fd, err = unix.MemfdCreate("x", 0)
+			}
 			if err != nil {
 				return err
 			}
