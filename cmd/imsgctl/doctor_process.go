@@ -31,11 +31,6 @@ func processOf(pid int) process {
 	}
 	link, _ := os.Readlink(filepath.Join(proc, "exe"))
 	p.Replaced = strings.HasSuffix(link, " (deleted)")
-	comm, _ := os.ReadFile(filepath.Join(proc, "comm"))
-	name, _, _ := strings.Cut(strings.TrimSpace(string(comm)), ":") // tmux calls itself "tmux: server"
-	if name == "tmux" || strings.HasPrefix(p.Name, "ld-linux") && name != "" {
-		p.Name = name
-	}
 	status := statusOf(pid)
 	if uid, err := strconv.ParseUint(firstField(status["Uid"]), 10, 32); err == nil {
 		p.uid, p.User = uint32(uid), userName(uint32(uid))

@@ -67,6 +67,8 @@ between the processes of a daemon, and between a daemon and its clients.`,
 		newTraceCommand(a),
 		newTypesCommand(a),
 	)
+	a.root.AddCommand(newDecodeCommand(a), newStatCommand(a))
+	a.root.AddCommand(newProxyCommand(a), newDoctorCommand(a))
 	return a
 }
 

@@ -45,15 +45,17 @@ func openFlags(flags int) string {
 }
 
 // program returns the path of a process's program, or its short name if the
-// path is not for us to see.
+// path is not for us to see, or is that of the loader which runs it.
 func program(pid int) string {
 	if pid <= 0 {
 		return ""
 	}
 	proc := filepath.Join("/proc", strconv.Itoa(pid))
-	if exe, err := os.Readlink(filepath.Join(proc, "exe")); err == nil {
+	exe, err := os.Readlink(filepath.Join(proc, "exe"))
+	if err == nil && !strings.HasPrefix(filepath.Base(exe), "ld-") {
 		return strings.TrimSuffix(exe, " (deleted)")
 	}
 	comm, _ := os.ReadFile(filepath.Join(proc, "comm"))
-	return strings.TrimSpace(string(comm))
+	name, _, _ := strings.Cut(strings.TrimSpace(string(comm)), ":") // tmux calls itself "tmux: server"
+	return name
 }

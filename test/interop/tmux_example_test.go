@@ -17,14 +17,14 @@ import (
 	"example.org/imsg/internal/testutil"
 )
 
-// buildExample builds a program below examples.
-func buildExample(t *testing.T, name string) string {
+// build builds a program of this module.
+func build(t *testing.T, name string) string {
 	t.Helper()
 	if _, err := exec.LookPath("go"); err != nil {
-		missing(t, "no go command to build the example with")
+		missing(t, "no go command to build %s with", name)
 	}
-	path := filepath.Join(t.TempDir(), name)
-	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", path, "example.org/imsg/examples/"+name)
+	path := filepath.Join(t.TempDir(), filepath.Base(name))
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", path, "example.org/imsg/"+name)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -34,7 +34,7 @@ func buildExample(t *testing.T, name string) string {
 // The example does what the real client does: the same output, the same
 // errors, the same exit status.
 func TestTmuxExample(t *testing.T) {
-	exe := buildExample(t, "tmux")
+	exe := build(t, "examples/tmux")
 	tmuxServers(t, func(t *testing.T, s *tmuxServer) {
 		ctx := bounded(t)
 		example := func(stdin string, args ...string) result {
@@ -145,7 +145,7 @@ func noServer(t *testing.T, ctx context.Context, s *tmuxServer, exe string) {
 
 // Commands of the example that tmux does not have.
 func TestTmuxExampleOwn(t *testing.T) {
-	exe := buildExample(t, "tmux")
+	exe := build(t, "examples/tmux")
 	if r := (&tmuxServer{}).run(t, bounded(t), "", exe, "-h"); r.status != 0 || !strings.Contains(r.stderr, "batch") || !strings.Contains(r.stderr, "submit PANE") {
 		t.Errorf("-h: %v", r)
 	}
@@ -196,7 +196,7 @@ func TestTmuxExampleOwn(t *testing.T) {
 
 // tmuxrun waits for the end of what it runs and reports its output and status.
 func TestTmuxRunExample(t *testing.T) {
-	exe := buildExample(t, "tmuxrun")
+	exe := build(t, "examples/tmuxrun")
 	tmuxServers(t, func(t *testing.T, s *tmuxServer) {
 		ctx := bounded(t)
 		for _, tt := range []struct {
