@@ -136,43 +136,15 @@ func (w *watcher) say(text string) { w.out.a.complain(w.out.a.running, errors.Ne
 
 func (w *watcher) config() *ptrace.Config {
 	return &ptrace.Config{
-		Call:   func(c *ptrace.Call) { w.put(w.ctx, callItem(c), c.Data) },
-		Closed: func(s *ptrace.Socket) { w.put(w.ctx, item{side: capture.Side{Inode: s.Inode}, closed: true}, nil) },
+		Call:   func(c *ptrace.Call) { w.put(w.ctx, item{side: c.Side(), write: c.Write, call: c.Moved()}) },
+		Closed: func(s *ptrace.Socket) { w.put(w.ctx, item{side: capture.Side{Inode: s.Inode}, closed: true}) },
 		Attached: func() {
-			w.put(w.ctx, item{text: "tracing " + count(len(w.alive), "process") + "; Ctrl-C ends it, and not them"}, nil)
+			w.put(w.ctx, item{text: "tracing " + count(len(w.alive), "process") + "; Ctrl-C ends it, and not them"})
 		},
 		Started: func(p *ptrace.Process) { w.alive[p.PID] = true },
 		Ended:   func(p *ptrace.Process, _ ptrace.Status) { delete(w.alive, p.PID) },
-		Warn:    func(text string) { w.put(w.ctx, item{text: text}, nil) },
+		Warn:    func(text string) { w.put(w.ctx, item{text: text}) },
 	}
-}
-
-// callItem makes of a call what an Assembler takes.
-func callItem(c *ptrace.Call) item {
-	i := item{
-		side:  capture.Side{Endpoint: capture.Endpoint{PID: c.Process.PID, Exe: c.Process.Exe, FD: c.FD}, Inode: c.Socket.Inode, Peer: c.Socket.Peer, Begun: c.Socket.Begun},
-		write: c.Write,
-		size:  c.N,
-		// A message was sent when its first byte can have been, and received
-		// when the program has it.
-		call: capture.Call{Time: c.End, Lost: c.Lost, Full: c.Full},
-	}
-	if c.Write {
-		i.call.Time = c.Start
-	}
-	if c.Socket.Accepted {
-		i.side.Name = c.Socket.Path
-	} else {
-		i.side.PeerName = c.Socket.Path
-	}
-	for _, f := range c.Files {
-		from, to := -1, f.FD
-		if c.Write {
-			from, to = f.FD, -1
-		}
-		i.call.Files = append(i.call.Files, capture.File{From: from, To: to, Kind: f.Kind, Path: f.Path, Flags: f.Flags})
-	}
-	return i
 }
 
 // show is the goroutine.

@@ -13,10 +13,8 @@ type item struct {
 	side   capture.Side
 	write  bool
 	closed bool
-	size   int // bytes that were moved; fewer may be known
-	off    int // of those that are known, in the queue's memory
-	known  int
 	call   capture.Call
+	at     int    // of the call's bytes, in the queue's memory
 	text   string // a warning
 }
 
@@ -45,9 +43,9 @@ func (q *queue) init() {
 	q.wake, q.room, q.tick = make(chan struct{}, 1), make(chan struct{}, 1), time.NewTicker(queueTick)
 }
 
-// put appends an item. While there are too many, it waits for those before, or
-// for ctx to be done.
-func (q *queue) put(ctx context.Context, i item, data []byte) {
+// put appends an item, whose bytes it copies. While there are too many, it waits
+// for those before, or for ctx to be done.
+func (q *queue) put(ctx context.Context, i item) {
 	q.mu.Lock()
 	for len(q.bytes) > queueMost && ctx.Err() == nil {
 		q.mu.Unlock()
@@ -57,8 +55,8 @@ func (q *queue) put(ctx context.Context, i item, data []byte) {
 		}
 		q.mu.Lock()
 	}
-	i.off, i.known = len(q.bytes), len(data)
-	q.bytes = append(q.bytes, data...)
+	i.at = len(q.bytes)
+	q.bytes = append(q.bytes, i.call.Bytes...)
 	q.items = append(q.items, i)
 	q.mu.Unlock()
 	notify(q.wake)
@@ -94,11 +92,7 @@ func (q *queue) take(f func(*item), tick func(time.Time) error) bool {
 	notify(q.room)
 	for k := range items {
 		i := &items[k]
-		i.call.Bytes = bytes[i.off : i.off+i.known : i.off+i.known]
-		if i.known < i.size {
-			i.call.Bytes = append(i.call.Bytes, make([]byte, i.size-i.known)...)
-			i.call.Hidden = []capture.Range{{Beg: i.known, End: i.size}}
-		}
+		i.call.Bytes = bytes[i.at : i.at+len(i.call.Bytes)]
 		f(i)
 	}
 	clear(items)

@@ -163,7 +163,7 @@ func (e *engine) give(n int) {
 		c.N = min(n, pieceSize)
 		c.Data = e.memory.next(c.N)
 		if len(c.Data) < c.N {
-			e.warnOnce(c.Process, warnMemory, "process %d: the memory of %s cannot be read (it has given up rights, and this is not root): only lengths are known", c.Process.PID, c.Process.Exe)
+			e.warnOnce(c.Process, warnMemory, "process %d: the memory of %s is hidden from other users than root, so only lengths are known: run as root", c.Process.PID, c.Process.Exe)
 		}
 		n -= c.N
 		if e.cfg.Call != nil {

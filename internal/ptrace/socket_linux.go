@@ -64,7 +64,7 @@ func (e *engine) inode(p *Process, fd int) uint64 {
 	n, err := unix.Readlinkat(p.fds, strconv.Itoa(fd), buf[:])
 	if err != nil {
 		if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
-			e.warnOnce(p, warnFiles, "process %d: the descriptors of %s cannot be seen (it has given up rights, and this is not root): nothing of it is shown", p.PID, p.Exe)
+			e.warnOnce(p, warnFiles, "process %d: the descriptors of %s are hidden from other users than root, so nothing of it is shown: run as root", p.PID, p.Exe)
 		}
 		return 0
 	}
