@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/hex"
 	"strconv"
 	"strings"
@@ -16,7 +17,7 @@ func appendSend(b []byte, r *capture.Record, p *profile.Profile) []byte {
 	note := ""
 	b = append(b, "imsgctl send "...)
 	if p != nil {
-		b = append(append(append(b, "--profile "...), shellWord(p.Name)...), ' ')
+		b = append(append(append(b, "--profile "...), shellWord(cmp.Or(p.File, p.Name))...), ' ')
 	}
 	if r.Header.ID != 0 {
 		b = append(appendUint(append(b, "--id "...), uint64(r.Header.ID)), ' ')

@@ -67,8 +67,6 @@ between the processes of a daemon, and between a daemon and its clients.`,
 		newTraceCommand(a),
 		newTypesCommand(a),
 	)
-	a.root.AddCommand(newDecodeCommand(a), newStatCommand(a))
-	a.root.AddCommand(newProxyCommand(a), newDoctorCommand(a))
 	return a
 }
 
@@ -117,7 +115,10 @@ func (a *app) run(args []string) int {
 	case err == nil, errors.Is(err, errStdoutClosed):
 		return 0
 	case a.running == "", errors.As(err, usage):
-		a.complain(name, fmt.Errorf("%w (%s -h tells more)", err, strings.TrimSpace("imsgctl "+name)))
+		if !strings.Contains(err.Error(), "\n") {
+			err = fmt.Errorf("%w (%s -h tells more)", err, strings.TrimSpace("imsgctl "+name))
+		}
+		a.complain(name, err)
 		return 2
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil && !errors.Is(err, context.Cause(ctx)):
 		err = context.Cause(ctx)

@@ -13,11 +13,16 @@ import (
 
 const manual = "imsgctl.1"
 
-// TestManual shows that the manual has every command.
+// TestManual shows that the manual has every command, once.
 func TestManual(t *testing.T) {
 	page, err := os.ReadFile(manual)
 	testutil.Must(t, err)
+	seen := make(map[string]bool)
 	for _, c := range newApp().root.Commands() {
+		if seen[c.Name()] {
+			t.Errorf("main.go has %s twice", c.Name())
+		}
+		seen[c.Name()] = true
 		if c.Runnable() && !strings.Contains(string(page), "\n.It Cm "+c.Name()) {
 			t.Errorf("%s has no command %s", manual, c.Name())
 		}

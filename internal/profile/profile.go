@@ -21,6 +21,7 @@ import (
 // nothing. It is safe for concurrent use.
 type Profile struct {
 	Name     string
+	File     string   // that it was read from, or ""
 	Legacy   bool     // the program speaks the legacy dialect
 	programs []string // other base names of executables
 	sockets  []string // parts of the paths of sockets
@@ -147,7 +148,11 @@ func Load(name string) (*Profile, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Parse(name, string(text))
+	p, err := Parse(name, string(text))
+	if err == nil {
+		p.File = name
+	}
+	return p, err
 }
 
 // A Chooser finds the profile for each message.
