@@ -14,8 +14,8 @@ import (
 	"example.org/imsg/test/wireref"
 )
 
-// A modelOut is a message to be sent.
-type modelOut struct {
+// A outgoing is a message to be sent.
+type outgoing struct {
 	h       imsg.Header
 	payload []byte
 	file    *os.File
@@ -24,15 +24,15 @@ type modelOut struct {
 }
 
 // contents returns n bytes that are like no others.
-func (w *modelWorld) contents(n int) []byte {
+func (w *world) contents(n int) []byte {
 	w.seq++
 	n = min(n, 128<<10)
-	at := int(w.seq) * 31 % (len(modelBytes) - n)
-	return modelBytes[at : at+n : at+n]
+	at := int(w.seq) * 31 % (len(material) - n)
+	return material[at : at+n : at+n]
 }
 
 // header is that of the message with the last contents.
-func (w *modelWorld) header() imsg.Header {
+func (w *world) header() imsg.Header {
 	h := imsg.Header{Type: w.seq, ID: w.seq * 3}
 	if w.seq%4 > 0 {
 		h.PID = int32(w.seq) - 10
@@ -41,32 +41,32 @@ func (w *modelWorld) header() imsg.Header {
 }
 
 // size resolves a size that depends on the limit.
-func (e *modelEnd) size(n int) int {
-	if e.kind == modelRaw {
+func (e *endpoint) size(n int) int {
+	if e.kind == rawEnd {
 		e = e.peer
 	}
 	limit := e.rx.Limit - imsg.HeaderSize
 	switch n {
-	case modelMax:
+	case maxSize:
 		return limit
-	case modelOver:
+	case overMax:
 		return limit + 1
-	case modelUnder:
+	case underMax:
 		return max(0, limit-1)
 	}
 	return n
 }
 
 // message makes a message of an operation's arguments.
-func (w *modelWorld) message(e *modelEnd, size, file int) *modelOut {
-	m := &modelOut{payload: w.contents(e.size(size))}
+func (w *world) message(e *endpoint, size, file int) *outgoing {
+	m := &outgoing{payload: w.contents(e.size(size))}
 	m.h = w.header()
 	m.f, m.file = w.file(file)
 	return m
 }
 
 // file makes the file that an argument asks for.
-func (w *modelWorld) file(arg int) (*testutil.File, *os.File) {
+func (w *world) file(arg int) (*testutil.File, *os.File) {
 	if arg == 0 {
 		return nil, nil
 	}
@@ -82,10 +82,10 @@ func (w *modelWorld) file(arg int) (*testutil.File, *os.File) {
 
 // parts calls f with the payload in one, two or no parts, which are something
 // else afterwards.
-func (w *modelWorld) parts(m *modelOut, f func(...[]byte) error) error {
+func (w *world) parts(m *outgoing, f func(...[]byte) error) error {
 	w.scratch = append(w.scratch[:0], m.payload...)
 	p := w.scratch
-	defer func() { copy(p, modelBytes) }()
+	defer func() { copy(p, material) }()
 	switch {
 	case len(p) == 0:
 		return f()
@@ -96,18 +96,18 @@ func (w *modelWorld) parts(m *modelOut, f func(...[]byte) error) error {
 }
 
 // keep closes the file of a message that was refused: it is ours.
-func (w *modelWorld) keep(m *modelOut) {
+func (w *world) keep(m *outgoing) {
 	if m.f == nil {
 		return
 	}
-	modelExpect("close of a refused file", m.file.Close())
+	expect("close of a refused file", m.file.Close())
 	if m.f.Refs--; m.f.Refs == 0 {
 		w.n.returned++
 	}
 }
 
 // refuses says why e must refuse m, whatever is queued.
-func (e *modelEnd) refuses(m *modelOut) (why []error) {
+func (e *endpoint) refuses(m *outgoing) (why []error) {
 	if len(m.payload) > e.rx.Limit-imsg.HeaderSize {
 		why = append(why, imsg.ErrTooLarge)
 	}
@@ -121,7 +121,7 @@ func (e *modelEnd) refuses(m *modelOut) (why []error) {
 }
 
 // full reports whether a limit of the queue is reached.
-func (e *modelEnd) full(m *modelOut) bool {
+func (e *endpoint) full(m *outgoing) bool {
 	files := e.tx.files
 	if m.file != nil {
 		files++
@@ -131,14 +131,14 @@ func (e *modelEnd) full(m *modelOut) bool {
 }
 
 // own fills in what 0 stands for.
-func (m *modelOut) own() {
+func (m *outgoing) own() {
 	if m.h.PID == 0 && !m.asis {
 		m.h.PID = int32(os.Getpid())
 	}
 }
 
 // push queues m in the model.
-func (e *modelEnd) push(m *modelOut, owned bool) {
+func (e *endpoint) push(m *outgoing, owned bool) {
 	m.own()
 	r := &refMsg{b: wireref.Encode(wireref.Dialect(e.rx.Dialect), wireref.Header(m.h), m.payload, m.f != nil), owned: owned}
 	if m.f != nil {
@@ -149,16 +149,16 @@ func (e *modelEnd) push(m *modelOut, owned bool) {
 }
 
 // queues compares the outcome of an operation that queues m and reports whether it did.
-func (e *modelEnd) queues(what string, m *modelOut, err error) bool {
+func (e *endpoint) queues(what string, m *outgoing, err error) bool {
 	if e.tx.err != nil {
-		modelExpect(what, err, e.tx.err)
+		expect(what, err, e.tx.err)
 		return false
 	}
 	why := e.refuses(m)
 	if e.full(m) {
 		why = append(why, imsg.ErrQueueFull)
 	}
-	modelExpect(what, err, why...)
+	expect(what, err, why...)
 	if err != nil {
 		return false
 	}
@@ -166,7 +166,7 @@ func (e *modelEnd) queues(what string, m *modelOut, err error) bool {
 	return true
 }
 
-func (w *modelWorld) compose(e *modelEnd, o modelOp) {
+func (w *world) compose(e *endpoint, o op) {
 	m := w.message(e, o.a, o.b)
 	err := w.parts(m, func(p ...[]byte) error {
 		if e.buf != nil {
@@ -179,23 +179,23 @@ func (w *modelWorld) compose(e *modelEnd, o modelOp) {
 	}
 }
 
-func (w *modelWorld) composeBuffer(e *modelEnd, o modelOp) {
+func (w *world) composeBuffer(e *endpoint, o op) {
 	m := w.message(e, o.a, o.b)
 	b := ibuf.New(o.c + len(m.payload))
-	b.Add(modelBytes[:o.c])
+	b.Add(material[:o.c])
 	b.Add(m.payload)
 	b.Skip(o.c)
 	b.SetFile(m.file)
 	if !e.queues("ComposeBuffer", m, e.buf.ComposeBuffer(m.h, b)) {
 		if !bytes.Equal(b.Bytes(), m.payload) || b.TakeFile() != m.file {
-			modelFail("a refused buffer has changed")
+			fail("a refused buffer has changed")
 		}
 		b.Close()
 		w.keep(m)
 	}
 }
 
-func (w *modelWorld) forward(e *modelEnd, o modelOp) bool {
+func (w *world) forward(e *endpoint, o op) bool {
 	from := e
 	if o.b == 1 {
 		from = e.peer
@@ -208,36 +208,36 @@ func (w *modelWorld) forward(e *modelEnd, o modelOp) bool {
 		return false // TestForward and TestForwardLost have those
 	}
 	f.r.Taken = 0
-	e.queues("Forward", &modelOut{h: imsg.Header(f.r.Header), payload: f.r.Payload, asis: true}, e.buf.Forward(f.m))
+	e.queues("Forward", &outgoing{h: imsg.Header(f.r.Header), payload: f.r.Payload, asis: true}, e.buf.Forward(f.m))
 	f.check()
 	return true
 }
 
-// A modelBuilder is a message under construction.
-type modelBuilder struct {
-	modelOut
+// A builder is a message under construction.
+type builder struct {
+	outgoing
 	bd  *imsg.Builder
 	max int
 }
 
-func (w *modelWorld) create(e *modelEnd, o modelOp) {
+func (w *world) create(e *endpoint, o op) {
 	n := e.size(o.a)
-	b := &modelBuilder{max: e.rx.Limit - imsg.HeaderSize}
+	b := &builder{max: e.rx.Limit - imsg.HeaderSize}
 	w.seq++
 	b.h = w.header()
 	bd, err := e.ch.Create(b.h, n)
 	if n > b.max {
-		modelExpect("Create", err, imsg.ErrTooLarge)
+		expect("Create", err, imsg.ErrTooLarge)
 		return
 	}
-	modelExpect("Create", err)
+	expect("Create", err)
 	b.bd = bd
 	if e.builders = append(e.builders, b); len(e.builders) > 3 {
 		w.discard(e, 0)
 	}
 }
 
-func (w *modelWorld) add(b *modelBuilder, n, how int) {
+func (w *world) add(b *builder, n, how int) {
 	p := w.contents(n)
 	var err error
 	switch how {
@@ -251,27 +251,27 @@ func (w *modelWorld) add(b *modelBuilder, n, how int) {
 		err = b.bd.AddNet32(uint32(w.seq))
 	}
 	if len(b.payload)+len(p) > b.max {
-		modelExpect("Add", err, ibuf.ErrTooLarge)
+		expect("Add", err, ibuf.ErrTooLarge)
 	} else {
-		modelExpect("Add", err)
+		expect("Add", err)
 		b.payload = append(b.payload, p...)
 	}
 	if !bytes.Equal(b.bd.Bytes(), b.payload) {
-		modelFail("a builder of %d bytes, want %d, or others", b.bd.Len(), len(b.payload))
+		fail("a builder of %d bytes, want %d, or others", b.bd.Len(), len(b.payload))
 	}
 }
 
-func (b *modelBuilder) setMax(n int) {
+func (b *builder) setMax(n int) {
 	err := b.bd.SetMaxSize(n)
 	if n < len(b.payload) || n > b.max {
-		modelExpect("Builder.SetMaxSize", err, ibuf.ErrTooLarge)
+		expect("Builder.SetMaxSize", err, ibuf.ErrTooLarge)
 		return
 	}
-	modelExpect("Builder.SetMaxSize", err)
+	expect("Builder.SetMaxSize", err)
 	b.max = n
 }
 
-func (w *modelWorld) setFile(b *modelBuilder, arg int) {
+func (w *world) setFile(b *builder, arg int) {
 	if b.f != nil { // it is the builder's, which closes it
 		b.f.Refs--
 	}
@@ -279,20 +279,20 @@ func (w *modelWorld) setFile(b *modelBuilder, arg int) {
 	b.bd.SetFile(b.file)
 }
 
-func (w *modelWorld) commit(e *modelEnd, i int) {
+func (w *world) commit(e *endpoint, i int) {
 	b := e.builders[i]
-	if !e.queues("Commit", &b.modelOut, b.bd.Commit()) {
+	if !e.queues("Commit", &b.outgoing, b.bd.Commit()) {
 		if !bytes.Equal(b.bd.Bytes(), b.payload) || b.bd.HasFile() != (b.file != nil) {
-			modelFail("a refused builder has changed")
+			fail("a refused builder has changed")
 		}
 		return
 	}
 	e.builders = slices.Delete(e.builders, i, i+1)
-	modelExpect("second Commit", b.bd.Commit(), ibuf.ErrInvalid)
+	expect("second Commit", b.bd.Commit(), ibuf.ErrInvalid)
 	b.bd.Discard()
 }
 
-func (w *modelWorld) discard(e *modelEnd, i int) {
+func (w *world) discard(e *endpoint, i int) {
 	b := e.builders[i]
 	b.bd.Discard()
 	if b.f != nil {

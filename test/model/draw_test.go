@@ -9,25 +9,25 @@ import (
 	"example.org/imsg"
 )
 
-// modelRandom returns the program of a seed, in which a raw peer sends two files
+// randomProgram returns the program of a seed, in which a raw peer sends two files
 // at once only if so told.
-func modelRandom(seed uint64, two bool) *modelProgram {
+func randomProgram(seed uint64, two bool) *program {
 	rnd := rand.New(rand.NewPCG(seed, 4))
 	one := func(n int) bool { return rnd.IntN(n) == 0 }
-	p := &modelProgram{}
-	dialect, small, blocking := modelDialect(rnd), one(2), one(16)
+	p := &program{}
+	dialect, small, blocking := drawDialect(rnd), one(2), one(16)
 	for i := range p.ends {
 		s := &p.ends[i]
-		*s = modelSetup{dialect: dialect, fdpass: !one(6), trace: one(8), small: small, busy: one(16)}
+		*s = setup{dialect: dialect, fdpass: !one(6), trace: one(8), small: small, busy: one(16)}
 		switch k := rnd.IntN(20); {
 		case k < 7:
-			s.kind = modelConn
+			s.kind = connEnd
 		case k < 10 && i == 1:
-			s.kind = modelRaw
+			s.kind = rawEnd
 		}
-		s.blocking = blocking && s.kind == modelBuf
+		s.blocking = blocking && s.kind == bufEnd
 		if one(4) {
-			s.dialect = modelDialect(rnd)
+			s.dialect = drawDialect(rnd)
 		}
 		pick := func(to *int, chance int, from ...int) {
 			if one(chance) {
@@ -45,10 +45,10 @@ func modelRandom(seed uint64, two bool) *modelProgram {
 	}
 	tame := one(3) // a raw peer that marks no message
 	for range 40 + rnd.IntN(160) {
-		o := modelDraw(rnd, p)
+		o := drawOp(rnd, p)
 		if o.code == opRawFrame && tame {
 			if o.b = o.b % 2 * 3; one(4) {
-				o.a = modelUnder
+				o.a = underMax
 			}
 		}
 		if o.code == opRawFrame && o.b == 6 && !two {
@@ -57,52 +57,52 @@ func modelRandom(seed uint64, two bool) *modelProgram {
 		p.ops = append(p.ops, o)
 	}
 	if one(3) {
-		code := [...]modelCode{opCloseEnd, opCloseEnd, opKill, opHangup}[rnd.IntN(4)]
-		p.ops = append(p.ops, modelOp{code: code, end: rnd.IntN(2)})
+		code := [...]opCode{opCloseEnd, opCloseEnd, opKill, opHangup}[rnd.IntN(4)]
+		p.ops = append(p.ops, op{code: code, end: rnd.IntN(2)})
 	}
 	return p
 }
 
-func modelDialect(rnd *rand.Rand) imsg.Dialect {
+func drawDialect(rnd *rand.Rand) imsg.Dialect {
 	return [...]imsg.Dialect{imsg.Current, imsg.Current, imsg.Legacy, imsg.Auto}[rnd.IntN(4)]
 }
 
-// modelFits are the kinds of ends that an operation makes sense for, if not
+// fitting are the kinds of ends that an operation makes sense for, if not
 // for a Buf and a Conn.
-var modelFits = map[modelCode][]modelKind{
-	opComposeBuffer: {modelBuf}, opForward: {modelBuf}, opRead: {modelBuf}, opAll: {modelBuf},
-	opClear: {modelBuf}, opAllow: {modelBuf}, opSend: {modelConn}, opDeadline: {modelConn},
-	opRawFrame: {modelRaw}, opRawWrite: {modelRaw}, opRawRead: {modelRaw},
-	opCloseEnd: {modelBuf, modelConn, modelRaw}, opHangup: {modelBuf, modelConn, modelRaw},
-	opGC: {modelBuf, modelConn, modelRaw},
+var fitting = map[opCode][]endKind{
+	opComposeBuffer: {bufEnd}, opForward: {bufEnd}, opRead: {bufEnd}, opAll: {bufEnd},
+	opClear: {bufEnd}, opAllow: {bufEnd}, opSend: {connEnd}, opDeadline: {connEnd},
+	opRawFrame: {rawEnd}, opRawWrite: {rawEnd}, opRawRead: {rawEnd},
+	opCloseEnd: {bufEnd, connEnd, rawEnd}, opHangup: {bufEnd, connEnd, rawEnd},
+	opGC: {bufEnd, connEnd, rawEnd},
 }
 
-func (o modelOp) fits(kind modelKind) bool {
-	kinds, ok := modelFits[o.code]
+func (o op) fits(kind endKind) bool {
+	kinds, ok := fitting[o.code]
 	if !ok {
-		return kind != modelRaw
+		return kind != rawEnd
 	}
 	return slices.Contains(kinds, kind)
 }
 
-var modelTotal = func() (n int) {
-	for _, o := range modelOps {
+var totalWeight = func() (n int) {
+	for _, o := range ops {
 		n += o.weight
 	}
 	return n
 }()
 
-// modelDraw draws one operation.
-func modelDraw(rnd *rand.Rand, p *modelProgram) modelOp {
+// drawOp draws one operation.
+func drawOp(rnd *rand.Rand, p *program) op {
 	if rnd.IntN(20000) == 0 {
-		return modelOp{code: opGC}
+		return op{code: opGC}
 	}
 	for {
-		o := modelOp{end: rnd.IntN(2)}
-		k := rnd.IntN(modelTotal)
-		for code := range modelOps {
-			if k -= modelOps[code].weight; k < 0 {
-				o.code = modelCode(code)
+		o := op{end: rnd.IntN(2)}
+		k := rnd.IntN(totalWeight)
+		for code := range ops {
+			if k -= ops[code].weight; k < 0 {
+				o.code = opCode(code)
 				break
 			}
 		}
@@ -110,14 +110,14 @@ func modelDraw(rnd *rand.Rand, p *modelProgram) modelOp {
 			continue
 		}
 		for i, arg := range [...]*int{&o.a, &o.b, &o.c} {
-			*arg = modelArg(rnd, modelOps[o.code].args[i])
+			*arg = drawArg(rnd, ops[o.code].args[i])
 		}
 		return o
 	}
 }
 
-// modelArg draws an argument: mostly what does no harm.
-func modelArg(rnd *rand.Rand, kind string) int {
+// drawArg draws an argument: mostly what does no harm.
+func drawArg(rnd *rand.Rand, kind string) int {
 	mostly := func(n int) int { // 0 in seven of eight
 		if rnd.IntN(8) > 0 {
 			return 0
@@ -138,9 +138,9 @@ func modelArg(rnd *rand.Rand, kind string) int {
 		case k < 28:
 			return rnd.IntN(5000)
 		case k < 31:
-			return modelMax - 2*rnd.IntN(2)
+			return maxSize - 2*rnd.IntN(2)
 		}
-		return modelOver
+		return overMax
 	case "f":
 		switch k := rnd.IntN(40); {
 		case k == 0:

@@ -8,10 +8,10 @@ import (
 )
 
 // drain moves everything to where it should go: nothing may be stuck.
-func (w *modelWorld) drain() {
+func (w *world) drain() {
 	for _, e := range w.ends {
 		if e.conn != nil && !e.dead {
-			w.step(modelOp{code: opDeadline, end: e.index()})
+			w.step(op{code: opDeadline, end: e.index()})
 		}
 	}
 	for again := true; again; {
@@ -19,14 +19,14 @@ func (w *modelWorld) drain() {
 		for i, e := range w.ends {
 			before := e.progress()
 			if e.ch == nil {
-				w.step(modelOp{code: opRawWrite, end: i})
-				w.step(modelOp{code: opRawRead, end: i})
+				w.step(op{code: opRawWrite, end: i})
+				w.step(op{code: opRawRead, end: i})
 			} else {
-				w.step(modelOp{code: opWrite, end: i})
-				w.step(modelOp{code: opRead, end: i})
+				w.step(op{code: opWrite, end: i})
+				w.step(op{code: opRead, end: i})
 				for n := -1; n != w.n.messages && (e.conn != nil || len(e.rx.Ready) > 0); {
 					n = w.n.messages
-					w.step(modelOp{code: opGet, end: i, a: 1})
+					w.step(op{code: opGet, end: i, a: 1})
 				}
 			}
 			again = again || e.progress() != before
@@ -37,20 +37,20 @@ func (w *modelWorld) drain() {
 			continue
 		}
 		if len(e.tx.queue) > 0 || len(e.out.p) > 0 || len(e.peer.rx.Ready) > 0 {
-			modelFail("%s: stuck with %d messages queued, %d bytes in flight, %d messages not taken",
+			fail("%s: stuck with %d messages queued, %d bytes in flight, %d messages not taken",
 				e.name, len(e.tx.queue), len(e.out.p), len(e.peer.rx.Ready))
 		}
 	}
 }
 
-func (e *modelEnd) index() int { return int(e.name[0] - 'a') }
+func (e *endpoint) index() int { return int(e.name[0] - 'a') }
 
-func (e *modelEnd) progress() [3]uint64 {
+func (e *endpoint) progress() [3]uint64 {
 	return [3]uint64{e.tx.n.Bytes, e.rx.wire.off, e.rx.n.Messages}
 }
 
 // close ends the program: nothing may be open any more.
-func (w *modelWorld) close() {
+func (w *world) close() {
 	for _, e := range w.ends {
 		w.n.sent += e.tx.n.Messages
 		w.n.bytes += e.tx.n.Bytes
@@ -58,27 +58,27 @@ func (w *modelWorld) close() {
 			w.closeMessage(e, 0)
 		}
 		for len(e.builders) > 0 {
-			w.step(modelOp{code: opDiscard, end: e.index()})
+			w.step(op{code: opDiscard, end: e.index()})
 		}
-		w.step(modelOp{code: opQueueClear, end: e.index()})
-		w.step(modelOp{code: opClear, end: e.index()})
+		w.step(op{code: opQueueClear, end: e.index()})
+		w.step(op{code: opClear, end: e.index()})
 		if !e.dead {
-			w.step(modelOp{code: opCloseEnd, end: e.index()})
+			w.step(op{code: opCloseEnd, end: e.index()})
 		}
 		if e.conn != nil {
-			modelExpect("second Close", e.conn.Close(), net.ErrClosed)
+			expect("second Close", e.conn.Close(), net.ErrClosed)
 		}
 	}
 	w.check()
 	w.checkFiles(true)
 	if n := len(w.files.Live); n > 0 {
-		modelFail("%d files are open", n)
+		fail("%d files are open", n)
 	}
 	w.n.created, w.n.discarded = w.files.Made, w.files.Made-w.n.delivered-w.n.returned
 }
 
 // abandon closes what a failed program has left.
-func (w *modelWorld) abandon() {
+func (w *world) abandon() {
 	defer func() { recover() }() // it is broken already
 	for _, e := range w.ends {
 		for _, f := range e.raw {

@@ -10,34 +10,34 @@ import (
 )
 
 // createFile returns a new file, which is the caller's.
-func (w *modelWorld) createFile() (*testutil.File, *os.File) {
+func (w *world) createFile() (*testutil.File, *os.File) {
 	f, fd, err := w.files.Create()
-	modelExpect("pipe", err)
+	expect("pipe", err)
 	return f, os.NewFile(uintptr(fd), "probe")
 }
 
 // checkFiles compares what is open with the model. At the end of a program
 // nothing may be open.
-func (w *modelWorld) checkFiles(end bool) {
-	modelExpect("poll", w.files.Check(0, func(f *testutil.File, closed bool) {
+func (w *world) checkFiles(end bool) {
+	expect("poll", w.files.Check(0, func(f *testutil.File, closed bool) {
 		switch {
 		case f.Unsure && !closed && end:
-			modelFail("file %d is still open", f.ID)
+			fail("file %d is still open", f.ID)
 		case !f.Unsure && closed != (f.Refs == 0):
-			modelFail("file %d: closed everywhere %v, the model says %d descriptors", f.ID, closed, f.Refs)
+			fail("file %d: closed everywhere %v, the model says %d descriptors", f.ID, closed, f.Refs)
 		}
 	}))
 }
 
 // findFile returns the file that fd, which came from the library, is a copy of.
-func (w *modelWorld) findFile(fd int) *testutil.File {
+func (w *world) findFile(fd int) *testutil.File {
 	f, err := w.files.Find(fd)
-	modelExpect("a file from the library", err)
+	expect("a file from the library", err)
 	return f
 }
 
-// modelTable returns which descriptors below 256 are open, with one system call.
-func modelTable() (open [256]bool) {
+// openTable returns which descriptors below 256 are open, with one system call.
+func openTable() (open [256]bool) {
 	var fds [256]unix.PollFd
 	for i := range fds {
 		fds[i].Fd = int32(i)
@@ -53,17 +53,17 @@ func modelTable() (open [256]bool) {
 	return open
 }
 
-// modelInFlight returns how many bytes wait to be read from fd.
-func modelInFlight(fd int) int {
+// inFlight returns how many bytes wait to be read from fd.
+func inFlight(fd int) int {
 	n, err := unix.IoctlGetUint32(fd, unix.TIOCINQ)
 	if err != nil {
-		modelFail("bytes in flight: %v", err)
+		fail("bytes in flight: %v", err)
 	}
 	return int(n)
 }
 
-// modelFull reports whether the kernel would take no more bytes from fd.
-func modelFull(fd int) bool {
+// isFull reports whether the kernel would take no more bytes from fd.
+func isFull(fd int) bool {
 	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
 	for {
 		_, err := unix.Poll(p, 0)

@@ -11,28 +11,28 @@ import (
 // TestModelFound runs the programs, as short as they were made, with which the
 // model has found mistakes.
 func TestModelFound(t *testing.T) {
-	files := modelSetup{fdpass: true}
-	conn := modelSetup{kind: modelConn, fdpass: true}
-	raw := modelSetup{kind: modelRaw}
+	files := setup{fdpass: true}
+	conn := setup{kind: connEnd, fdpass: true}
+	raw := setup{kind: rawEnd}
 	for _, tt := range []struct {
 		name string
-		p    modelProgram
+		p    program
 	}{
-		{"a reset before the messages that came before it", modelProgram{[2]modelSetup{conn, conn}, []modelOp{
+		{"a reset before the messages that came before it", program{[2]setup{conn, conn}, []op{
 			{code: opCompose},
 			{code: opWrite},
 			{code: opCompose, end: 1, b: 1},
 			{code: opSend, end: 1, b: 1},
 			{code: opCloseEnd, end: 1},
 		}}},
-		{"two files that no message claims, with full reads", modelProgram{[2]modelSetup{files, raw}, []modelOp{
-			{code: opRawFrame, end: 1, a: modelUnder, b: 3},
+		{"two files that no message claims, with full reads", program{[2]setup{files, raw}, []op{
+			{code: opRawFrame, end: 1, a: underMax, b: 3},
 			{code: opRawFrame, end: 1, b: 3},
 		}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			testutil.NoLeak(t)
-			if failed := tt.p.run(&modelFigures{}); failed != nil {
+			if failed := tt.p.run(&figures{}); failed != nil {
 				t.Errorf("operation %d: %s\n%v", failed.at, failed.why, &tt.p)
 			}
 		})

@@ -14,8 +14,8 @@ import (
 )
 
 var (
-	modelSteps = flag.Int("imsg.model", 0, "operations of the model's programs; 0: what 0.8 seconds allow, 50000 at most")
-	modelSeed  = flag.Uint64("imsg.model.seed", 0, "seed of the first of the model's programs; 0: random")
+	flagSteps = flag.Int("imsg.model", 0, "operations of the model's programs; 0: what 0.8 seconds allow, 50000 at most")
+	flagSeed  = flag.Uint64("imsg.model.seed", 0, "seed of the first of the model's programs; 0: random")
 )
 
 // TestModel runs random programs on both ends of a real channel and on the
@@ -25,12 +25,12 @@ var (
 func TestModel(t *testing.T) {
 	two := !testutil.LeavesOpen(t, 2)
 	before := imsgtest.OpenFDs()
-	seed := *modelSeed
+	seed := *flagSeed
 	if seed == 0 {
 		seed = rand.Uint64() >> 20
 	}
-	steps, start := *modelSteps, time.Now()
-	var n modelFigures
+	steps, start := *flagSteps, time.Now()
+	var n figures
 	more := func() bool {
 		if steps > 0 {
 			return n.steps < steps
@@ -39,7 +39,7 @@ func TestModel(t *testing.T) {
 	}
 	first := seed
 	for ; more(); seed++ {
-		p := modelRandom(seed, two)
+		p := randomProgram(seed, two)
 		if failed := p.run(&n); failed != nil {
 			t.Logf("program %d: operation %d: %s", seed-first, failed.at, failed.why)
 			p, failed = p.shrink(failed)

@@ -9,18 +9,18 @@ import (
 	"example.org/imsg"
 )
 
-// A modelKind is what one end of a channel is.
-type modelKind int
+// A endKind is what one end of a channel is.
+type endKind int
 
 const (
-	modelBuf  modelKind = iota
-	modelConn           // with operations that do not wait
-	modelRaw            // a bare socket, which may write anything
+	bufEnd  endKind = iota
+	connEnd         // with operations that do not wait
+	rawEnd          // a bare socket, which may write anything
 )
 
-// A modelSetup is how one end begins.
-type modelSetup struct {
-	kind       modelKind
+// A setup is how one end begins.
+type setup struct {
+	kind       endKind
 	dialect    imsg.Dialect
 	fdpass     bool
 	trace      bool
@@ -34,8 +34,8 @@ type modelSetup struct {
 	busy       bool
 }
 
-func (s modelSetup) String() string {
-	if s.kind == modelRaw {
+func (s setup) String() string {
+	if s.kind == rawEnd {
 		return "raw socket"
 	}
 	var b strings.Builder
@@ -59,18 +59,18 @@ func (s modelSetup) String() string {
 	return b.String()
 }
 
-// A modelOp is one operation on one end. What cannot be done when its turn has
+// A op is one operation on one end. What cannot be done when its turn has
 // come is left out, so any part of a program is a program.
-type modelOp struct {
-	code    modelCode
+type op struct {
+	code    opCode
 	end     int // 0 or 1
 	a, b, c int
 }
 
-type modelCode int
+type opCode int
 
 const (
-	opCompose modelCode = iota // Compose or Queue
+	opCompose opCode = iota // Compose or Queue
 	opBurst
 	opComposeBuffer
 	opSend
@@ -111,9 +111,9 @@ const (
 	opGC
 )
 
-// modelOps says how often each operation is drawn and how it is printed: s is
+// ops says how often each operation is drawn and how it is printed: s is
 // a size, n a number, f a file, i an index, the others are words.
-var modelOps = [...]struct {
+var ops = [...]struct {
 	weight int
 	name   string
 	args   [3]string
@@ -159,8 +159,8 @@ var modelOps = [...]struct {
 	opGC:            {0, "GC", [3]string{"", "", ""}},
 }
 
-// modelWords are what arguments that are neither numbers nor sizes mean.
-var modelWords = map[string][]string{
+// words are what arguments that are neither numbers nor sizes mean.
+var words = map[string][]string{
 	"f":       {"", "file", "closed file"},
 	"ctx":     {"background if it need not wait", "gives up when it would wait", "cancelled"},
 	"how":     {"Add", "AddZero", "AddNet32"},
@@ -174,22 +174,22 @@ var modelWords = map[string][]string{
 
 // Sizes of payloads that depend on the limit at the time.
 const (
-	modelMax   = -1 - iota
-	modelOver  // one more
-	modelUnder // one less
+	maxSize  = -1 - iota
+	overMax  // one more
+	underMax // one less
 )
 
 // String prints the operation for people.
-func (o modelOp) String() string {
-	info := &modelOps[o.code]
+func (o op) String() string {
+	info := &ops[o.code]
 	var args []string
 	for i, v := range [...]int{o.a, o.b, o.c} {
 		switch kind := info.args[i]; {
 		case kind == "":
 		case kind == "s" && v < 0:
 			args = append(args, [...]string{"max", "max+1", "max-1"}[-1-v])
-		case modelWords[kind] != nil:
-			if w := modelWords[kind][v]; w != "" {
+		case words[kind] != nil:
+			if w := words[kind][v]; w != "" {
 				args = append(args, w)
 			}
 		default:
@@ -199,13 +199,13 @@ func (o modelOp) String() string {
 	return fmt.Sprintf("%c.%s(%s)", 'a'+o.end, info.name, strings.Join(args, ", "))
 }
 
-// A modelProgram is two ends and what is done to them.
-type modelProgram struct {
-	ends [2]modelSetup
-	ops  []modelOp
+// A program is two ends and what is done to them.
+type program struct {
+	ends [2]setup
+	ops  []op
 }
 
-func (p *modelProgram) String() string {
+func (p *program) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "a: %v\nb: %v\n", p.ends[0], p.ends[1])
 	for i, o := range p.ops {

@@ -14,8 +14,8 @@ import (
 // The raw peer: what it queues are bytes, of either dialect, right or wrong,
 // and it writes them in pieces of any length.
 
-// frame queues messages as one send: kind is an index of modelWords["kind"].
-func (w *modelWorld) frame(e *modelEnd, size, kind, dialect int) bool {
+// frame queues messages as one send: kind is an index of words["kind"].
+func (w *world) frame(e *endpoint, size, kind, dialect int) bool {
 	if e.dead || e.tx.size > 1<<20 {
 		return false
 	}
@@ -51,14 +51,14 @@ func (w *modelWorld) frame(e *modelEnd, size, kind, dialect int) bool {
 }
 
 // rawFile makes a file that is open until it is sent.
-func (e *modelEnd) rawFile(w *modelWorld) *wireref.File {
+func (e *endpoint) rawFile(w *world) *wireref.File {
 	f, file := w.createFile()
 	e.raw[&f.File] = file
 	return &f.File
 }
 
 // rawSent closes the raw peer's own descriptor of a file.
-func (e *modelEnd) rawSent(f *wireref.File) {
+func (e *endpoint) rawSent(f *wireref.File) {
 	if f != nil {
 		e.raw[f].Close()
 		delete(e.raw, f)
@@ -66,8 +66,8 @@ func (e *modelEnd) rawSent(f *wireref.File) {
 }
 
 // rawDrop gives up what a raw peer has queued.
-func (e *modelEnd) rawDrop() {
-	if e.kind != modelRaw {
+func (e *endpoint) rawDrop() {
+	if e.kind != rawEnd {
 		return
 	}
 	for f, file := range e.raw {
@@ -79,7 +79,7 @@ func (e *modelEnd) rawDrop() {
 }
 
 // rawWrite writes up to n bytes of one send, or, if n is 0, everything.
-func (w *modelWorld) rawWrite(e *modelEnd, n int) bool {
+func (w *world) rawWrite(e *endpoint, n int) bool {
 	if e.dead || len(e.tx.queue) == 0 {
 		return false
 	}
@@ -105,7 +105,7 @@ func (w *modelWorld) rawWrite(e *modelEnd, n int) bool {
 			if err == nil {
 				err = rc.Control(func(fd uintptr) { fds = append(fds, int(fd)) })
 			}
-			modelExpect("a raw peer's file", err)
+			expect("a raw peer's file", err)
 		}
 	}
 	var oob []byte
@@ -115,26 +115,26 @@ func (w *modelWorld) rawWrite(e *modelEnd, n int) bool {
 	n, err := unix.SendmsgN(e.fd, p, oob, nil, unix.MSG_NOSIGNAL)
 	switch {
 	case e.broken():
-		modelExpect("sendmsg", err, unix.EPIPE)
+		expect("sendmsg", err, unix.EPIPE)
 		e.rawDrop()
 		return true
 	case err == unix.EAGAIN:
 		n = 0
 	default:
-		modelExpect("sendmsg", err)
+		expect("sendmsg", err)
 	}
 	if n > 0 && len(fds) > 0 {
 		e.rawSent(m.file)
 		e.rawSent(m.extra)
 	}
 	e.tx.wrote(n, &e.out)
-	modelSame("bytes of a raw write in flight", modelInFlight(e.peer.fd), len(e.out.p))
+	same("bytes of a raw write in flight", inFlight(e.peer.fd), len(e.out.p))
 	return true
 }
 
 // rawRead reads up to n bytes, 0 for all: the wire must carry, byte for byte
 // and file for file, what the model says.
-func (w *modelWorld) rawRead(e *modelEnd, n int) bool {
+func (w *world) rawRead(e *endpoint, n int) bool {
 	if e.dead {
 		return false
 	}
@@ -153,10 +153,10 @@ func (w *modelWorld) rawRead(e *modelEnd, n int) bool {
 		if err == unix.EAGAIN && len(wire.p) == 0 {
 			return true
 		}
-		modelExpect("recvmsg", err)
+		expect("recvmsg", err)
 	case n <= 0:
 		if err != nil {
-			modelExpect("recvmsg", err, unix.ECONNRESET)
+			expect("recvmsg", err, unix.ECONNRESET)
 		}
 		return true
 	}
@@ -167,7 +167,7 @@ func (w *modelWorld) rawRead(e *modelEnd, n int) bool {
 	}
 	want, files := wire.take(n)
 	if !bytes.Equal(p, want) {
-		modelFail("%d bytes on the wire are not the model's", n)
+		fail("%d bytes on the wire are not the model's", n)
 	}
 	var got []*wireref.File
 	for _, fd := range fds {
@@ -178,7 +178,7 @@ func (w *modelWorld) rawRead(e *modelEnd, n int) bool {
 		w.n.delivered++
 	}
 	if !slices.EqualFunc(got, files, func(f *wireref.File, want wireref.Flight) bool { return f == want.File }) {
-		modelFail("%d files on the wire, want %d, or others", len(got), len(files))
+		fail("%d files on the wire, want %d, or others", len(got), len(files))
 	}
 	return true
 }

@@ -177,7 +177,7 @@ type receiver struct {
 	wire *refWire
 }
 
-func newReceiver(e *modelEnd) receiver {
+func newReceiver(e *endpoint) receiver {
 	w := &e.peer.out
 	return receiver{wire: w, Reader: wireref.Reader{
 		Dialect: wireref.Dialect(e.dialect), Limit: imsg.DefaultMaxSize, Files: e.fdpass, Doubt: w.unsure,

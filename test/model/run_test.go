@@ -14,7 +14,7 @@ import (
 )
 
 // step does one operation, if it can be done now, and compares afterwards.
-func (w *modelWorld) step(o modelOp) {
+func (w *world) step(o op) {
 	e := w.ends[o.end]
 	if !o.fits(e.kind) || !w.do(e, o) {
 		return
@@ -24,15 +24,15 @@ func (w *modelWorld) step(o modelOp) {
 }
 
 // do does one operation and reports whether it could be done.
-func (w *modelWorld) do(e *modelEnd, o modelOp) bool {
+func (w *world) do(e *endpoint, o op) bool {
 	switch o.code {
 	case opCompose:
 		w.compose(e, o)
 	case opBurst:
 		for i := range o.a {
-			w.compose(e, modelOp{a: o.b, b: min(o.c, max(0, 20-i))}) // 20 files at most
+			w.compose(e, op{a: o.b, b: min(o.c, max(0, 20-i))}) // 20 files at most
 			if e.buf != nil && i%3 == 0 {
-				w.composeBuffer(e, modelOp{a: i % 50})
+				w.composeBuffer(e, op{a: i % 50})
 			}
 			if e.tx.size > 1<<20 {
 				break
@@ -106,7 +106,7 @@ func (w *modelWorld) do(e *modelEnd, o modelOp) bool {
 }
 
 // build is an operation on a Builder.
-func (w *modelWorld) build(e *modelEnd, o modelOp) bool {
+func (w *world) build(e *endpoint, o op) bool {
 	if len(e.builders) == 0 {
 		return false
 	}
@@ -128,7 +128,7 @@ func (w *modelWorld) build(e *modelEnd, o modelOp) bool {
 }
 
 // use is an operation on a received message.
-func (w *modelWorld) use(e *modelEnd, o modelOp) bool {
+func (w *world) use(e *endpoint, o op) bool {
 	if len(e.msgs) == 0 {
 		return false
 	}
@@ -146,15 +146,15 @@ func (w *modelWorld) use(e *modelEnd, o modelOp) bool {
 	return true
 }
 
-// A modelError is where and why a program failed.
-type modelError struct {
+// A failedAt is where and why a program failed.
+type failedAt struct {
 	at  int // index of the operation; the number of them for what follows
 	why string
 }
 
 // run runs a program. Only a disagreement, a panic included, is an error.
-func (p *modelProgram) run(total *modelFigures) (failed *modelError) {
-	before := modelTable()
+func (p *program) run(total *figures) (failed *failedAt) {
+	before := openTable()
 	at := 0
 	hung := time.AfterFunc(testutil.Bound, func() {
 		fmt.Fprintf(os.Stderr, "operation %d of this program does not return:\n%v", at, p)
@@ -162,14 +162,14 @@ func (p *modelProgram) run(total *modelFigures) (failed *modelError) {
 		panic("imsg.model: hang")
 	})
 	defer hung.Stop()
-	var w *modelWorld
+	var w *world
 	defer func() {
 		if r := recover(); r != nil {
 			why := fmt.Sprintf("panic: %v\n%s", r, debug.Stack())
-			if f, ok := r.(modelFailure); ok {
+			if f, ok := r.(failure); ok {
 				why = string(f)
 			}
-			failed = &modelError{at, why}
+			failed = &failedAt{at, why}
 		}
 		if failed != nil && w != nil {
 			w.abandon()
@@ -183,16 +183,16 @@ func (p *modelProgram) run(total *modelFigures) (failed *modelError) {
 	w.drain()
 	w.close()
 	profiled := flag.Lookup("test.cpuprofile").Value.String() != "" // the profiler reads files
-	for fd, open := range modelTable() {
+	for fd, open := range openTable() {
 		if open != before[fd] && (open || !profiled) {
-			modelFail("descriptor %d: open before %v, after %v", fd, before[fd], open)
+			fail("descriptor %d: open before %v, after %v", fd, before[fd], open)
 		}
 	}
 	total.add(w.n)
 	return nil
 }
 
-func (n *modelFigures) add(m modelFigures) {
+func (n *figures) add(m figures) {
 	n.programs++
 	n.steps += m.steps
 	n.messages += m.messages

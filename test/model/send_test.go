@@ -14,7 +14,7 @@ import (
 )
 
 // write is WriteSocket, or for a Conn a Flush that does not wait.
-func (w *modelWorld) write(e *modelEnd) bool {
+func (w *world) write(e *endpoint) bool {
 	if e.conn != nil {
 		return w.flush(e, 1)
 	}
@@ -26,18 +26,18 @@ func (w *modelWorld) write(e *modelEnd) bool {
 	least, messages, most := e.tx.bounds()
 	switch {
 	case e.tx.err != nil:
-		modelExpect("WriteSocket", err, e.tx.err)
+		expect("WriteSocket", err, e.tx.err)
 	case most > 0 && e.broken():
-		modelExpect("WriteSocket", err, unix.EPIPE)
+		expect("WriteSocket", err, unix.EPIPE)
 		e.tx.fail(err)
 	default:
-		modelExpect("WriteSocket", err)
+		expect("WriteSocket", err)
 		if n > most {
-			modelFail("%d bytes written at once, %d before a file too many", n, most)
+			fail("%d bytes written at once, %d before a file too many", n, most)
 		}
 		// So many messages are in 64 pieces at most.
-		if n < least && messages <= 30 && !modelFull(e.fd) {
-			modelFail("%d of %d bytes written, and the kernel would take more", n, least)
+		if n < least && messages <= 30 && !isFull(e.fd) {
+			fail("%d of %d bytes written, and the kernel would take more", n, least)
 		}
 		if n > 0 {
 			e.tx.n.Calls++
@@ -46,7 +46,7 @@ func (w *modelWorld) write(e *modelEnd) bool {
 		e.tx.wrote(n, &e.out)
 		return true
 	}
-	modelSame("bytes written", n, 0)
+	same("bytes written", n, 0)
 	return true
 }
 
@@ -56,17 +56,17 @@ func (s *refSender) fail(err error) {
 	s.err = err
 }
 
-// modelCalls takes over the library's count of system calls, of which there are
+// takeCalls takes over the library's count of system calls, of which there are
 // some if and only if n bytes moved.
-func modelCalls(mine *imsg.Counters, theirs imsg.Counters, n int) {
+func takeCalls(mine *imsg.Counters, theirs imsg.Counters, n int) {
 	calls := int(theirs.Calls - mine.Calls)
 	if (calls > 0) != (n > 0) || calls < 0 || calls > n {
-		modelFail("%d system calls moved %d bytes", calls, n)
+		fail("%d system calls moved %d bytes", calls, n)
 	}
 	mine.Calls = theirs.Calls
 }
 
-func (w *modelWorld) flush(e *modelEnd, arg int) bool {
+func (w *world) flush(e *endpoint, arg int) bool {
 	if e.conn == nil && (e.dead || !e.takes(0, 0)) {
 		return false
 	}
@@ -75,7 +75,7 @@ func (w *modelWorld) flush(e *modelEnd, arg int) bool {
 	if e.buf != nil {
 		err = e.buf.Flush()
 	} else {
-		ctx, cancel, g := modelContext(arg, e.takes(0, 0))
+		ctx, cancel, g := contextFor(arg, e.takes(0, 0))
 		defer cancel()
 		gaveUp, err = g, e.conn.Flush(ctx)
 	}
@@ -85,7 +85,7 @@ func (w *modelWorld) flush(e *modelEnd, arg int) bool {
 
 // flushed compares the outcome of an operation that writes all that is queued,
 // and the message m after it, if not nil.
-func (w *modelWorld) flushed(e *modelEnd, what string, m *modelOut, err error, gaveUp []error, cancelled bool) {
+func (w *world) flushed(e *endpoint, what string, m *outgoing, err error, gaveUp []error, cancelled bool) {
 	n, total := e.wrote(), e.tx.size
 	if m != nil {
 		total += imsg.HeaderSize + len(m.payload)
@@ -95,31 +95,31 @@ func (w *modelWorld) flushed(e *modelEnd, what string, m *modelOut, err error, g
 	}
 	switch {
 	case cancelled:
-		modelExpect(what, err, gaveUp...)
-		modelSame("bytes written", n, 0)
+		expect(what, err, gaveUp...)
+		same("bytes written", n, 0)
 	case e.tx.err != nil:
-		modelExpect(what, err, e.tx.err)
-		modelSame("bytes written", n, 0)
+		expect(what, err, e.tx.err)
+		same("bytes written", n, 0)
 	case m != nil && len(e.refuses(m)) > 0:
-		modelExpect(what, err, e.refuses(m)...)
-		modelSame("bytes written", n, 0)
+		expect(what, err, e.refuses(m)...)
+		same("bytes written", n, 0)
 	case total == 0:
-		modelExpect(what, err)
-		modelSame("bytes written", n, 0)
+		expect(what, err)
+		same("bytes written", n, 0)
 	case e.broken() && !(e.wpast && refIs(err, os.ErrDeadlineExceeded)):
-		modelExpect(what, err, unix.EPIPE)
-		modelSame("bytes written", n, 0)
+		expect(what, err, unix.EPIPE)
+		same("bytes written", n, 0)
 		e.tried(m)
 		e.tx.fail(err)
 	case err == nil:
-		modelSame(what+": bytes written", n, total)
+		same(what+": bytes written", n, total)
 		if m != nil {
 			e.push(m, false)
 		}
 	default:
-		modelExpect(what, err, gaveUp...)
-		if n >= total || !e.wpast && !modelFull(e.fd) {
-			modelFail("%s: gave up after %d of %d bytes, %v", what, n, total, err)
+		expect(what, err, gaveUp...)
+		if n >= total || !e.wpast && !isFull(e.fd) {
+			fail("%s: gave up after %d of %d bytes, %v", what, n, total, err)
 		}
 		if m != nil && n > e.tx.size {
 			e.push(m, false)
@@ -127,41 +127,41 @@ func (w *modelWorld) flushed(e *modelEnd, what string, m *modelOut, err error, g
 			e.tried(m)
 		}
 	}
-	modelCalls(&e.tx.n, e.ch.Stats().Sent, n)
+	takeCalls(&e.tx.n, e.ch.Stats().Sent, n)
 	e.tx.remark(wireref.Dialect(e.rx.Dialect))
 	e.tx.wrote(n, &e.out)
 }
 
 // tried says that m may have been in the queue for a while.
-func (e *modelEnd) tried(m *modelOut) {
+func (e *endpoint) tried(m *outgoing) {
 	if m != nil && len(e.events) > len(e.want) {
 		m.own()
 		e.event(imsg.Sent, m.h, m.payload, m.f != nil, false)
 	}
 }
 
-func (w *modelWorld) send(e *modelEnd, o modelOp) {
+func (w *world) send(e *endpoint, o op) {
 	m := w.message(e, o.a, o.b)
 	files := 0
 	if m.f != nil {
 		files = 1
 	}
-	ctx, cancel, gaveUp := modelContext(o.c, e.takes(imsg.HeaderSize+len(m.payload), files))
+	ctx, cancel, gaveUp := contextFor(o.c, e.takes(imsg.HeaderSize+len(m.payload), files))
 	defer cancel()
 	err := w.parts(m, func(p ...[]byte) error { return e.conn.Send(ctx, m.h, m.file, p...) })
 	w.flushed(e, "Send", m, err, gaveUp, o.c == 2)
 	w.keep(m) // it was only borrowed
 }
 
-func (w *modelWorld) deadline(e *modelEnd, which, when int) {
+func (w *world) deadline(e *endpoint, which, when int) {
 	t := [...]time.Time{{}, time.Unix(1, 0), time.Now().Add(time.Hour)}[when]
 	set := [...]func(time.Time) error{e.conn.SetDeadline, e.conn.SetReadDeadline, e.conn.SetWriteDeadline}[which]
 	err := set(t)
 	if e.dead {
-		modelExpect("SetDeadline", err, net.ErrClosed)
+		expect("SetDeadline", err, net.ErrClosed)
 		return
 	}
-	modelExpect("SetDeadline", err)
+	expect("SetDeadline", err)
 	if which != 2 {
 		e.rpast = when == 1
 	}
@@ -171,10 +171,10 @@ func (w *modelWorld) deadline(e *modelEnd, which, when int) {
 }
 
 // die closes an end's descriptor: orderly or not is the same for the peer.
-func (w *modelWorld) die(e *modelEnd, kill bool) {
+func (w *world) die(e *endpoint, kill bool) {
 	switch {
 	case e.conn != nil:
-		modelExpect("Close", e.conn.Close())
+		expect("Close", e.conn.Close())
 		e.tx.fail(net.ErrClosed)
 		e.rx.Drop()
 		e.rx.err = net.ErrClosed
@@ -182,7 +182,7 @@ func (w *modelWorld) die(e *modelEnd, kill bool) {
 		w.clear(e)
 		fallthrough
 	default:
-		modelExpect("close", os.NewSyscallError("close", syscall.Close(e.fd)))
+		expect("close", os.NewSyscallError("close", syscall.Close(e.fd)))
 		e.rawDrop()
 	}
 	e.dead, e.out.over = true, true
@@ -191,13 +191,13 @@ func (w *modelWorld) die(e *modelEnd, kill bool) {
 }
 
 // clear is Clear.
-func (w *modelWorld) clear(e *modelEnd) {
+func (w *world) clear(e *endpoint) {
 	e.buf.Clear()
 	e.tx.drop()
 	e.rx.Drop()
 }
 
-func (w *modelWorld) hangup(e *modelEnd) {
-	modelExpect("shutdown", unix.Shutdown(e.fd, unix.SHUT_WR))
+func (w *world) hangup(e *endpoint) {
+	expect("shutdown", unix.Shutdown(e.fd, unix.SHUT_WR))
 	e.hung, e.out.over = true, true
 }

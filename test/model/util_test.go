@@ -10,31 +10,31 @@ import (
 	"example.org/imsg/internal/testutil"
 )
 
-// A modelFailure is what ends a program: the model and the library disagree.
-type modelFailure string
+// A failure is what ends a program: the model and the library disagree.
+type failure string
 
-func modelFail(format string, args ...any) { panic(modelFailure(fmt.Sprintf(format, args...))) }
+func fail(format string, args ...any) { panic(failure(fmt.Sprintf(format, args...))) }
 
-// modelExpect fails unless err is one of want, or nil if there is none.
-func modelExpect(what string, err error, want ...error) {
+// expect fails unless err is one of want, or nil if there is none.
+func expect(what string, err error, want ...error) {
 	for _, w := range want {
 		if refIs(err, w) {
 			return
 		}
 	}
 	if err != nil || len(want) > 0 {
-		modelFail("%s: error %v, want %v", what, err, want)
+		fail("%s: error %v, want %v", what, err, want)
 	}
 }
 
-func modelSame[T comparable](what string, got, want T) {
+func same[T comparable](what string, got, want T) {
 	if got != want {
-		modelFail("%s: %+v, want %+v", what, got, want)
+		fail("%s: %+v, want %+v", what, got, want)
 	}
 }
 
-// modelBytes is where all payloads come from: some bytes of it are NUL.
-var modelBytes = func() []byte {
+// material is where all payloads come from: some bytes of it are NUL.
+var material = func() []byte {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	p := make([]byte, 256<<10)
 	for i := range p {
@@ -43,34 +43,34 @@ var modelBytes = func() []byte {
 	return p
 }()
 
-// A modelCtx ends as soon as somebody begins to wait for its end.
-type modelCtx struct {
+// A endingCtx ends as soon as somebody begins to wait for its end.
+type endingCtx struct {
 	context.Context
 	cancel func()
 }
 
-func (c *modelCtx) Value(any) any { return nil }
+func (c *endingCtx) Value(any) any { return nil }
 
-func (c *modelCtx) AfterFunc(f func()) (stop func() bool) {
+func (c *endingCtx) AfterFunc(f func()) (stop func() bool) {
 	c.cancel()
 	return context.AfterFunc(c.Context, f)
 }
 
-var modelCancelled = func() context.Context {
+var cancelledCtx = func() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	return ctx
 }()
 
-// modelContext is a context as an operation's argument says; now says that the
+// contextFor is a context as an operation's argument says; now says that the
 // operation need not wait.
-func modelContext(arg int, now bool) (ctx context.Context, cancel func(), gaveUp []error) {
+func contextFor(arg int, now bool) (ctx context.Context, cancel func(), gaveUp []error) {
 	switch {
 	case arg == 2:
-		return modelCancelled, func() {}, []error{context.Canceled}
+		return cancelledCtx, func() {}, []error{context.Canceled}
 	case arg == 0 && now:
 		return context.Background(), func() {}, nil
 	}
 	ctx, cancel = context.WithTimeout(context.Background(), testutil.Bound)
-	return &modelCtx{ctx, cancel}, cancel, []error{context.Canceled}
+	return &endingCtx{ctx, cancel}, cancel, []error{context.Canceled}
 }

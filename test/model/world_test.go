@@ -13,19 +13,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A modelWorld is one program that runs: both ends of a real socket pair with
+// A world is one program that runs: both ends of a real socket pair with
 // what the model says about them.
-type modelWorld struct {
-	ends  [2]*modelEnd
+type world struct {
+	ends  [2]*endpoint
 	files testutil.Files
 	seq   uint32 // of messages and other things with contents of their own
 
 	space, scratch []byte // to read into, and to write from
-	n              modelFigures
+	n              figures
 }
 
-// modelFigures count what was done.
-type modelFigures struct {
+// figures count what was done.
+type figures struct {
 	programs, steps int
 	messages        int // taken
 	sent, bytes     uint64
@@ -35,8 +35,8 @@ type modelFigures struct {
 	discarded       int // all others: by Clear, by Close, by whoever did not want them
 }
 
-// A modelChannel is what Buf and Conn have in common.
-type modelChannel interface {
+// A channel is what Buf and Conn have in common.
+type channel interface {
 	Create(imsg.Header, int) (*imsg.Builder, error)
 	QueueLen() int
 	Stats() imsg.Stats
@@ -44,27 +44,27 @@ type modelChannel interface {
 	Dialect() imsg.Dialect
 }
 
-// A modelEnd is one end.
-type modelEnd struct {
-	modelSetup
+// A endpoint is one end.
+type endpoint struct {
+	setup
 	name string
 	fd   int
 	buf  *imsg.Buf
 	conn *imsg.Conn
-	ch   modelChannel // one of them; nil for a raw socket
-	peer *modelEnd
+	ch   channel // one of them; nil for a raw socket
+	peer *endpoint
 
 	tx  refSender
 	out refWire
 	rx  receiver
 
-	msgs     []modelMsg
+	msgs     []held
 	stale    []imsg.Message // closed ones
 	queue    ibuf.Queue
 	queued   []*wireref.Message // in queue; nil for what is no message
-	builders []*modelBuilder
-	events   []modelEvent // from Trace
-	want     []modelEvent
+	builders []*builder
+	events   []event // from Trace
+	want     []event
 	raw      map[*wireref.File]*os.File // not sent yet
 
 	dead         bool // the descriptor is closed
@@ -72,8 +72,8 @@ type modelEnd struct {
 	rpast, wpast bool // deadlines
 }
 
-// A modelEvent is an imsg.Event that can be compared.
-type modelEvent struct {
+// A event is an imsg.Event that can be compared.
+type event struct {
 	dir        imsg.Direction
 	h          imsg.Header
 	payload    string
@@ -81,14 +81,14 @@ type modelEvent struct {
 }
 
 // newModelWorld makes the ends of a program.
-func newModelWorld(p *modelProgram) *modelWorld {
-	w := &modelWorld{}
+func newModelWorld(p *program) *world {
+	w := &world{}
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		modelFail("socketpair: %v", err)
+		fail("socketpair: %v", err)
 	}
 	for i := range w.ends {
-		w.ends[i] = &modelEnd{modelSetup: p.ends[i], name: string(rune('a' + i)), fd: fds[i]}
+		w.ends[i] = &endpoint{setup: p.ends[i], name: string(rune('a' + i)), fd: fds[i]}
 	}
 	for i, e := range w.ends {
 		e.peer = w.ends[1-i]
@@ -98,7 +98,7 @@ func newModelWorld(p *modelProgram) *modelWorld {
 	return w
 }
 
-func (e *modelEnd) open() {
+func (e *endpoint) open() {
 	if e.small {
 		unix.SetsockoptInt(e.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 1)
 	}
@@ -111,16 +111,16 @@ func (e *modelEnd) open() {
 	}
 	if e.trace {
 		cfg.Trace = func(ev imsg.Event) {
-			e.events = append(e.events, modelEvent{ev.Direction, ev.Header, string(ev.Payload.Bytes()), ev.HasFile, ev.FileLost})
+			e.events = append(e.events, event{ev.Direction, ev.Header, string(ev.Payload.Bytes()), ev.HasFile, ev.FileLost})
 		}
 	}
 	switch e.kind {
-	case modelRaw:
+	case rawEnd:
 		e.raw = make(map[*wireref.File]*os.File)
 		return
-	case modelConn:
+	case connEnd:
 		c, err := imsg.NewConn(e.fd, cfg)
-		modelExpect("NewConn", err)
+		expect("NewConn", err)
 		e.conn, e.ch = c, c
 	default:
 		if e.blocking {
@@ -132,20 +132,20 @@ func (e *modelEnd) open() {
 	if e.max > 0 {
 		e.setMax(e.max)
 	}
-	modelDefault(&e.queueBytes, 16<<20)
-	modelDefault(&e.queueFiles, 256)
-	modelDefault(&e.pending, 16<<20)
+	setDefault(&e.queueBytes, 16<<20)
+	setDefault(&e.queueFiles, 256)
+	setDefault(&e.pending, 16<<20)
 	e.rx.Hold = e.queueFiles
 }
 
-func modelDefault(to *int, n int) {
+func setDefault(to *int, n int) {
 	if *to == 0 {
 		*to = n
 	}
 }
 
 // setMax is SetMaxSize.
-func (e *modelEnd) setMax(n int) {
+func (e *endpoint) setMax(n int) {
 	most := 1<<31 - 1 - imsg.HeaderSize
 	if e.dialect != imsg.Current {
 		most = 1<<16 - 1 - imsg.HeaderSize
@@ -155,19 +155,19 @@ func (e *modelEnd) setMax(n int) {
 	}
 	err := e.ch.SetMaxSize(n)
 	if n < 0 || n > most {
-		modelExpect("SetMaxSize", err, imsg.ErrTooLarge)
+		expect("SetMaxSize", err, imsg.ErrTooLarge)
 		return
 	}
-	modelExpect("SetMaxSize", err)
+	expect("SetMaxSize", err)
 	e.rx.Limit = n + imsg.HeaderSize
 }
 
 // broken reports whether nothing can be written any more.
-func (e *modelEnd) broken() bool { return e.hung || e.peer.dead }
+func (e *endpoint) broken() bool { return e.hung || e.peer.dead }
 
 // takes reports whether the kernel certainly takes what is queued and n bytes
 // in so many messages more at once, so that no call waits.
-func (e *modelEnd) takes(n, files int) bool {
+func (e *endpoint) takes(n, files int) bool {
 	if e.broken() || e.tx.err != nil {
 		return true
 	}
@@ -176,44 +176,44 @@ func (e *modelEnd) takes(n, files int) bool {
 }
 
 // wrote is how many bytes the kernel got from e since the model last knew.
-func (e *modelEnd) wrote() int {
+func (e *endpoint) wrote() int {
 	if e.peer.dead {
 		return 0
 	}
-	n := modelInFlight(e.peer.fd) - len(e.out.p)
+	n := inFlight(e.peer.fd) - len(e.out.p)
 	if n < 0 || n > 0 && e.dead {
-		modelFail("%d bytes more in flight", n)
+		fail("%d bytes more in flight", n)
 	}
 	return n
 }
 
 // took is how many bytes e took from the kernel since the model last knew.
-func (e *modelEnd) took() int {
+func (e *endpoint) took() int {
 	if e.dead {
 		return 0
 	}
-	n := len(e.rx.wire.p) - modelInFlight(e.fd)
+	n := len(e.rx.wire.p) - inFlight(e.fd)
 	if n < 0 {
-		modelFail("%d bytes more in flight", -n)
+		fail("%d bytes more in flight", -n)
 	}
 	return n
 }
 
 // check compares everything that can be seen without doing anything.
-func (w *modelWorld) check() {
+func (w *world) check() {
 	for _, e := range w.ends {
 		if e.ch == nil {
 			continue
 		}
-		modelSame("QueueLen", e.ch.QueueLen(), len(e.tx.queue))
-		modelSame("Stats", e.ch.Stats(), imsg.Stats{Sent: e.tx.n, Received: e.rx.n})
-		modelSame("Dialect", e.ch.Dialect(), imsg.Dialect(e.rx.Dialect))
+		same("QueueLen", e.ch.QueueLen(), len(e.tx.queue))
+		same("Stats", e.ch.Stats(), imsg.Stats{Sent: e.tx.n, Received: e.rx.n})
+		same("Dialect", e.ch.Dialect(), imsg.Dialect(e.rx.Dialect))
 		if len(e.msgs) > 0 {
 			e.msgs[w.n.steps%len(e.msgs)].check()
 		}
-		modelSame("Trace calls", len(e.events), len(e.want))
+		same("Trace calls", len(e.events), len(e.want))
 		for i, ev := range e.events {
-			modelSame("Trace", ev, e.want[i])
+			same("Trace", ev, e.want[i])
 		}
 		e.events, e.want = e.events[:0], e.want[:0]
 	}
@@ -221,8 +221,8 @@ func (w *modelWorld) check() {
 }
 
 // event notes what Trace should have been told.
-func (e *modelEnd) event(dir imsg.Direction, h imsg.Header, payload []byte, file, lost bool) {
+func (e *endpoint) event(dir imsg.Direction, h imsg.Header, payload []byte, file, lost bool) {
 	if e.trace {
-		e.want = append(e.want, modelEvent{dir, h, string(payload), file, lost})
+		e.want = append(e.want, event{dir, h, string(payload), file, lost})
 	}
 }
