@@ -4,8 +4,8 @@ package fault_test
 
 import "testing"
 
-// A faultCount adds up what runs did.
-type faultCount struct {
+// A tally adds up what runs did.
+type tally struct {
 	talks, indexes   int // conversations, and calls that each has without faults
 	runs, calls, hit int // with faults; those that made a difference
 	sent, got        int // messages
@@ -15,7 +15,7 @@ type faultCount struct {
 	in, delivered, lost, ended int
 }
 
-func (c *faultCount) add(d faultCount) {
+func (c *tally) add(d tally) {
 	c.talks += d.talks
 	c.indexes += d.indexes
 	c.runs += d.runs
@@ -30,7 +30,7 @@ func (c *faultCount) add(d faultCount) {
 }
 
 // report prints the figures. That no descriptor is left each run has checked.
-func (c *faultCount) report(t *testing.T) {
+func (c *tally) report(t *testing.T) {
 	t.Logf("%d conversations with %d call indexes, run %d times: %d system calls, %d faults", c.talks, c.indexes, c.runs, c.calls, c.hit)
 	t.Logf("messages: %d sent, %d received, %d cut off by a fault or a close, 0 lost", c.sent, c.got, c.sent-c.got)
 	t.Logf("descriptors: %d in = %d received + %d reported lost by a full table + %d closed with their channel; 0 left",

@@ -23,29 +23,29 @@ import (
 // A failure prints how to run it alone.
 
 var (
-	faultPairs  = flag.Int("imsg.faults", 8, "pairs of faults to try at each pair of calls")
-	faultStride = flag.Int("imsg.faultstride", 29, "of the lengths at which a long read or write can end, try every so many")
-	faultSeed   = flag.Uint64("imsg.faultseed", 1, "seed for whatever is chosen")
-	onlyPlan    = flag.String("imsg.plan", "", "run only this plan of faults")
+	pairs    = flag.Int("imsg.faults", 8, "pairs of faults to try at each pair of calls")
+	stride   = flag.Int("imsg.faultstride", 29, "of the lengths at which a long read or write can end, try every so many")
+	seed     = flag.Uint64("imsg.faultseed", 1, "seed for whatever is chosen")
+	onlyPlan = flag.String("imsg.plan", "", "run only this plan of faults")
 )
 
 // TestFault lets every call of every conversation fail in every way, then every
 // two calls, and so on. After each run all messages and files are accounted for.
 func TestFault(t *testing.T) {
-	var sum faultCount
+	var sum tally
 	for _, tt := range []struct {
 		name  string
-		cases func(t *testing.T) []faultCase
-		plans []faultPlanner
+		cases func(t *testing.T) []testCase
+		plans []planner
 	}{
-		{"once", faultTalkCases, []faultPlanner{faultOnce}},
-		{"twice", faultTalkCases, []faultPlanner{faultTwice}},
-		{"length", faultLengthCases, []faultPlanner{faultShort}},
-		{"raw", faultRawCases, []faultPlanner{faultOnce, faultTwice}},
-		{"setup", faultSetupCases, []faultPlanner{faultOnce, faultTwice}},
+		{"once", talkCases, []planner{once}},
+		{"twice", talkCases, []planner{twice}},
+		{"length", lengthCases, []planner{short}},
+		{"raw", rawCases, []planner{once, twice}},
+		{"setup", setupCases, []planner{once, twice}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			var n faultCount
+			var n tally
 			for _, c := range tt.cases(t) {
 				t.Run(c.name, func(t *testing.T) { n.add(c.try(t, tt.plans)) })
 			}
@@ -54,68 +54,68 @@ func TestFault(t *testing.T) {
 		})
 	}
 	t.Run("storm", func(t *testing.T) {
-		n := faultStorms(t)
+		n := storms(t)
 		n.report(t)
 		sum.add(n)
 	})
 	sum.report(t)
 }
 
-// A faultPlanner tries plans for a case that made the calls base when nothing
+// A planner tries plans for a case that made the calls base when nothing
 // went wrong.
-type faultPlanner func(try func(faultPlan), base []faultEvent)
+type planner func(try func(plan), base []callEvent)
 
-// faultOnce tries every kind of fault at every call.
-func faultOnce(try func(faultPlan), base []faultEvent) {
+// once tries every kind of fault at every call.
+func once(try func(plan), base []callEvent) {
 	for i, e := range base {
-		for _, k := range e.kinds(faultSomeLengths) {
-			try(faultPlan{{i, k}})
+		for _, k := range e.kinds(someLengths) {
+			try(plan{{i, k}})
 		}
 	}
 }
 
-// faultShort cuts every call short: at every length with -imsg.faultstride 1.
-func faultShort(try func(faultPlan), base []faultEvent) {
+// short cuts every call short: at every length with -imsg.faultstride 1.
+func short(try func(plan), base []callEvent) {
 	for i, e := range base {
-		for _, k := range e.shorts(faultSparseLengths) {
-			try(faultPlan{{i, k}})
+		for _, k := range e.shorts(sparseLengths) {
+			try(plan{{i, k}})
 		}
 	}
 }
 
-// faultTwice tries a choice of kinds at every two calls.
-func faultTwice(try func(faultPlan), base []faultEvent) {
-	rnd := rand.New(rand.NewPCG(*faultSeed, uint64(len(base))))
+// twice tries a choice of kinds at every two calls.
+func twice(try func(plan), base []callEvent) {
+	rnd := rand.New(rand.NewPCG(*seed, uint64(len(base))))
 	for i := range base {
 		for j := i + 1; j < len(base)+2; j++ { // the first may add calls
-			for range *faultPairs {
-				try(faultPlan{{i, base[i].pick(rnd)}, {j, base[min(j, len(base)-1)].pick(rnd)}})
+			for range *pairs {
+				try(plan{{i, base[i].pick(rnd)}, {j, base[min(j, len(base)-1)].pick(rnd)}})
 			}
 		}
 	}
 }
 
-// A faultCase is something that runs in a faultWorld; the same every time,
+// A testCase is something that runs in a world; the same every time,
 // unless the world is against it.
-type faultCase struct {
+type testCase struct {
 	name string
-	run  func(w *faultWorld) faultCount
+	run  func(w *world) tally
 }
 
 // try runs the case without faults, which gives its calls, and then with what
 // the planners say.
-func (c faultCase) try(t *testing.T, planners []faultPlanner) (sum faultCount) {
+func (c testCase) try(t *testing.T, planners []planner) (sum tally) {
 	testutil.NoLeak(t)
 	debug.SetTraceback("all") // for the panic below
-	w := newFaultWorld(t)
-	try := func(p faultPlan) {
+	w := newWorld(t)
+	try := func(p plan) {
 		hang := time.AfterFunc(4*testutil.Bound, func() { panic(fmt.Sprintf("%s hangs with -imsg.plan '%v'", t.Name(), p)) })
 		defer hang.Stop()
 		w.begin(p)
 		sum.add(c.run(w))
 	}
 	if *onlyPlan != "" {
-		p, err := parseFaultPlan(*onlyPlan)
+		p, err := parsePlan(*onlyPlan)
 		testutil.Must(t, err)
 		try(p)
 		return sum

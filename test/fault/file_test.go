@@ -22,7 +22,7 @@ func TestFaultFile(t *testing.T) {
 		for _, queued := range []bool{false, true} {
 			t.Run(unix.ErrnoName(errno), func(t *testing.T) {
 				testutil.NoLeak(t)
-				w := newFaultWorld(t)
+				w := newWorld(t)
 				w.begin(nil)
 				a, b := imsgtest.Pair(t, nil)
 				ctx := testutil.DeadlineCtx(t)
@@ -32,7 +32,7 @@ func TestFaultFile(t *testing.T) {
 					}
 					return unixmsg.Fault{}
 				})
-				p := newFaultPipe(w)
+				p := newPipeFile(w)
 				h := imsg.Header{Type: 1}
 				var err error
 				if queued {

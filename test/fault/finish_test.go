@@ -9,17 +9,17 @@ import (
 	"example.org/imsg"
 )
 
-// How a faultRun ends: everything is accounted for.
+// How a conversation ends: everything is accounted for.
 
 // close closes a side, with whatever it holds.
-func (r *faultRun) close(s *faultSide) {
+func (r *conversation) close(s *side) {
 	if r.over || s.closed {
 		return
 	}
 	r.shut(s)
 }
 
-func (r *faultRun) shut(s *faultSide) {
+func (r *conversation) shut(s *side) {
 	stats, dead := s.stats(), s.sendErr != nil
 	sent, _ := s.delivered()
 	if n := stats.Sent; n.Bytes != uint64(s.end.sent) || !dead && n.Messages != uint64(sent) {
@@ -28,7 +28,7 @@ func (r *faultRun) shut(s *faultSide) {
 	if n := stats.Received; n.Bytes != uint64(s.end.received) || n.Messages != uint64(s.got) {
 		r.w.fatalf("counters %+v, but %d bytes and %d messages were received", n, s.end.received, s.got)
 	}
-	if err := s.faultParty.close(); err != nil {
+	if err := s.party.close(); err != nil {
 		r.w.fatalf("close: %v", err)
 	}
 	s.closed = true
@@ -36,19 +36,19 @@ func (r *faultRun) shut(s *faultSide) {
 
 // finish brings what still works to its end: what was queued is sent, what was
 // sent is received, one side closes and the other sees it. Then everything is
-// faultCounted.
-func (r *faultRun) finish() faultCount {
-	for _, s := range []*faultSide{r.a, r.b} {
+// counted.
+func (r *conversation) finish() tally {
+	for _, s := range []*side{r.a, r.b} {
 		if !s.closed && s.sendErr == nil && !s.peer.closed {
-			r.flushed(s, s.faultParty.flush())
+			r.flushed(s, s.party.flush())
 		}
 	}
-	for _, s := range []*faultSide{r.a, r.b} {
+	for _, s := range []*side{r.a, r.b} {
 		for want, _ := s.peer.delivered(); !s.closed && s.recvErr == nil && s.got < want; {
 			r.next(s)
 		}
 	}
-	for _, s := range []*faultSide{r.a, r.b} {
+	for _, s := range []*side{r.a, r.b} {
 		if !s.closed {
 			r.shut(s)
 		}
@@ -56,7 +56,7 @@ func (r *faultRun) finish() faultCount {
 			r.drain(s.peer)
 		}
 	}
-	for _, s := range []*faultSide{r.a, r.b} {
+	for _, s := range []*side{r.a, r.b} {
 		r.count.sent += len(s.sent)
 		r.count.got += s.got
 		// A file may come before its message, or be lost with the rest of it.
@@ -73,9 +73,9 @@ func (r *faultRun) finish() faultCount {
 }
 
 // drain receives the end of the stream.
-func (r *faultRun) drain(s *faultSide) {
+func (r *conversation) drain(s *side) {
 	_, torn := s.peer.delivered()
-	m, err := s.faultParty.next()
+	m, err := s.party.next()
 	switch {
 	case err == nil:
 		r.w.fatalf("a message of type %d behind the last one", m.Type())
@@ -83,7 +83,7 @@ func (r *faultRun) drain(s *faultSide) {
 		r.failed(s, err)
 	case s.end.late.errno != 0:
 		r.reset(s, s.end.late)
-		faultCheckError(r.w, err, s.end.late)
+		checkError(r.w, err, s.end.late)
 	case torn:
 		if op := (*imsg.OpError)(nil); !errors.Is(err, io.ErrUnexpectedEOF) || !errors.As(err, &op) {
 			r.w.fatalf("the end inside a message: %v", err)
@@ -91,7 +91,7 @@ func (r *faultRun) drain(s *faultSide) {
 	case err != io.EOF:
 		r.w.fatalf("the end between messages: %v", err)
 	}
-	if _, again := s.faultParty.next(); again != err {
+	if _, again := s.party.next(); again != err {
 		r.w.fatalf("first %v, then %v", err, again)
 	}
 }

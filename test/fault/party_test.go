@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A faultParty is one side of a conversation: a Conn or a Buf and the program
+// A party is one side of a conversation: a Conn or a Buf and the program
 // around it. None of its methods may hang.
-type faultParty interface {
+type party interface {
 	queue(h imsg.Header, f *os.File, p []byte) error // f is the channel's if the error is nil
 	build(h imsg.Header, f *os.File, p []byte) error // the same, with a Builder
 	send(h imsg.Header, f *os.File, p []byte) (owned bool, err error)
@@ -26,87 +26,87 @@ type faultParty interface {
 	close() error
 }
 
-// faultParties are the programs that take part.
-var faultParties = map[string]func(w *faultWorld, fd int, cfg *imsg.Config) faultParty{
-	"conn":          func(w *faultWorld, fd int, cfg *imsg.Config) faultParty { return newFaultConn(w, fd, cfg, false) },
-	"conn-deadline": func(w *faultWorld, fd int, cfg *imsg.Config) faultParty { return newFaultConn(w, fd, cfg, true) },
-	"buf":           func(w *faultWorld, fd int, cfg *imsg.Config) faultParty { return newFaultBuf(w, fd, cfg, false) },
-	"buf-loop":      func(w *faultWorld, fd int, cfg *imsg.Config) faultParty { return newFaultBuf(w, fd, cfg, true) },
-	"raw":           newFaultRawPeer,
+// parties are the programs that take part.
+var parties = map[string]func(w *world, fd int, cfg *imsg.Config) party{
+	"conn":          func(w *world, fd int, cfg *imsg.Config) party { return newConnParty(w, fd, cfg, false) },
+	"conn-deadline": func(w *world, fd int, cfg *imsg.Config) party { return newConnParty(w, fd, cfg, true) },
+	"buf":           func(w *world, fd int, cfg *imsg.Config) party { return newBufParty(w, fd, cfg, false) },
+	"buf-loop":      func(w *world, fd int, cfg *imsg.Config) party { return newBufParty(w, fd, cfg, true) },
+	"raw":           newRawPeer,
 }
 
-// A faultConn is bounded by a context or by a deadline, which go different ways.
-type faultConn struct {
+// A connParty is bounded by a context or by a deadline, which go different ways.
+type connParty struct {
 	*imsg.Conn
 	ctx  context.Context
 	stop func()
 }
 
-func newFaultConn(w *faultWorld, fd int, cfg *imsg.Config, deadline bool) *faultConn {
+func newConnParty(w *world, fd int, cfg *imsg.Config, deadline bool) *connParty {
 	c, err := imsg.NewConn(fd, cfg)
 	if err != nil {
 		w.fatalf("%v", err)
 	}
 	if deadline {
 		c.SetDeadline(time.Now().Add(3 * testutil.Bound))
-		return &faultConn{c, context.Background(), func() {}}
+		return &connParty{c, context.Background(), func() {}}
 	}
 	ctx, stop := context.WithTimeout(context.Background(), 3*testutil.Bound)
-	return &faultConn{c, ctx, stop}
+	return &connParty{c, ctx, stop}
 }
 
-func (c *faultConn) queue(h imsg.Header, f *os.File, p []byte) error {
+func (c *connParty) queue(h imsg.Header, f *os.File, p []byte) error {
 	return c.Compose(h, f, p[:len(p)/2], p[len(p)/2:])
 }
 
-func (c *faultConn) build(h imsg.Header, f *os.File, p []byte) error {
+func (c *connParty) build(h imsg.Header, f *os.File, p []byte) error {
 	b, err := c.Create(h, 0)
-	return faultBuild(b, err, f, p)
+	return build(b, err, f, p)
 }
 
-func (c *faultConn) send(h imsg.Header, f *os.File, p []byte) (owned bool, err error) {
+func (c *connParty) send(h imsg.Header, f *os.File, p []byte) (owned bool, err error) {
 	return false, c.Send(c.ctx, h, f, p)
 }
 
-func (c *faultConn) flush() error                { return c.Flush(c.ctx) }
-func (c *faultConn) next() (imsg.Message, error) { return c.Receive(c.ctx) }
-func (c *faultConn) stats() imsg.Stats           { return c.Stats() }
-func (c *faultConn) cred() (imsg.Cred, error)    { return c.PeerCred() }
+func (c *connParty) flush() error                { return c.Flush(c.ctx) }
+func (c *connParty) next() (imsg.Message, error) { return c.Receive(c.ctx) }
+func (c *connParty) stats() imsg.Stats           { return c.Stats() }
+func (c *connParty) cred() (imsg.Cred, error)    { return c.PeerCred() }
 
-func (c *faultConn) close() error {
+func (c *connParty) close() error {
 	c.stop()
 	return c.Close()
 }
 
-// A faultBuf flushes or, with loop set, writes as an event loop does.
-type faultBuf struct {
+// A bufParty flushes or, with loop set, writes as an event loop does.
+type bufParty struct {
 	*imsg.Buf
-	w    *faultWorld
+	w    *world
 	fd   int
 	loop bool
 }
 
-func newFaultBuf(w *faultWorld, fd int, cfg *imsg.Config, loop bool) *faultBuf {
-	return &faultBuf{imsg.NewBuf(fd, cfg), w, fd, loop}
+func newBufParty(w *world, fd int, cfg *imsg.Config, loop bool) *bufParty {
+	return &bufParty{imsg.NewBuf(fd, cfg), w, fd, loop}
 }
 
-func (b *faultBuf) queue(h imsg.Header, f *os.File, p []byte) error {
+func (b *bufParty) queue(h imsg.Header, f *os.File, p []byte) error {
 	return b.Compose(h, f, p[:len(p)/2], p[len(p)/2:])
 }
 
-func (b *faultBuf) build(h imsg.Header, f *os.File, p []byte) error {
+func (b *bufParty) build(h imsg.Header, f *os.File, p []byte) error {
 	m, err := b.Create(h, len(p))
-	return faultBuild(m, err, f, p)
+	return build(m, err, f, p)
 }
 
-func (b *faultBuf) send(h imsg.Header, f *os.File, p []byte) (owned bool, err error) {
+func (b *bufParty) send(h imsg.Header, f *os.File, p []byte) (owned bool, err error) {
 	if err := b.Compose(h, f, p); err != nil {
 		return false, err
 	}
 	return true, b.flush()
 }
 
-func (b *faultBuf) flush() error {
+func (b *bufParty) flush() error {
 	if b.loop {
 		for {
 			if err := b.WriteSocket(); err != nil || b.QueueLen() == 0 {
@@ -121,21 +121,21 @@ func (b *faultBuf) flush() error {
 		if !errors.As(err, &call) || call.Syscall != "poll" {
 			return err
 		}
-		faultCheckError(b.w, err, b.w.failed(len(b.w.events)-1)) // not the stream's error: try again
+		checkError(b.w, err, b.w.failed(len(b.w.events)-1)) // not the stream's error: try again
 	}
 }
 
-func (b *faultBuf) next() (imsg.Message, error) { return testutil.BufSide(b.w.t, b.Buf, b.fd).Next() }
+func (b *bufParty) next() (imsg.Message, error) { return testutil.BufSide(b.w.t, b.Buf, b.fd).Next() }
 
-func (b *faultBuf) stats() imsg.Stats        { return b.Stats() }
-func (b *faultBuf) cred() (imsg.Cred, error) { return b.PeerCred() }
+func (b *bufParty) stats() imsg.Stats        { return b.Stats() }
+func (b *bufParty) cred() (imsg.Cred, error) { return b.PeerCred() }
 
-func (b *faultBuf) close() error {
+func (b *bufParty) close() error {
 	b.Clear()
 	return unix.Close(b.fd)
 }
 
-func faultBuild(b *imsg.Builder, err error, f *os.File, p []byte) error {
+func build(b *imsg.Builder, err error, f *os.File, p []byte) error {
 	if err != nil {
 		return err
 	}
@@ -150,9 +150,9 @@ func faultBuild(b *imsg.Builder, err error, f *os.File, p []byte) error {
 	return err
 }
 
-// faultCheckError fails the run unless err is what the documentation says of a
+// checkError fails the run unless err is what the documentation says of a
 // call that failed.
-func faultCheckError(w *faultWorld, err error, want faultStop) {
+func checkError(w *world, err error, want ending) {
 	w.t.Helper()
 	var op *imsg.OpError
 	var call *os.SyscallError

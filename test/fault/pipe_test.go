@@ -8,15 +8,15 @@ import (
 	"example.org/imsg/internal/testutil"
 )
 
-// A faultPipe follows one file through the library.
-type faultPipe struct {
+// A pipeFile follows one file through the library.
+type pipeFile struct {
 	*testutil.File
 	files testutil.Files
 	w     *os.File // kept, so that no finalizer closes what was forgotten
 }
 
-func newFaultPipe(w *faultWorld) *faultPipe {
-	p := new(faultPipe)
+func newPipeFile(w *world) *pipeFile {
+	p := new(pipeFile)
 	f, fd, err := p.files.Create()
 	if err != nil {
 		w.fatalf("%v", err)
@@ -26,14 +26,14 @@ func newFaultPipe(w *faultWorld) *faultPipe {
 }
 
 // closeOurs closes the copy that is the test's, which must be open.
-func (p *faultPipe) closeOurs(w *faultWorld) {
+func (p *pipeFile) closeOurs(w *world) {
 	if err := p.w.Close(); err != nil {
 		w.fatalf("a file that was ours is not open any more: %v", err)
 	}
 }
 
 // end fails the run unless every copy is closed.
-func (p *faultPipe) end(w *faultWorld) {
+func (p *pipeFile) end(w *world) {
 	if p.Open() {
 		w.fatalf("a copy of a file is left open")
 	}
@@ -41,7 +41,7 @@ func (p *faultPipe) end(w *faultWorld) {
 }
 
 // isIt fails the run unless fd is a copy, and nothing is closed that should not be.
-func (p *faultPipe) isIt(w *faultWorld, fd int) {
+func (p *pipeFile) isIt(w *world, fd int) {
 	if f, err := p.files.Find(fd); f == nil {
 		w.fatalf("another message's file: %v", err)
 	}
@@ -51,7 +51,7 @@ func (p *faultPipe) isIt(w *faultWorld, fd int) {
 }
 
 // giveUp leaves nothing behind.
-func (p *faultPipe) giveUp() {
+func (p *pipeFile) giveUp() {
 	p.w.Close()
 	p.files.Close()
 }

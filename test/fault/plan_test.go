@@ -14,15 +14,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A faultPlan says which calls of a run go wrong, and how.
-type faultPlan []faultAt
+// A plan says which calls of a run go wrong, and how.
+type plan []faultAt
 
 type faultAt struct {
 	index int // of the call in the run, from 0
-	kind  faultKind
+	kind  outcome
 }
 
-func (p faultPlan) at(index int) unixmsg.Fault {
+func (p plan) at(index int) unixmsg.Fault {
 	for _, f := range p {
 		if f.index == index {
 			return unixmsg.Fault(f.kind)
@@ -31,8 +31,8 @@ func (p faultPlan) at(index int) unixmsg.Fault {
 	return unixmsg.Fault{}
 }
 
-// String is what parseFaultPlan reads: "3:EAGAIN 7:max=5".
-func (p faultPlan) String() string {
+// String is what parsePlan reads: "3:EAGAIN 7:max=5".
+func (p plan) String() string {
 	var s []string
 	for _, f := range p {
 		s = append(s, fmt.Sprintf("%d:%v", f.index, f.kind))
@@ -40,15 +40,15 @@ func (p faultPlan) String() string {
 	return strings.Join(s, " ")
 }
 
-func parseFaultPlan(s string) (faultPlan, error) {
-	var p faultPlan
+func parsePlan(s string) (plan, error) {
+	var p plan
 	for f := range strings.FieldsSeq(s) {
 		index, kind, _ := strings.Cut(f, ":")
 		i, err := strconv.Atoi(index)
 		if err != nil {
 			return nil, err
 		}
-		k, err := parseFaultKind(kind)
+		k, err := parseOutcome(kind)
 		if err != nil {
 			return nil, err
 		}
@@ -57,25 +57,25 @@ func parseFaultPlan(s string) (faultPlan, error) {
 	return p, nil
 }
 
-// A faultKind is one thing that can become of a call.
-type faultKind unixmsg.Fault
+// An outcome is one thing that can become of a call.
+type outcome unixmsg.Fault
 
-var faultErrnos = []unix.Errno{
+var errnos = []unix.Errno{
 	unix.EINTR, unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM, unix.EMFILE, unix.EPIPE, unix.ECONNRESET, unix.ETOOMANYREFS,
 }
 
-// faultRare are those that only one call knows.
-var faultRare = map[string]unix.Errno{"accept": unix.ECONNABORTED, "recvmmsg": unix.ENOSYS}
+// rare are those that only one call knows.
+var rare = map[string]unix.Errno{"accept": unix.ECONNABORTED, "recvmmsg": unix.ENOSYS}
 
-var faultNames = map[unixmsg.Files]string{unixmsg.LoseFiles: "lost", unixmsg.LoseButOne: "cut"}
+var names = map[unixmsg.Files]string{unixmsg.LoseFiles: "lost", unixmsg.LoseButOne: "cut"}
 
-func (k faultKind) String() string {
+func (k outcome) String() string {
 	var s []string
 	if k.Errno != 0 {
 		s = append(s, unix.ErrnoName(k.Errno))
 	}
 	if k.Files != unixmsg.KeepFiles {
-		s = append(s, faultNames[k.Files])
+		s = append(s, names[k.Files])
 	}
 	if k.Max > 0 {
 		s = append(s, fmt.Sprintf("max=%d", k.Max))
@@ -83,7 +83,7 @@ func (k faultKind) String() string {
 	return strings.Join(s, ",")
 }
 
-func parseFaultKind(s string) (k faultKind, err error) {
+func parseOutcome(s string) (k outcome, err error) {
 	for word := range strings.SplitSeq(s, ",") {
 		if n, ok := strings.CutPrefix(word, "max="); ok {
 			if k.Max, err = strconv.Atoi(n); err != nil {
@@ -91,18 +91,18 @@ func parseFaultKind(s string) (k faultKind, err error) {
 			}
 			continue
 		}
-		for _, e := range slices.AppendSeq(slices.Clone(faultErrnos), maps.Values(faultRare)) {
+		for _, e := range slices.AppendSeq(slices.Clone(errnos), maps.Values(rare)) {
 			if unix.ErrnoName(e) == word {
 				k.Errno = e
 			}
 		}
-		for f, name := range faultNames {
+		for f, name := range names {
 			if name == word {
 				k.Files = f
 			}
 		}
 	}
-	if k == (faultKind{}) || k.String() != s {
+	if k == (outcome{}) || k.String() != s {
 		return k, fmt.Errorf("no kind of fault: %q", s)
 	}
 	return k, nil
@@ -110,70 +110,70 @@ func parseFaultKind(s string) (k faultKind, err error) {
 
 // kinds returns everything that can become of a call which, left alone, did
 // what e says; lengths are the places to cut it short.
-func (e faultEvent) kinds(lengths func(n int) []int) []faultKind {
-	var ks []faultKind
-	for _, errno := range faultErrnos {
-		ks = append(ks, faultKind{Errno: errno})
+func (e callEvent) kinds(lengths func(n int) []int) []outcome {
+	var ks []outcome
+	for _, errno := range errnos {
+		ks = append(ks, outcome{Errno: errno})
 	}
-	if errno := faultRare[e.c.Name]; errno != 0 {
-		ks = append(ks, faultKind{Errno: errno})
+	if errno := rare[e.c.Name]; errno != 0 {
+		ks = append(ks, outcome{Errno: errno})
 	}
 	if e.r.Files > 0 {
-		ks = append(ks, faultKind{Files: unixmsg.LoseFiles}, faultKind{Files: unixmsg.LoseButOne})
+		ks = append(ks, outcome{Files: unixmsg.LoseFiles}, outcome{Files: unixmsg.LoseButOne})
 		for _, n := range []int{1, 15, 16, 17, 40, e.r.N / 2, e.r.N - 1} {
 			if n > 0 && n < e.r.N {
-				ks = append(ks, faultKind{Files: unixmsg.LoseFiles, Max: n}, faultKind{Files: unixmsg.LoseButOne, Max: n})
+				ks = append(ks, outcome{Files: unixmsg.LoseFiles, Max: n}, outcome{Files: unixmsg.LoseButOne, Max: n})
 			}
 		}
 	}
 	return append(ks, e.shorts(lengths)...)
 }
 
-func (e faultEvent) shorts(lengths func(n int) []int) (ks []faultKind) {
+func (e callEvent) shorts(lengths func(n int) []int) (ks []outcome) {
 	for _, n := range lengths(e.r.N) {
-		ks = append(ks, faultKind{Max: n})
+		ks = append(ks, outcome{Max: n})
 	}
 	return ks
 }
 
 // pick returns one kind that makes sense for the call.
-func (e faultEvent) pick(rnd *rand.Rand) (k faultKind) {
+func (e callEvent) pick(rnd *rand.Rand) (k outcome) {
 	if e.r.Files > 0 && rnd.IntN(3) == 0 {
 		k.Files = unixmsg.LoseFiles + unixmsg.Files(rnd.IntN(2))
 	}
 	if e.r.N > 1 && rnd.IntN(3) == 0 {
 		k.Max = 1 + rnd.IntN(min(e.r.N-1, 20+rnd.IntN(e.r.N)))
 	}
-	if k == (faultKind{}) {
-		k.Errno = faultErrnos[rnd.IntN(len(faultErrnos))]
+	if k == (outcome{}) {
+		k.Errno = errnos[rnd.IntN(len(errnos))]
 	}
 	return k
 }
 
-// faultEveryLength is 1 to n-1.
-func faultEveryLength(n int) (ls []int) {
+// everyLength is 1 to n-1.
+func everyLength(n int) (ls []int) {
 	for i := 1; i < n; i++ {
 		ls = append(ls, i)
 	}
 	return ls
 }
 
-// faultSparseLengths is every one of a small n, and every so many of a large.
-func faultSparseLengths(n int) (ls []int) {
+// sparseLengths is every one of a small n, and every so many of a large.
+func sparseLengths(n int) (ls []int) {
 	for i := 1; i < n; i++ {
-		if i <= 300 || i%*faultStride == 0 || i >= n-20 {
+		if i <= 300 || i%*stride == 0 || i >= n-20 {
 			ls = append(ls, i)
 		}
 	}
 	return ls
 }
 
-// faultSomeLengths is every one of a small n, and the interesting ones of a large.
-func faultSomeLengths(n int) []int {
+// someLengths is every one of a small n, and the interesting ones of a large.
+func someLengths(n int) []int {
 	if n <= 300 {
-		return faultEveryLength(n)
+		return everyLength(n)
 	}
-	ls := faultEveryLength(36) // two headers, and a few bytes
+	ls := everyLength(36) // two headers, and a few bytes
 	for _, i := range []int{4095, 4096, 4097, 16383, 16384, 16385} {
 		if i < n-3 {
 			ls = append(ls, i)

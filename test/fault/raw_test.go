@@ -14,16 +14,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// faultRawCases are conversations with a peer that writes as others do: files
+// rawCases are conversations with a peer that writes as others do: files
 // ahead of their messages, and several in one control message. Only the calls
 // of the receiver can fail.
-func faultRawCases(*testing.T) (cases []faultCase) {
+func rawCases(*testing.T) (cases []testCase) {
 	for _, bt := range testutil.Batchings {
 		for _, d := range []imsg.Dialect{bt.Dialect, imsg.Auto} {
 			for _, who := range []string{"conn", "buf"} {
 				for _, extra := range []int{0, 1, 2} {
 					name := fmt.Sprintf("%s/%v/%s/%d too many", bt.Name, d, who, extra)
-					cases = append(cases, faultCase{name, func(w *faultWorld) faultCount { return faultRaw(w, bt, d, who, extra) }})
+					cases = append(cases, testCase{name, func(w *world) tally { return rawParty(w, bt, d, who, extra) }})
 				}
 			}
 		}
@@ -31,9 +31,9 @@ func faultRawCases(*testing.T) (cases []faultCase) {
 	return cases
 }
 
-func faultRaw(w *faultWorld, bt testutil.Batching, d imsg.Dialect, who string, extra int) faultCount {
-	r := newFaultRun(w, "raw", who, nil, &imsg.Config{Dialect: d, AllowFDPass: true})
-	raw := r.a.faultParty.(*faultRawPeer)
+func rawParty(w *world, bt testutil.Batching, d imsg.Dialect, who string, extra int) tally {
+	r := newConversation(w, "raw", who, nil, &imsg.Config{Dialect: d, AllowFDPass: true})
+	raw := r.a.party.(*rawPeer)
 	raw.r, raw.Batching, raw.extra = r, bt, extra
 	r.send(r.a, 100, true)
 	r.receive(r.b, 1)
@@ -45,9 +45,9 @@ func faultRaw(w *faultWorld, bt testutil.Batching, d imsg.Dialect, who string, e
 	return r.finish()
 }
 
-// A faultRawPeer writes with bare system calls, of which none fails.
-type faultRawPeer struct {
-	r  *faultRun
+// A rawPeer writes with bare system calls, of which none fails.
+type rawPeer struct {
+	r  *conversation
 	fd int
 	testutil.Batching
 	extra int // more descriptors in each control message
@@ -57,12 +57,12 @@ type faultRawPeer struct {
 	n      uint64
 }
 
-func newFaultRawPeer(w *faultWorld, fd int, cfg *imsg.Config) faultParty {
-	return &faultRawPeer{fd: fd, cur: testutil.Piece{Fd: -1}}
+func newRawPeer(w *world, fd int, cfg *imsg.Config) party {
+	return &rawPeer{fd: fd, cur: testutil.Piece{Fd: -1}}
 }
 
 // queue puts the message where the batching wants it.
-func (p *faultRawPeer) queue(h imsg.Header, f *os.File, payload []byte) error {
+func (p *rawPeer) queue(h imsg.Header, f *os.File, payload []byte) error {
 	if f != nil {
 		if !p.Last || p.cur.Fd >= 0 {
 			p.cut()
@@ -79,23 +79,23 @@ func (p *faultRawPeer) queue(h imsg.Header, f *os.File, payload []byte) error {
 	return nil
 }
 
-func (p *faultRawPeer) build(h imsg.Header, f *os.File, payload []byte) error {
+func (p *rawPeer) build(h imsg.Header, f *os.File, payload []byte) error {
 	return p.queue(h, f, payload)
 }
 
-func (p *faultRawPeer) cut() {
+func (p *rawPeer) cut() {
 	if len(p.cur.P) > 0 {
 		p.pieces = append(p.pieces, p.cur)
 	}
 	p.cur = testutil.Piece{Fd: -1}
 }
 
-func (p *faultRawPeer) send(h imsg.Header, f *os.File, payload []byte) (owned bool, err error) {
+func (p *rawPeer) send(h imsg.Header, f *os.File, payload []byte) (owned bool, err error) {
 	p.queue(h, f, payload)
 	return true, p.flush()
 }
 
-func (p *faultRawPeer) flush() error {
+func (p *rawPeer) flush() error {
 	p.cut()
 	w := p.r.w
 	for _, c := range p.pieces {
@@ -103,7 +103,7 @@ func (p *faultRawPeer) flush() error {
 		if c.Fd >= 0 {
 			fds := []int{c.Fd}
 			for range p.extra {
-				more := newFaultPipe(w)
+				more := newPipeFile(w)
 				p.r.pipes = append(p.r.pipes, more)
 				p.r.count.in++
 				fds = append(fds, int(more.w.Fd()))
@@ -123,13 +123,13 @@ func (p *faultRawPeer) flush() error {
 	return nil
 }
 
-func (p *faultRawPeer) next() (imsg.Message, error) {
+func (p *rawPeer) next() (imsg.Message, error) {
 	return imsg.Message{}, errors.New("the raw peer does not read")
 }
 
-func (p *faultRawPeer) stats() imsg.Stats {
+func (p *rawPeer) stats() imsg.Stats {
 	return imsg.Stats{Sent: imsg.Counters{Messages: p.n, Bytes: uint64(p.r.w.end(p.fd).sent)}}
 }
 
-func (p *faultRawPeer) cred() (imsg.Cred, error) { return imsg.Cred{PID: os.Getpid()}, nil }
-func (p *faultRawPeer) close() error             { return unix.Close(p.fd) }
+func (p *rawPeer) cred() (imsg.Cred, error) { return imsg.Cred{PID: os.Getpid()}, nil }
+func (p *rawPeer) close() error             { return unix.Close(p.fd) }

@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// How a faultRun receives: every message must be the next one, with its file.
+// How a conversation receives: every message must be the next one, with its file.
 
 // receive receives n messages of the peer.
-func (r *faultRun) receive(s *faultSide, n int) {
+func (r *conversation) receive(s *side, n int) {
 	for range n {
 		if r.over {
 			return
@@ -23,8 +23,8 @@ func (r *faultRun) receive(s *faultSide, n int) {
 	}
 }
 
-func (r *faultRun) next(s *faultSide) {
-	m, err := s.faultParty.next()
+func (r *conversation) next(s *side) {
+	m, err := s.party.next()
 	if err != nil {
 		r.failed(s, err)
 		return
@@ -37,13 +37,13 @@ func (r *faultRun) next(s *faultSide) {
 }
 
 // failed looks at an error that an injected fault must have caused.
-func (r *faultRun) failed(s *faultSide, err error) {
+func (r *conversation) failed(s *side, err error) {
 	r.reset(s, s.end.receive)
-	faultCheckError(r.w, err, s.end.receive)
-	if whole, _ := faultMessagesIn(s.peer.sent, s.end.received); s.got != whole {
+	checkError(r.w, err, s.end.receive)
+	if whole, _ := messagesIn(s.peer.sent, s.end.received); s.got != whole {
 		r.w.fatalf("%d messages, but %d had arrived before %v", s.got, whole, err)
 	}
-	if _, again := s.faultParty.next(); again != err {
+	if _, again := s.party.next(); again != err {
 		r.w.fatalf("first %v, then %v", err, again)
 	}
 	s.recvErr, r.over = err, true
@@ -51,14 +51,14 @@ func (r *faultRun) failed(s *faultSide, err error) {
 
 // reset fails the run if a reset is not the peer's fault: only one who is gone
 // and has not read everything makes one.
-func (r *faultRun) reset(s *faultSide, stop faultStop) {
+func (r *conversation) reset(s *side, stop ending) {
 	if stop.real && (!s.peer.closed || s.peer.got == len(s.sent)) {
 		r.w.fatalf("nobody has made this fail: %v", stop.errno)
 	}
 }
 
 // check compares a message with what was sent, and takes its file, or leaves it.
-func (r *faultRun) check(s *faultSide, m imsg.Message, want faultMsg) {
+func (r *conversation) check(s *side, m imsg.Message, want message) {
 	if m.Type() != want.typ || m.ID() != want.typ+7 || !bytes.Equal(m.Bytes(), want.payload()) {
 		r.w.fatalf("message of type %d with %d bytes, want type %d with %d bytes of its pattern", m.Type(), m.Len(), want.typ, want.size)
 	}
@@ -85,7 +85,7 @@ func (r *faultRun) check(s *faultSide, m imsg.Message, want faultMsg) {
 	}
 }
 
-func (r *faultRun) take(m imsg.Message, p *faultPipe) {
+func (r *conversation) take(m imsg.Message, p *pipeFile) {
 	switch m.Type() % 3 {
 	case 0: // leave it to Close
 	case 1:

@@ -11,37 +11,37 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A faultRun is one conversation between two sides, step by step on one
+// A conversation is one conversation between two sides, step by step on one
 // goroutine, so that it makes the same calls every time. When a fault has ended
 // a direction the remaining steps do nothing and finish comes next.
-type faultRun struct {
-	w     *faultWorld
-	a, b  *faultSide
+type conversation struct {
+	w     *world
+	a, b  *side
 	over  bool
 	typ   uint32
-	pipes []*faultPipe
-	count faultCount
+	pipes []*pipeFile
+	count tally
 }
 
-// A faultSide is one side and what is known about it.
-type faultSide struct {
-	faultParty
-	end              *faultEnd
-	peer             *faultSide
-	sent             []faultMsg // accepted by send, queue or build
-	got              int        // messages of the peer that were received
-	lost             int        // of these, those that said so of their file
+// A side is one side and what is known about it.
+type side struct {
+	party
+	end              *stream
+	peer             *side
+	sent             []message // accepted by send, queue or build
+	got              int       // messages of the peer that were received
+	lost             int       // of these, those that said so of their file
 	closed           bool
 	sendErr, recvErr error
 }
 
-type faultMsg struct {
+type message struct {
 	typ  uint32
 	size int
-	pipe *faultPipe // nil: no file
+	pipe *pipeFile // nil: no file
 }
 
-func newFaultRun(w *faultWorld, a, b string, acfg, bcfg *imsg.Config) *faultRun {
+func newConversation(w *world, a, b string, acfg, bcfg *imsg.Config) *conversation {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		w.fatalf("%v", err)
@@ -49,19 +49,19 @@ func newFaultRun(w *faultWorld, a, b string, acfg, bcfg *imsg.Config) *faultRun 
 	for _, fd := range fds { // nobody shall wait for the other side to read
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 1<<20)
 	}
-	r := &faultRun{w: w}
-	r.a = &faultSide{end: w.end(fds[0]), faultParty: faultParties[a](w, fds[0], acfg)}
-	r.b = &faultSide{end: w.end(fds[1]), faultParty: faultParties[b](w, fds[1], bcfg)}
+	r := &conversation{w: w}
+	r.a = &side{end: w.end(fds[0]), party: parties[a](w, fds[0], acfg)}
+	r.b = &side{end: w.end(fds[1]), party: parties[b](w, fds[1], bcfg)}
 	r.a.peer, r.b.peer = r.b, r.a
 	w.giveUp = r.giveUp
 	return r
 }
 
 // giveUp leaves nothing behind that could hide the failure.
-func (r *faultRun) giveUp() {
-	for _, s := range []*faultSide{r.a, r.b} {
+func (r *conversation) giveUp() {
+	for _, s := range []*side{r.a, r.b} {
 		if !s.closed {
-			s.faultParty.close()
+			s.party.close()
 		}
 	}
 	for _, p := range r.pipes {
@@ -70,33 +70,33 @@ func (r *faultRun) giveUp() {
 }
 
 // message makes the next message, with a file or without.
-func (r *faultRun) message(size int, file bool) (faultMsg, *os.File) {
+func (r *conversation) message(size int, file bool) (message, *os.File) {
 	r.typ++
-	m := faultMsg{typ: r.typ, size: size}
+	m := message{typ: r.typ, size: size}
 	if !file {
 		return m, nil
 	}
-	m.pipe = newFaultPipe(r.w)
+	m.pipe = newPipeFile(r.w)
 	r.pipes = append(r.pipes, m.pipe)
 	r.count.in++
 	return m, m.pipe.w
 }
 
-func (m faultMsg) header() imsg.Header { return imsg.Header{Type: m.typ, ID: m.typ + 7} }
+func (m message) header() imsg.Header { return imsg.Header{Type: m.typ, ID: m.typ + 7} }
 
 // payload is a part of one long pattern, for every type another.
-func (m faultMsg) payload() []byte { return faultPattern[m.typ:][:m.size] }
+func (m message) payload() []byte { return pattern[m.typ:][:m.size] }
 
-var faultPattern = testutil.Pattern(251, 1<<15)
+var pattern = testutil.Pattern(251, 1<<15)
 
 // send sends a message and waits until the kernel has it.
-func (r *faultRun) send(s *faultSide, size int, file bool) {
+func (r *conversation) send(s *side, size int, file bool) {
 	if r.over {
 		return
 	}
 	m, f := r.message(size, file)
 	s.sent = append(s.sent, m)
-	owned, err := s.faultParty.send(m.header(), f, m.payload())
+	owned, err := s.party.send(m.header(), f, m.payload())
 	if f != nil && !owned {
 		m.pipe.closeOurs(r.w)
 	}
@@ -104,12 +104,12 @@ func (r *faultRun) send(s *faultSide, size int, file bool) {
 }
 
 // queue queues a message, every other one with a Builder.
-func (r *faultRun) queue(s *faultSide, size int, file bool) {
+func (r *conversation) queue(s *side, size int, file bool) {
 	if r.over {
 		return
 	}
 	m, f := r.message(size, file)
-	do := s.faultParty.queue
+	do := s.party.queue
 	if m.typ%2 == 0 {
 		do = s.build
 	}
@@ -119,14 +119,14 @@ func (r *faultRun) queue(s *faultSide, size int, file bool) {
 	s.sent = append(s.sent, m)
 }
 
-func (r *faultRun) flush(s *faultSide) {
+func (r *conversation) flush(s *side) {
 	if !r.over {
-		r.flushed(s, s.faultParty.flush())
+		r.flushed(s, s.party.flush())
 	}
 }
 
 // flushed looks at how sending everything went.
-func (r *faultRun) flushed(s *faultSide, err error) {
+func (r *conversation) flushed(s *side, err error) {
 	if err == nil {
 		if whole, torn := s.delivered(); whole < len(s.sent) || torn {
 			r.w.fatalf("nil, but the kernel has %d of %d messages", whole, len(s.sent))
@@ -136,11 +136,11 @@ func (r *faultRun) flushed(s *faultSide, err error) {
 	if s.end.send.real && !s.peer.closed {
 		r.w.fatalf("nobody has made this fail: %v", err)
 	}
-	faultCheckError(r.w, err, s.end.send)
-	if again := s.faultParty.flush(); again != err {
+	checkError(r.w, err, s.end.send)
+	if again := s.party.flush(); again != err {
 		r.w.fatalf("first %v, then %v", err, again)
 	}
-	if _, again := s.faultParty.send(imsg.Header{Type: 1}, nil, nil); again != err {
+	if _, again := s.party.send(imsg.Header{Type: 1}, nil, nil); again != err {
 		r.w.fatalf("first %v, then from another message %v", err, again)
 	}
 	s.sendErr, r.over = err, true
@@ -148,9 +148,9 @@ func (r *faultRun) flushed(s *faultSide, err error) {
 
 // delivered returns how many messages the kernel took from s whole, and whether
 // it has a part of one more.
-func (s *faultSide) delivered() (whole int, torn bool) { return faultMessagesIn(s.sent, s.end.sent) }
+func (s *side) delivered() (whole int, torn bool) { return messagesIn(s.sent, s.end.sent) }
 
-func faultMessagesIn(ms []faultMsg, bytes int) (whole int, torn bool) {
+func messagesIn(ms []message, bytes int) (whole int, torn bool) {
 	for _, m := range ms {
 		if bytes < imsg.HeaderSize+m.size {
 			return whole, bytes > 0
@@ -162,14 +162,14 @@ func faultMessagesIn(ms []faultMsg, bytes int) (whole int, torn bool) {
 }
 
 // cred asks who the peer is.
-func (r *faultRun) cred(s *faultSide) {
+func (r *conversation) cred(s *side) {
 	if r.over {
 		return
 	}
-	c, err := s.faultParty.cred()
+	c, err := s.party.cred()
 	if err != nil {
-		faultCheckError(r.w, err, r.w.failed(len(r.w.events)-1))
-		c, err = s.faultParty.cred()
+		checkError(r.w, err, r.w.failed(len(r.w.events)-1))
+		c, err = s.party.cred()
 	}
 	if err != nil && !strings.Contains(r.w.plan.String(), " ") || err == nil && c.PID != os.Getpid() {
 		r.w.fatalf("%+v, %v", c, err)

@@ -14,25 +14,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// faultSetupCases make channels. Each step is done again after an error, which
+// setupCases make channels. Each step is done again after an error, which
 // must be possible, and nothing may be left open.
-func faultSetupCases(t *testing.T) []faultCase {
+func setupCases(t *testing.T) []testCase {
 	path := filepath.Join(t.TempDir(), "socket")
-	return []faultCase{
-		{"pair", faultCounted(faultPair)},
-		{"listen", faultCounted(func(w *faultWorld) faultCount { return faultListen(w, path, nil) })},
-		{"listen for files", faultCounted(func(w *faultWorld) faultCount {
-			return faultListen(w, path, &imsg.Config{AllowFDPass: true})
+	return []testCase{
+		{"pair", counted(newPair)},
+		{"listen", counted(func(w *world) tally { return listen(w, path, nil) })},
+		{"listen for files", counted(func(w *world) tally {
+			return listen(w, path, &imsg.Config{AllowFDPass: true})
 		})},
 	}
 }
 
-// faultCounted makes a case of a function that leaves nothing open.
-func faultCounted(run func(w *faultWorld) faultCount) func(w *faultWorld) faultCount {
-	return func(w *faultWorld) faultCount {
-		before := faultOpenFiles(w)
+// counted makes a case of a function that leaves nothing open.
+func counted(run func(w *world) tally) func(w *world) tally {
+	return func(w *world) tally {
+		before := openFiles(w)
 		n := run(w)
-		if after := faultOpenFiles(w); after > before {
+		if after := openFiles(w); after > before {
 			w.fatalf("%d descriptors before, %d after", before, after)
 		}
 		n.runs, n.calls, n.hit = 1, w.calls, w.hit
@@ -40,8 +40,8 @@ func faultCounted(run func(w *faultWorld) faultCount) func(w *faultWorld) faultC
 	}
 }
 
-// faultAgain does a step until it works; it may fail only because a call did.
-func faultAgain(w *faultWorld, step func() error) (failures int) {
+// again does a step until it works; it may fail only because a call did.
+func again(w *world, step func() error) (failures int) {
 	w.t.Helper()
 	for {
 		first := len(w.events)
@@ -50,27 +50,27 @@ func faultAgain(w *faultWorld, step func() error) (failures int) {
 			return failures
 		}
 		failures++
-		faultCheckError(w, err, w.failed(first))
+		checkError(w, err, w.failed(first))
 	}
 }
 
-func faultPair(w *faultWorld) (n faultCount) {
+func newPair(w *world) (n tally) {
 	var a, b, c *imsg.Conn
 	var f *os.File
-	faultAgain(w, func() (err error) { a, b, err = imsg.Pair(nil); return err })
-	faultAgain(w, func() error { _, err := a.PeerCred(); return err })
-	faultAgain(w, func() (err error) { f, err = a.File(); return err })
-	faultAgain(w, func() (err error) { c, err = imsg.FileConn(f, nil); return err })
+	again(w, func() (err error) { a, b, err = imsg.Pair(nil); return err })
+	again(w, func() error { _, err := a.PeerCred(); return err })
+	again(w, func() (err error) { f, err = a.File(); return err })
+	again(w, func() (err error) { c, err = imsg.FileConn(f, nil); return err })
 	a.Close()
 	f.Close()
-	n = faultHello(w, c, b)
+	n = hello(w, c, b)
 	c.Close()
 	b.Close()
 	return n
 }
 
-// faultHello sends a message in each direction, until a fault ends one.
-func faultHello(w *faultWorld, a, b *imsg.Conn) (n faultCount) {
+// hello sends a message in each direction, until a fault ends one.
+func hello(w *world, a, b *imsg.Conn) (n tally) {
 	ctx, stop := context.WithTimeout(context.Background(), testutil.Bound)
 	defer stop()
 	for _, d := range [][2]*imsg.Conn{{a, b}, {b, a}} {
@@ -84,7 +84,7 @@ func faultHello(w *faultWorld, a, b *imsg.Conn) (n faultCount) {
 			m.Close()
 		}
 		if err != nil {
-			faultCheckError(w, err, w.failed(0))
+			checkError(w, err, w.failed(0))
 			return n
 		}
 		n.got++
@@ -92,13 +92,13 @@ func faultHello(w *faultWorld, a, b *imsg.Conn) (n faultCount) {
 	return n
 }
 
-// faultListen makes a connection. A Dial that fails has connected, so somebody
+// listen makes a connection. A Dial that fails has connected, so somebody
 // is to be accepted who is gone.
-func faultListen(w *faultWorld, path string, cfg *imsg.Config) (n faultCount) {
+func listen(w *world, path string, cfg *imsg.Config) (n tally) {
 	var more []int
 	w.nudge = func(c unixmsg.Call) {
 		if c.Name == "accept" {
-			more = append(more, faultConnect(w, path)) // what a listening socket waits for
+			more = append(more, connect(w, path)) // what a listening socket waits for
 			return
 		}
 		nudgeSocket(c)
@@ -107,16 +107,16 @@ func faultListen(w *faultWorld, path string, cfg *imsg.Config) (n faultCount) {
 	defer stop()
 	var l *imsg.Listener
 	var a, b *imsg.Conn
-	faultAgain(w, func() (err error) { l, err = imsg.Listen(path, cfg); return err })
-	gone := faultAgain(w, func() (err error) { a, err = imsg.Dial(ctx, path, cfg); return err })
+	again(w, func() (err error) { l, err = imsg.Listen(path, cfg); return err })
+	gone := again(w, func() (err error) { a, err = imsg.Dial(ctx, path, cfg); return err })
 	for range gone + 1 {
 		if b != nil {
 			b.Close()
 		}
-		faultAgain(w, func() (err error) { b, err = l.Accept(ctx); return err })
+		again(w, func() (err error) { b, err = l.Accept(ctx); return err })
 	}
-	faultAgain(w, func() error { _, err := b.PeerCred(); return err })
-	n = faultHello(w, a, b)
+	again(w, func() error { _, err := b.PeerCred(); return err })
+	n = hello(w, a, b)
 	a.Close()
 	b.Close()
 	l.Close()
@@ -129,7 +129,7 @@ func faultListen(w *faultWorld, path string, cfg *imsg.Config) (n faultCount) {
 	return n
 }
 
-func faultConnect(w *faultWorld, path string) int {
+func connect(w *world, path string) int {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err == nil {
 		err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})

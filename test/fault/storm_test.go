@@ -17,18 +17,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// faultStorms runs conversations in both directions at once, with sockets that
+// storms runs conversations in both directions at once, with sockets that
 // are full most of the time, while every other call comes up short, is
 // interrupted or has to wait. All of that passes, so everything must arrive, in
 // order; a file that did not fit, and only that, is reported as lost.
-func faultStorms(t *testing.T) (sum faultCount) {
-	for i := range uint64(*faultPairs) * 4 {
-		seed := *faultSeed + i
+func storms(t *testing.T) (sum tally) {
+	for i := range uint64(*pairs) * 4 {
+		seed := *seed + i
 		for _, d := range []imsg.Dialect{imsg.Current, imsg.Legacy} {
 			for _, who := range [][2]string{{"conn", "conn"}, {"conn", "buf"}, {"buf", "buf"}} {
 				t.Run(fmt.Sprintf("%d/%v/%s-%s", seed, d, who[0], who[1]), func(t *testing.T) {
 					testutil.NoLeak(t)
-					sum.add(faultStorm(t, seed, d, who))
+					sum.add(storm(t, seed, d, who))
 				})
 			}
 		}
@@ -38,8 +38,8 @@ func faultStorms(t *testing.T) (sum faultCount) {
 
 const stormMessages = 120
 
-func faultStorm(t *testing.T, seed uint64, d imsg.Dialect, who [2]string) (sum faultCount) {
-	w := newFaultWorld(t)
+func storm(t *testing.T, seed uint64, d imsg.Dialect, who [2]string) (sum tally) {
+	w := newWorld(t)
 	w.quiet = true
 	w.begin(nil)
 	rnd := rand.New(rand.NewPCG(seed, 0))
@@ -69,12 +69,12 @@ func faultStorm(t *testing.T, seed uint64, d imsg.Dialect, who [2]string) (sum f
 	var close [2]func() error
 	for i, s := range sides {
 		if cfg := (&imsg.Config{Dialect: d, AllowFDPass: true}); who[i] == "conn" {
-			c := newFaultConn(w, fds[i], cfg, false)
+			c := newConnParty(w, fds[i], cfg, false)
 			close[i] = c.close
 			wg.Go(func() { s.done(s.sendConn(c)) })
 			wg.Go(func() { s.done(s.receiveConn(c)) })
 		} else {
-			b := newFaultBuf(w, fds[i], cfg, true)
+			b := newBufParty(w, fds[i], cfg, true)
 			close[i] = b.close
 			wg.Go(func() { s.done(s.loop(b)) })
 		}
@@ -121,7 +121,7 @@ func stormFault(rnd *rand.Rand, c unixmsg.Call) (f unixmsg.Fault) {
 	case 8:
 		f.Files = unixmsg.LoseFiles + unixmsg.Files(rnd.IntN(2))
 	case 9:
-		if faultSends(c) && rnd.IntN(20) == 0 { // whoever hears this sleeps
+		if sends(c) && rnd.IntN(20) == 0 { // whoever hears this sleeps
 			f.Errno = [...]unix.Errno{unix.ENOBUFS, unix.ETOOMANYREFS}[rnd.IntN(2)]
 		}
 	}
@@ -131,9 +131,9 @@ func stormFault(rnd *rand.Rand, c unixmsg.Call) (f unixmsg.Fault) {
 // A stormSide sends its plan and receives its peer's.
 type stormSide struct {
 	ctx  context.Context
-	w    *faultWorld
+	w    *world
 	rnd  *rand.Rand // of whoever sends
-	plan []faultMsg
+	plan []message
 	peer *stormSide
 
 	got, lost, delivered int
@@ -150,25 +150,25 @@ func (s *stormSide) done(err error) {
 	}
 }
 
-func (s *stormSide) message() faultMsg {
-	m := faultMsg{typ: uint32(len(s.plan) + 1), size: s.rnd.IntN(300)}
+func (s *stormSide) message() message {
+	m := message{typ: uint32(len(s.plan) + 1), size: s.rnd.IntN(300)}
 	if s.rnd.IntN(8) == 0 {
 		m.size = s.rnd.IntN(16369)
 	}
 	if s.rnd.IntN(3) == 0 {
-		m.pipe = newFaultPipe(s.w)
+		m.pipe = newPipeFile(s.w)
 	}
 	return m
 }
 
-func (m faultMsg) file() *os.File {
+func (m message) file() *os.File {
 	if m.pipe == nil {
 		return nil
 	}
 	return m.pipe.w
 }
 
-func (s *stormSide) sendConn(c *faultConn) error {
+func (s *stormSide) sendConn(c *connParty) error {
 	for _, m := range s.plan {
 		var err error
 		switch s.rnd.IntN(3) {
@@ -190,7 +190,7 @@ func (s *stormSide) sendConn(c *faultConn) error {
 	return c.Flush(s.ctx)
 }
 
-func (s *stormSide) receiveConn(c *faultConn) error {
+func (s *stormSide) receiveConn(c *connParty) error {
 	for range s.peer.plan {
 		m, err := c.Receive(s.ctx)
 		if err == nil {
@@ -204,7 +204,7 @@ func (s *stormSide) receiveConn(c *faultConn) error {
 }
 
 // loop is an event loop.
-func (s *stormSide) loop(b *faultBuf) error {
+func (s *stormSide) loop(b *bufParty) error {
 	todo := s.plan
 	for len(todo) > 0 || b.QueueLen() > 0 || s.got < len(s.peer.plan) {
 		for len(todo) > 0 && b.QueueLen() < 5 {

@@ -20,8 +20,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// faultEnds are how the waiting of a Conn can end although nothing gets better.
-var faultEnds = []struct {
+// streams are how the waiting of a Conn can end although nothing gets better.
+var streams = []struct {
 	name string
 	end  func(c *imsg.Conn, cancel func())
 	want error
@@ -35,18 +35,18 @@ var faultEnds = []struct {
 // message, and then says that it cannot, again and again, until the sender is
 // told to give up. Either the message was never there, or the rest follows.
 func TestFaultStuckSend(t *testing.T) {
-	for _, how := range faultEnds {
+	for _, how := range streams {
 		for _, errno := range []unix.Errno{unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM, unix.ETOOMANYREFS} {
 			for _, first := range []int{0, 1, 20} {
 				t.Run(fmt.Sprintf("%s/%s after %d bytes", how.name, unix.ErrnoName(errno), first), func(t *testing.T) {
 					testutil.NoLeak(t)
-					w := newFaultWorld(t)
+					w := newWorld(t)
 					w.begin(nil)
 					w.nudge = func(unixmsg.Call) {} // it stays as it is
 					a, b := imsgtest.Pair(t, nil)
 					ctx, cancel := context.WithCancel(testutil.DeadlineCtx(t))
 					defer cancel()
-					p := newFaultPipe(w)
+					p := newPipeFile(w)
 					left, failures := first, 0
 					w.let(func(int, unixmsg.Call) unixmsg.Fault {
 						if left > 0 {
@@ -102,10 +102,10 @@ func stuckRest(t *testing.T, a, b *imsg.Conn, closed, torn bool) {
 // TestFaultStuckReceive: nothing can be received, it seems, until the receiver
 // gives up. What is there can be received afterwards.
 func TestFaultStuckReceive(t *testing.T) {
-	for _, how := range faultEnds {
+	for _, how := range streams {
 		t.Run(how.name, func(t *testing.T) {
 			testutil.NoLeak(t)
-			w := newFaultWorld(t)
+			w := newWorld(t)
 			w.begin(nil)
 			w.nudge = func(unixmsg.Call) {}
 			a, b := imsgtest.Pair(t, nil)
@@ -137,7 +137,7 @@ func TestFaultStuckReceive(t *testing.T) {
 // and once when something has come, also with a context that can end.
 func TestFaultOneTry(t *testing.T) {
 	testutil.NoLeak(t)
-	w := newFaultWorld(t)
+	w := newWorld(t)
 	w.begin(nil)
 	a, b := imsgtest.Pair(t, nil)
 	ctx, cancel := context.WithCancel(testutil.DeadlineCtx(t))

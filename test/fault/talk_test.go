@@ -9,15 +9,15 @@ import (
 	"example.org/imsg"
 )
 
-// A faultTalk is a scripted conversation.
-type faultTalk struct {
+// A talk is a scripted conversation.
+type talk struct {
 	name  string
 	plain bool // without file passing
-	steps func(r *faultRun, a, b *faultSide)
+	steps func(r *conversation, a, b *side)
 }
 
-var faultTalks = []faultTalk{
-	{"sizes", false, func(r *faultRun, a, b *faultSide) {
+var talks = []talk{
+	{"sizes", false, func(r *conversation, a, b *side) {
 		for _, n := range []int{0, 1, 100, 16368} {
 			r.send(a, n, false)
 		}
@@ -25,7 +25,7 @@ var faultTalks = []faultTalk{
 		r.send(b, 100, false)
 		r.receive(a, 1)
 	}},
-	{"plain", true, func(r *faultRun, a, b *faultSide) { // write, writev and read
+	{"plain", true, func(r *conversation, a, b *side) { // write, writev and read
 		r.send(a, 1, false)
 		for _, n := range []int{0, 1, 100, 16368, 1} {
 			r.queue(a, n, false)
@@ -35,7 +35,7 @@ var faultTalks = []faultTalk{
 		r.send(b, 0, false)
 		r.receive(a, 1)
 	}},
-	{"files", false, func(r *faultRun, a, b *faultSide) {
+	{"files", false, func(r *conversation, a, b *side) {
 		for _, n := range []int{0, 1, 100, 16368} {
 			r.send(a, n, true)
 		}
@@ -43,7 +43,7 @@ var faultTalks = []faultTalk{
 		r.send(b, 100, true)
 		r.receive(a, 1)
 	}},
-	{"file first", false, func(r *faultRun, a, b *faultSide) {
+	{"file first", false, func(r *conversation, a, b *side) {
 		r.queue(a, 100, true)
 		for _, n := range []int{0, 1, 100} {
 			r.queue(a, n, false)
@@ -51,7 +51,7 @@ var faultTalks = []faultTalk{
 		r.flush(a)
 		r.receive(b, 4)
 	}},
-	{"file last", false, func(r *faultRun, a, b *faultSide) {
+	{"file last", false, func(r *conversation, a, b *side) {
 		for _, n := range []int{0, 1, 100} {
 			r.queue(a, n, false)
 		}
@@ -59,14 +59,14 @@ var faultTalks = []faultTalk{
 		r.flush(a)
 		r.receive(b, 4)
 	}},
-	{"many files", false, func(r *faultRun, a, b *faultSide) {
+	{"many files", false, func(r *conversation, a, b *side) {
 		for i, n := range []int{1, 0, 100, 0, 100, 1, 0} {
 			r.queue(a, n, i != 3 && i != 5)
 		}
 		r.flush(a)
 		r.receive(b, 7)
 	}},
-	{"both ways", false, func(r *faultRun, a, b *faultSide) {
+	{"both ways", false, func(r *conversation, a, b *side) {
 		r.cred(a)
 		r.send(a, 100, true)
 		r.send(b, 1, false)
@@ -78,7 +78,7 @@ var faultTalks = []faultTalk{
 		r.receive(b, 1)
 		r.cred(b)
 	}},
-	{"large", false, func(r *faultRun, a, b *faultSide) {
+	{"large", false, func(r *conversation, a, b *side) {
 		r.queue(a, 16368, false)
 		r.queue(a, 16368, true)
 		r.queue(a, 1, false)
@@ -88,21 +88,21 @@ var faultTalks = []faultTalk{
 		r.send(a, 1, true)
 		r.receive(b, 1)
 	}},
-	{"queued at close", false, func(r *faultRun, a, b *faultSide) {
+	{"queued at close", false, func(r *conversation, a, b *side) {
 		r.send(a, 1, true)
 		r.queue(a, 100, true)
 		r.queue(a, 0, true)
 		r.receive(b, 1)
 		r.close(a)
 	}},
-	{"unread at close", false, func(r *faultRun, a, b *faultSide) {
+	{"unread at close", false, func(r *conversation, a, b *side) {
 		for _, n := range []int{0, 100, 1} {
 			r.send(a, n, true)
 		}
 		r.receive(b, 1)
 		r.close(b)
 	}},
-	{"answer, then unread at close", false, func(r *faultRun, a, b *faultSide) {
+	{"answer, then unread at close", false, func(r *conversation, a, b *side) {
 		r.send(a, 1, true)
 		r.send(a, 100, true)
 		r.receive(b, 1)
@@ -112,7 +112,7 @@ var faultTalks = []faultTalk{
 		r.receive(a, 1) // a knows that files come, so it asks for many
 		r.close(b)
 	}},
-	{"peer gone", false, func(r *faultRun, a, b *faultSide) {
+	{"peer gone", false, func(r *conversation, a, b *side) {
 		r.send(a, 100, true)
 		r.close(b)
 		r.queue(a, 1, true)
@@ -121,11 +121,11 @@ var faultTalks = []faultTalk{
 	}},
 }
 
-func faultTalkCases(*testing.T) []faultCase { return append(faultCases(faultTalks), faultAuto()...) }
+func talkCases(*testing.T) []testCase { return append(testCases(talks), autoCases()...) }
 
-// faultLengthCases have a long message.
-func faultLengthCases(*testing.T) []faultCase {
-	return faultCases([]faultTalk{{"long", false, func(r *faultRun, a, b *faultSide) {
+// lengthCases have a long message.
+func lengthCases(*testing.T) []testCase {
+	return testCases([]talk{{"long", false, func(r *conversation, a, b *side) {
 		r.queue(a, 1, false)
 		r.queue(a, 16368, true)
 		r.queue(a, 0, true)
@@ -134,14 +134,14 @@ func faultLengthCases(*testing.T) []faultCase {
 	}}})
 }
 
-// faultCases are conversations, in both dialects, of all programs.
-func faultCases(talks []faultTalk) (cs []faultCase) {
+// testCases are conversations, in both dialects, of all programs.
+func testCases(talks []talk) (cs []testCase) {
 	for _, talk := range talks {
 		for _, d := range []imsg.Dialect{imsg.Current, imsg.Legacy} {
 			for _, who := range [][2]string{{"conn", "conn"}, {"conn-deadline", "buf-loop"}, {"buf", "conn-deadline"}, {"buf-loop", "buf"}} {
 				cfg := imsg.Config{Dialect: d, AllowFDPass: !talk.plain}
-				cs = append(cs, faultCase{fmt.Sprintf("%s/%v/%s-%s", talk.name, d, who[0], who[1]), func(w *faultWorld) faultCount {
-					r := newFaultRun(w, who[0], who[1], &cfg, &cfg)
+				cs = append(cs, testCase{fmt.Sprintf("%s/%v/%s-%s", talk.name, d, who[0], who[1]), func(w *world) tally {
+					r := newConversation(w, who[0], who[1], &cfg, &cfg)
 					talk.steps(r, r.a, r.b)
 					return r.finish()
 				}})
@@ -151,13 +151,13 @@ func faultCases(talks []faultTalk) (cs []faultCase) {
 	return cs
 }
 
-// faultAuto is a side that finds out its peer's dialect.
-func faultAuto() (cs []faultCase) {
+// autoCases is a side that finds out its peer's dialect.
+func autoCases() (cs []testCase) {
 	for _, d := range []imsg.Dialect{imsg.Current, imsg.Legacy} {
 		for _, who := range []string{"conn", "buf"} {
 			acfg, bcfg := imsg.Config{Dialect: imsg.Auto, AllowFDPass: true}, imsg.Config{Dialect: d, AllowFDPass: true}
-			cs = append(cs, faultCase{fmt.Sprintf("auto/%v/%s", d, who), func(w *faultWorld) faultCount {
-				r := newFaultRun(w, who, "conn-deadline", &acfg, &bcfg)
+			cs = append(cs, testCase{fmt.Sprintf("auto/%v/%s", d, who), func(w *world) tally {
+				r := newConversation(w, who, "conn-deadline", &acfg, &bcfg)
 				r.send(r.b, 100, true)
 				r.receive(r.a, 1)
 				r.send(r.a, 1, true)

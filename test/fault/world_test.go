@@ -13,81 +13,81 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A faultWorld decides what becomes of every system call of a run, and keeps
+// A world decides what becomes of every system call of a run, and keeps
 // count of what they did. It is the hook that the build with the tag imsgfault
 // asks.
-type faultWorld struct {
+type world struct {
 	t      testing.TB
 	choose func(index int, c unixmsg.Call) unixmsg.Fault // nil: plan
-	plan   faultPlan
+	plan   plan
 	nudge  func(unixmsg.Call) // makes the event that ends an EAGAIN
 	quiet  bool               // keep no events
 	giveUp func()             // closes what a failed run has open
 
 	mu     sync.Mutex
 	calls  int
-	events []faultEvent
-	ends   map[int]*faultEnd // by descriptor
-	hit    int               // faults that had a consequence
+	events []callEvent
+	ends   map[int]*stream // by descriptor
+	hit    int             // faults that had a consequence
 }
 
-// A faultEvent is one call and what came of it.
-type faultEvent struct {
+// A callEvent is one call and what came of it.
+type callEvent struct {
 	c    unixmsg.Call
 	f    unixmsg.Fault
 	r    unixmsg.Result
 	told bool
 }
 
-// A faultEnd is what went through one descriptor.
-type faultEnd struct {
+// A stream is what went through one descriptor.
+type stream struct {
 	sent, received int // bytes
 	lost           int // files that came and did not fit
-	send, receive  faultStop
-	late, maybe    faultStop // what recvmmsg said, if recvmsg worked behind it
+	send, receive  ending
+	late, maybe    ending // what recvmmsg said, if recvmsg worked behind it
 }
 
-// A faultStop is a failure that ends one direction: a call and what it said. Of
+// An ending is a failure that ends one direction: a call and what it said. Of
 // recvmmsg only a reset is one, and it is heard when the stream ends: the kernel
 // makes recvmmsg tell of it before what has arrived, and recvmsg behind it.
-type faultStop struct {
+type ending struct {
 	call  string
 	errno unix.Errno
 	real  bool // nobody invented it
 }
 
-// newFaultWorld makes a world that lasts until the test ends.
-func newFaultWorld(t testing.TB) *faultWorld {
-	w := &faultWorld{t: t, nudge: nudgeSocket}
+// newWorld makes a world that lasts until the test ends.
+func newWorld(t testing.TB) *world {
+	w := &world{t: t, nudge: nudgeSocket}
 	unixmsg.SetHook(w)
 	t.Cleanup(func() { unixmsg.SetHook(nil) })
 	return w
 }
 
 // begin starts another run.
-func (w *faultWorld) begin(plan faultPlan) {
+func (w *world) begin(plan plan) {
 	w.plan, w.calls, w.events, w.hit = plan, 0, w.events[:0], 0
-	w.ends = make(map[int]*faultEnd)
+	w.ends = make(map[int]*stream)
 }
 
 // let makes choose decide, instead of a plan.
-func (w *faultWorld) let(choose func(index int, c unixmsg.Call) unixmsg.Fault) {
+func (w *world) let(choose func(index int, c unixmsg.Call) unixmsg.Fault) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.choose = choose
 }
 
 // end returns the account of a descriptor. w.mu is held, or nothing runs.
-func (w *faultWorld) end(fd int) *faultEnd {
+func (w *world) end(fd int) *stream {
 	e := w.ends[fd]
 	if e == nil {
-		e = new(faultEnd)
+		e = new(stream)
 		w.ends[fd] = e
 	}
 	return e
 }
 
-func (w *faultWorld) Ask(c unixmsg.Call) unixmsg.Fault {
+func (w *world) Ask(c unixmsg.Call) unixmsg.Fault {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var f unixmsg.Fault
@@ -98,19 +98,19 @@ func (w *faultWorld) Ask(c unixmsg.Call) unixmsg.Fault {
 	}
 	w.calls++
 	if !w.quiet {
-		w.events = append(w.events, faultEvent{c: c, f: f})
+		w.events = append(w.events, callEvent{c: c, f: f})
 	}
-	if f.Errno == unix.EAGAIN && faultPasses(c, f.Errno) {
+	if f.Errno == unix.EAGAIN && passes(c, f.Errno) {
 		w.nudge(c)
 	}
 	return f
 }
 
-func (w *faultWorld) Tell(c unixmsg.Call, f unixmsg.Fault, r unixmsg.Result) {
+func (w *world) Tell(c unixmsg.Call, f unixmsg.Fault, r unixmsg.Result) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	e := w.end(c.FD)
-	if faultReceives(c) {
+	if receives(c) {
 		e.received += r.N
 		e.lost += r.Lost
 	} else {
@@ -129,34 +129,34 @@ func (w *faultWorld) Tell(c unixmsg.Call, f unixmsg.Fault, r unixmsg.Result) {
 }
 
 // stop notes what ends a direction.
-func (e *faultEnd) stop(c unixmsg.Call, f unixmsg.Fault, r unixmsg.Result) {
+func (e *stream) stop(c unixmsg.Call, f unixmsg.Fault, r unixmsg.Result) {
 	errno, _ := r.Err.(unix.Errno)
-	stop := faultStop{c.Name, errno, f.Errno == 0}
-	final := errno != 0 && !faultPasses(c, errno)
+	stop := ending{c.Name, errno, f.Errno == 0}
+	final := errno != 0 && !passes(c, errno)
 	switch {
 	case final && c.Name == "recvmmsg":
 		e.maybe = stop
 		return
-	case final && faultReceives(c):
+	case final && receives(c):
 		e.receive = stop
-	case final && faultSends(c):
+	case final && sends(c):
 		e.send = stop
-	case errno == 0 && faultReceives(c) && e.maybe.errno != 0:
+	case errno == 0 && receives(c) && e.maybe.errno != 0:
 		e.late = e.maybe
 	}
-	if faultReceives(c) && errno != unix.EINTR {
-		e.maybe = faultStop{}
+	if receives(c) && errno != unix.EINTR {
+		e.maybe = ending{}
 	}
 }
 
-func faultReceives(c unixmsg.Call) bool { return c.Name == "read" || strings.HasPrefix(c.Name, "recv") }
+func receives(c unixmsg.Call) bool { return c.Name == "read" || strings.HasPrefix(c.Name, "recv") }
 
-func faultSends(c unixmsg.Call) bool {
+func sends(c unixmsg.Call) bool {
 	return strings.HasPrefix(c.Name, "write") || strings.HasPrefix(c.Name, "send")
 }
 
-// faultPasses reports whether nobody must notice that a call failed with errno.
-func faultPasses(c unixmsg.Call, errno unix.Errno) bool {
+// passes reports whether nobody must notice that a call failed with errno.
+func passes(c unixmsg.Call, errno unix.Errno) bool {
 	if c.Name == "recvmmsg" {
 		return errno != unix.ECONNRESET // recvmsg is asked instead
 	}
@@ -164,10 +164,10 @@ func faultPasses(c unixmsg.Call, errno unix.Errno) bool {
 	case unix.EINTR:
 		return c.Name != "socketpair" && c.Name != "getsockopt" // they never wait
 	case unix.EAGAIN:
-		return faultReceives(c) || faultSends(c) || c.Name == "accept" || c.Name == "poll"
+		return receives(c) || sends(c) || c.Name == "accept" || c.Name == "poll"
 	case unix.ENOBUFS, unix.ENOMEM, unix.ETOOMANYREFS, unix.EMFILE:
-		return faultSends(c)
-	case faultRare[c.Name]:
+		return sends(c)
+	case rare[c.Name]:
 		return true
 	}
 	return c.Name == "setsockopt" // only a kindness to the peer
@@ -189,18 +189,18 @@ func nudgeSocket(c unixmsg.Call) {
 }
 
 // failed returns what failed last, not before event first.
-func (w *faultWorld) failed(first int) faultStop {
+func (w *world) failed(first int) ending {
 	for i := len(w.events) - 1; i >= first; i-- {
-		if e := w.events[i]; e.f.Errno != 0 && !faultPasses(e.c, e.f.Errno) {
-			return faultStop{e.c.Name, e.f.Errno, false}
+		if e := w.events[i]; e.f.Errno != 0 && !passes(e.c, e.f.Errno) {
+			return ending{e.c.Name, e.f.Errno, false}
 		}
 	}
 	w.fatalf("nothing failed")
-	return faultStop{}
+	return ending{}
 }
 
 // fatalf ends the test, which the plan and the events explain.
-func (w *faultWorld) fatalf(format string, args ...any) {
+func (w *world) fatalf(format string, args ...any) {
 	w.t.Helper()
 	unixmsg.SetHook(nil)
 	if w.giveUp != nil {
@@ -210,7 +210,7 @@ func (w *faultWorld) fatalf(format string, args ...any) {
 	for i, e := range w.events {
 		fmt.Fprintf(&b, "\n%3d %s(%d, %d bytes, file %v)", i, e.c.Name, e.c.FD, e.c.Size, e.c.File)
 		if e.f != (unixmsg.Fault{}) {
-			fmt.Fprintf(&b, " [%v]", faultKind(e.f))
+			fmt.Fprintf(&b, " [%v]", outcome(e.f))
 		}
 		fmt.Fprintf(&b, " = %d, %v", e.r.N, e.r.Err)
 		if e.r.Files+e.r.Dropped > 0 {
@@ -221,8 +221,8 @@ func (w *faultWorld) fatalf(format string, args ...any) {
 	w.t.Fatalf("%s\ngo test -tags imsgfault -run '%s' -imsg.plan '%v' .%s", fmt.Sprintf(format, args...), only, w.plan, b.String())
 }
 
-// faultOpenFiles counts this process's descriptors.
-func faultOpenFiles(w *faultWorld) int {
+// openFiles counts this process's descriptors.
+func openFiles(w *world) int {
 	d, err := os.Open("/proc/self/fd")
 	if err != nil {
 		w.t.Fatal(err)
