@@ -7,13 +7,14 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"example.org/imsg/internal/testutil"
 )
 
 const manual = "imsgctl.1"
 
-// TestManual shows that the manual has every command, once.
+// TestManual shows that the manual has every command, once, and every flag.
 func TestManual(t *testing.T) {
 	page, err := os.ReadFile(manual)
 	testutil.Must(t, err)
@@ -26,6 +27,11 @@ func TestManual(t *testing.T) {
 		if c.Runnable() && !strings.Contains(string(page), "\n.It Cm "+c.Name()) {
 			t.Errorf("%s has no command %s", manual, c.Name())
 		}
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			if f.Name != "help" && !strings.Contains(string(page), "Fl -"+f.Name) && !strings.Contains(string(page), ", -"+f.Name) {
+				t.Errorf("%s has no --%s of %s", manual, f.Name, c.Name())
+			}
+		})
 		checkExamples(t, c)
 	}
 }
