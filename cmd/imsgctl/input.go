@@ -20,6 +20,7 @@ import (
 type inputFlags struct {
 	format, dialect, order string
 	max                    int
+	follow                 context.Context // until it ends the file may grow; nil: it does not
 }
 
 func (i *inputFlags) add(c *cobra.Command) {
@@ -81,6 +82,9 @@ func (i *inputFlags) open(a *app, name string) (*input, error) {
 			return nil, err
 		}
 		in.name, in.file, in.from = name, f, f
+		if i.follow != nil {
+			in.from = follower{i.follow, f}
+		}
 		if fi, err := f.Stat(); err == nil && fi.Mode().IsRegular() {
 			in.size = fi.Size()
 		}
