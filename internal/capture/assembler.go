@@ -316,7 +316,7 @@ func (a *Assembler) match(d *dir, to *end, who Endpoint, p *piece, sent bool) {
 	i := slices.Index(d.pending, m)
 	if !sent {
 		for _, q := range d.pending[:i] {
-			q.skipped = true // a stream has an order: it went to somebody else
+			q.skipped = q.sent // a stream has an order: it went to somebody else
 		}
 	}
 	if m.sent && m.rcvd {

@@ -203,13 +203,19 @@ func TestAssemblerBacklog(t *testing.T) {
 	for i := range 2000 {
 		events = append(events, event{b, false, capture.Call{Time: at(1), Bytes: message(imsg.Current, uint32(i), "", false)}})
 	}
-	got, problems := assemble(t, events)
-	if len(got) != 2000 || len(problems) > 0 {
-		t.Fatalf("%d messages, problems %q", len(got), problems)
-	}
-	for i, s := range got {
-		if want := fmt.Sprintf("1 1>2 type %d len 16 \"\" waited 1ms", i); s != want {
-			t.Fatalf("got %s, want %s", s, want)
+	for _, wait := range []string{"1ms", "0s"} { // then the receives are seen first
+		got, problems := assemble(t, events)
+		if len(got) != 2000 || len(problems) > 0 {
+			t.Fatalf("%d messages, problems %q", len(got), problems)
+		}
+		for i, s := range got {
+			if want := fmt.Sprintf("1 1>2 type %d len 16 \"\" waited %s", i, wait); s != want {
+				t.Fatalf("got %s, want %s", s, want)
+			}
+		}
+		events = slices.Concat(events[2000:], events[:2000])
+		for i := range events {
+			events[i].Time = at(0)
 		}
 	}
 }
