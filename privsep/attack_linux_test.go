@@ -577,9 +577,9 @@ var _ = registerMiddle("stops", func() int {
 
 func init() {
 	// leave starts programs that do not end by themselves, and hold the file open:
-	// one in the child's session and, if it has a user of its own, one in another.
+	// one in the child's session and, if it can be told by something else, one in another.
 	acts["leave"] = func(_ *testimony, args []string, f *os.File) (any, error) {
-		for _, setsid := range []bool{false, args[0] == "root"} {
+		for _, setsid := range []bool{false, args[0] == "two sessions"} {
 			cmd := exec.Command("/bin/sleep", "1000")
 			cmd.Stdout = f
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: setsid}
@@ -621,19 +621,51 @@ func init() {
 
 // TestStrays: what a child leaves behind ends with the daemon.
 func TestStrays(t *testing.T) {
-	alive, held := deathPipe(t)
-	r := up(t, outputDaemon, func(d *Daemon) { d.User = "nobody" })
-	_, err := try[any](t.Context(), r.Peer("a"), held, "leave", map[bool]string{true: "root"}[isRoot()])
+	none, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	tell(t, r.Peer("a"), "return")
-	if err := r.wait(); err != nil {
+	for _, user := range []string{"nobody", ""} { // the parent's user is told by less
+		sessions := "two sessions"
+		if none == 1 && (user == "" || !isRoot()) {
+			sessions = "one session"
+		}
+		alive, held := deathPipe(t)
+		r := up(t, outputDaemon, func(d *Daemon) { d.User = user })
+		if _, err := try[any](t.Context(), r.Peer("a"), held, "leave", sessions); err != nil {
+			t.Fatal(err)
+		}
+		tell(t, r.Peer("a"), "return")
+		if err := r.wait(); err != nil {
+			t.Error(err)
+		}
+		held.Close()
+		if _, err := alive.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("user %q: a process that a child started lives", user)
+		}
+		alive.Close()
+	}
+}
+
+// TestOwnProgram: what the parent's own code starts is not taken for a stray.
+func TestOwnProgram(t *testing.T) {
+	cmd := exec.Command("/bin/sleep", "1000")
+	r := up(t, outputDaemon, func(d *Daemon) {
+		d.Prepare = func(context.Context, *Proc) error {
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+			return cmd.Start()
+		}
+	})
+	r.cancel()
+	if err := <-r.done; err != nil {
 		t.Error(err)
 	}
-	held.Close()
-	if _, err := alive.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Error("a process that a child started lives")
+	r.once.Do(func() {})
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	if err := cmd.Wait(); err == nil || !strings.Contains(err.Error(), "terminated") {
+		t.Errorf("its end: %v", err)
 	}
 }
 

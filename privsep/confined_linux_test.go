@@ -246,7 +246,11 @@ func TestStarterDies(t *testing.T) {
 			} else if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 				t.Error(err)
 			}
-			if n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, int(limit/time.Millisecond)); n != 1 {
+			n, err := 0, error(unix.EINTR)
+			for err == unix.EINTR {
+				n, err = unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, int(limit/time.Millisecond))
+			}
+			if n != 1 {
 				t.Errorf("the starter lives: %v", err)
 			}
 			text, _ := io.ReadAll(lines)

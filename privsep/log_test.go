@@ -210,3 +210,37 @@ func TestSetLogLevel(t *testing.T) {
 	r.SetLogLevel(slog.LevelError)
 	until(t, "level as before", func() bool { return !enabled(r.Peer("steady"), "WARN") })
 }
+
+// TestRelayedRecord: what a child says of the time does not count, and an attribute
+// without a name is no way to the records' own.
+func TestRelayedRecord(t *testing.T) {
+	for _, c := range []struct{ line, key, want string }{
+		{`{"time":"1999-12-31T23:59:59Z","level":"INFO","msg":"m"}`, "msg", "m"},
+		{`{"time":"9999-12-31T23:59:59Z","level":"INFO","msg":"m"}`, "msg", "m"},
+		{`{"time":"yesterday","level":"INFO","msg":"m"}`, "msg", "m"},
+		{`{"time":5,"level":"INFO","msg":"m"}`, "msg", "m"},
+		{`{"time":{"":{"time":"9999"}},"level":"INFO","msg":"m"}`, "msg", "m"},
+		{`{"msg":"m","level":"INFO","time":"1999-12-31T23:59:59Z","time":"2000-01-01T00:00:00Z"}`, "msg", "m"},
+		{`{"level":"INFO","msg":"m","":{"role":"parent","instance":9,"pid":1,"time":"x","msg":"y"}}`, "_", "map[instance:9 msg:y pid:1 role:parent time:x]"},
+		{`{"level":"INFO","msg":"m","g":{"":{"":"x"}}}`, "g", "map[_:map[_:x]]"},
+		{`{"level":"INFO","msg":"m","\u0000\n":"x"}`, "  ", "x"},
+	} {
+		var log records
+		before := time.Now()
+		if err := relay(log.logger(slog.LevelDebug), peerName{"b", 3}, 77, []byte(c.line)); err != nil {
+			t.Errorf("%s: %v", c.line, err)
+			continue
+		}
+		var rec map[string]any
+		if err := json.Unmarshal([]byte(log.String()), &rec); err != nil {
+			t.Fatalf("%s: %v: %s", c.line, err, &log)
+		}
+		at, err := time.Parse(time.RFC3339Nano, fmt.Sprint(rec["time"]))
+		if err != nil || at.Before(before.Add(-time.Second)) || at.After(time.Now().Add(time.Second)) {
+			t.Errorf("%s: the time is %v", c.line, rec["time"])
+		}
+		if rec["role"] != "b" || rec["instance"] != 3.0 || rec["pid"] != 77.0 || rec["msg"] != "m" || fmt.Sprint(rec[c.key]) != c.want {
+			t.Errorf("%s became %s", c.line, &log)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -287,5 +288,33 @@ func TestBackoff(t *testing.T) {
 			}
 			b = 0
 		}
+	}
+}
+
+// TestLateViolation: what a process is found to have done does not count for the one
+// in its place.
+func TestLateViolation(t *testing.T) {
+	log := make(lines, 1000)
+	r := up(t, restartDaemon, patient, func(d *Daemon) { d.Logger = log.logger() })
+	old := r.Peer("mortal")
+	tell(t, old, "kill")
+	q := r.next("mortal", 0, old)
+	r.report(peerName{"mortal", 0}, old, errors.New("found late")) // as Serve does
+	ask[any](t, q, "hello")
+	r.report(peerName{"mortal", 0}, q, errors.New("found in time"))
+	for line := ""; !strings.Contains(line, "found in time"); {
+		if line = log.wait(t, "broke the rules"); strings.Contains(line, "found late") {
+			t.Error(line)
+		}
+	}
+	ask[any](t, r.next("mortal", 0, q), "hello")
+
+	// The same, whoever is first.
+	for range 6 { // the pause before a restart doubles
+		q = r.Peer("mortal")
+		tell(t, q, "request", Parent, "99")
+		tell(t, q, "kill")
+		q = r.next("mortal", 0, q)
+		ask[any](t, q, "hello")
 	}
 }

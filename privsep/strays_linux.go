@@ -26,9 +26,16 @@ func becomeReaper(on bool) {
 // many may be left.
 //
 // A stray is known by its session, which is that of the child it comes from, or, if
-// it has made another one, by a user that the parent has not.
+// it has made another one, by a user that the parent has not; and at the end by
+// no_new_privs, which all children have and cannot be rid of, if the parent itself
+// does not have it.
 func (s *supervisor) endStrays() (left int) {
+	own, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
+	marked := err == nil && own == 0 && s.last
 	running := make(map[int]bool)
+	if s.starter != nil {
+		running[s.starter.os.Pid] = true
+	}
 	for _, p := range s.children {
 		running[p.os.Pid] = true
 	}
@@ -40,15 +47,19 @@ func (s *supervisor) endStrays() (left int) {
 			if err != nil || running[pid] {
 				continue
 			}
-			session, uid, zombie, err := lookAt(pid)
-			ours := s.sessions[session] || uid != os.Geteuid() && s.users[uid]
-			if err != nil || !ours {
+			session, status, zombie, err := lookAt(pid)
+			if err != nil {
+				continue
+			}
+			uid, _ := strconv.Atoi(strings.Fields(status.uid)[0])
+			if !s.sessions[session] && (uid == os.Geteuid() || !s.users[uid]) && (!marked || zombie || status.noNewPrivs != "1") && !s.strays[pid] {
 				continue
 			}
 			if !zombie && (running[session] || !s.ending && !s.sessions[session]) {
 				continue // the child it comes from may need it
 			}
 			_ = syscall.Kill(pid, syscall.SIGKILL)
+			s.strays[pid] = true
 			if done, _ := syscall.Wait4(pid, nil, syscall.WNOHANG, nil); done != pid {
 				left++
 			}
@@ -57,28 +68,23 @@ func (s *supervisor) endStrays() (left int) {
 	return left
 }
 
-// lookAt reads the session and the user of a process.
-func lookAt(pid int) (session, uid int, zombie bool, err error) {
+// lookAt reads the session and the status of a process, which has a user.
+func lookAt(pid int) (session int, s threadState, zombie bool, err error) {
 	dir := fmt.Sprintf("/proc/%d", pid)
 	stat, err := os.ReadFile(dir + "/stat")
 	if err != nil {
-		return 0, 0, false, err
+		return 0, s, false, err
 	}
 	f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // state, parent, group, session
 	if len(f) < 4 {
-		return 0, 0, false, fmt.Errorf("%s/stat is %q", dir, stat)
+		return 0, s, false, fmt.Errorf("%s/stat is %q", dir, stat)
 	}
 	if session, err = strconv.Atoi(f[3]); err != nil {
-		return 0, 0, false, err
+		return 0, s, false, err
 	}
 	status, err := os.ReadFile(dir + "/status")
-	if err != nil {
-		return 0, 0, false, err
+	if s = parseStatus(string(status)); err == nil && s.uid == "" {
+		err = fmt.Errorf("%s/status has no user", dir)
 	}
-	ids := strings.Fields(parseStatus(string(status)).uid)
-	if len(ids) == 0 {
-		return 0, 0, false, fmt.Errorf("%s/status has no user", dir)
-	}
-	uid, err = strconv.Atoi(ids[0])
-	return session, uid, f[0] == "Z", err
+	return session, s, f[0] == "Z", err
 }

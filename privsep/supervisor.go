@@ -37,6 +37,8 @@ type supervisor struct {
 
 	sessions map[int]bool // of all children that were ever started
 	users    map[int]bool // that only one role has
+	strays   map[int]bool // that were killed
+	last     bool         // nothing of the daemon is left but these
 
 	starting int  // children that are not ready, before the barrier
 	passed   bool // the barrier: all were ready once
@@ -82,7 +84,7 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 	s := &supervisor{
 		shared:   shared{d: d, grants: newGrants(), events: make(chan event), over: make(chan struct{})},
 		children: make(map[peerName]*process), restarts: make(map[peerName]backoff), channels: make(map[[2]peerName]*reconnection),
-		sessions: make(map[int]bool), users: make(map[int]bool),
+		sessions: make(map[int]bool), users: make(map[int]bool), strays: make(map[int]bool),
 		timer: time.NewTimer(time.Hour), kept: capabilities(),
 	}
 	s.timer.Stop()
@@ -182,6 +184,7 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 	}
 	joined := s.loop(ctx, inner, hup, died, tick)
 	cancel()
+	s.ending, s.last = true, true
 	for late := time.After(d.giveUpAfter() - d.killAfter()); s.endStrays() > 0; {
 		select {
 		case <-died:
