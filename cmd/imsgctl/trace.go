@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -151,7 +152,11 @@ func (w *watcher) config() *ptrace.Config {
 func (w *watcher) show() {
 	defer close(w.done)
 	for more := true; more; {
-		more = w.take(w.handle, w.asm.Tick)
+		more = w.take(w.handle, func(now time.Time) {
+			if w.err == nil {
+				w.fail(w.asm.Tick(now))
+			}
+		})
 		if w.err == nil {
 			w.fail(w.out.Flush())
 		}

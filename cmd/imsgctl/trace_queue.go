@@ -14,7 +14,6 @@ type item struct {
 	write  bool
 	closed bool
 	call   capture.Call
-	at     int    // of the call's bytes, in the queue's memory
 	text   string // a warning
 }
 
@@ -23,31 +22,36 @@ type item struct {
 type queue struct {
 	mu    sync.Mutex
 	items []item
-	bytes []byte
+	size  int // bytes of the calls in items
 	ended bool
-	wake  chan struct{}
+	wake  chan struct{} // there are items
+	rush  chan struct{} // there are many, or the last
 	room  chan struct{}
 
-	spareItems []item // to be used again
-	spareBytes []byte
-	tick       *time.Ticker
+	block       []byte   // that bytes are copied to
+	full        [][]byte // blocks before, with bytes of items
+	spareItems  []item   // to be used again
+	spareBlocks [][]byte
 }
 
 const (
-	queueMost  = 64 << 20 // bytes that wait
-	queueTick  = 200 * time.Millisecond
-	queueSpare = 4 << 20 // bytes that are kept
+	queueMost   = 64 << 20 // bytes that wait
+	queueMany   = 1 << 20
+	queuePause  = 5 * time.Millisecond // to let more come: being woken for each costs the programs time
+	queueTick   = 200 * time.Millisecond
+	queueBlock  = 256 << 10
+	queueSpares = 16
 )
 
 func (q *queue) init() {
-	q.wake, q.room, q.tick = make(chan struct{}, 1), make(chan struct{}, 1), time.NewTicker(queueTick)
+	q.wake, q.rush, q.room = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
 }
 
 // put appends an item, whose bytes it copies. While there are too many, it waits
 // for those before, or for ctx to be done.
 func (q *queue) put(ctx context.Context, i item) {
 	q.mu.Lock()
-	for len(q.bytes) > queueMost && ctx.Err() == nil {
+	for q.size > queueMost && ctx.Err() == nil {
 		q.mu.Unlock()
 		select {
 		case <-q.room:
@@ -55,11 +59,30 @@ func (q *queue) put(ctx context.Context, i item) {
 		}
 		q.mu.Lock()
 	}
-	i.at = len(q.bytes)
-	q.bytes = append(q.bytes, i.call.Bytes...)
+	i.call.Bytes = q.copy(i.call.Bytes)
 	q.items = append(q.items, i)
+	first, many := len(q.items) == 1, q.size > queueMany
 	q.mu.Unlock()
-	notify(q.wake)
+	if first {
+		notify(q.wake)
+	}
+	if many {
+		notify(q.rush)
+	}
+}
+
+func (q *queue) copy(p []byte) []byte {
+	if len(p) > cap(q.block)-len(q.block) {
+		q.full = append(q.full, q.block)
+		if n := len(q.spareBlocks); n > 0 && len(p) <= queueBlock {
+			q.block, q.spareBlocks = q.spareBlocks[n-1], q.spareBlocks[:n-1]
+		} else {
+			q.block = make([]byte, 0, max(queueBlock, len(p)))
+		}
+	}
+	q.size += len(p)
+	q.block = append(q.block, p...)
+	return q.block[len(q.block)-len(p):]
 }
 
 // end says that no items follow.
@@ -68,6 +91,7 @@ func (q *queue) end() {
 	q.ended = true
 	q.mu.Unlock()
 	notify(q.wake)
+	notify(q.rush)
 }
 
 func notify(c chan struct{}) {
@@ -79,26 +103,32 @@ func notify(c chan struct{}) {
 
 // take waits for items and hands them to f. While none come it calls tick now
 // and then. It returns false behind the last item.
-func (q *queue) take(f func(*item), tick func(time.Time) error) bool {
+func (q *queue) take(f func(*item), tick func(time.Time)) bool {
 	select {
 	case <-q.wake:
-	case now := <-q.tick.C:
+		select {
+		case <-q.rush:
+		case <-time.After(queuePause):
+		}
+	case now := <-time.After(queueTick):
 		tick(now)
 	}
 	q.mu.Lock()
-	items, bytes, ended := q.items, q.bytes, q.ended
-	q.items, q.bytes = q.spareItems[:0], q.spareBytes[:0]
+	items, full, ended := q.items, q.full, q.ended
+	q.items, q.full, q.size = q.spareItems[:0], nil, 0
 	q.mu.Unlock()
 	notify(q.room)
 	for k := range items {
-		i := &items[k]
-		i.call.Bytes = bytes[i.at : i.at+len(i.call.Bytes)]
-		f(i)
+		f(&items[k])
 	}
 	clear(items)
-	q.spareItems, q.spareBytes = items, bytes
-	if cap(bytes) > queueSpare {
-		q.spareItems, q.spareBytes = nil, nil
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.spareItems = items
+	for _, b := range full {
+		if cap(b) == queueBlock && len(q.spareBlocks) < queueSpares {
+			q.spareBlocks = append(q.spareBlocks, b[:0])
+		}
 	}
 	return !ended
 }
