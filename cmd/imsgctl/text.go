@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -89,8 +90,8 @@ func (t *text) append(b []byte, r *capture.Record, p *profile.Profile) []byte {
 	if r.Marked && len(r.Files) == 0 {
 		b = t.paint(b, red, " + a file that was not seen")
 	}
-	if r.Wait > 0 && t.verbose {
-		b = append(append(b, " waited "...), r.Wait.String()...)
+	if r.Wait >= time.Millisecond || t.verbose && r.Wait > 0 {
+		b = append(append(b, " waited "...), r.Wait.Round(time.Microsecond).String()...)
 	}
 	if s, ok := plainText(r.Payload); ok && !t.verbose {
 		b = append(append(b, ' '), s...)

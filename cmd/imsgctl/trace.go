@@ -37,9 +37,10 @@ func newTraceCommand(a *app) *cobra.Command {
 		Short: "Show what running programs say over all their imsg channels",
 		Long: `Trace starts a command, or takes hold of processes that run already, and shows
 each message that they and all their children send or receive over a unix stream
-socket, also to each other: once, though both ends are traced, with the time that
-it waited in the socket (-v) and what the descriptors in it are. Sockets over
-which something else than imsg goes are left out.
+socket, also to each other: once, though both ends are traced, with what the
+descriptors in it are, and the time that it waited in the socket if that is more
+than a millisecond (or -v). Sockets over which something else than imsg goes are
+left out.
 
 The programs run slower, and otherwise as before, also in a sandbox. They go on
 when trace ends, whatever ends it. Without root only one's own programs can be
