@@ -41,7 +41,8 @@ func newFilterTopic() *cobra.Command {
 	}
 }
 
-// A filter is a condition that messages meet or do not.
+// A filter is a condition that messages meet or do not. It is not safe for
+// concurrent use.
 type filter struct {
 	match func(*capture.Record, *profile.Profile) bool
 }
@@ -274,8 +275,13 @@ func (p *filterParser) typeName(op, name string, at int) condition {
 	if !p.profiles.HasType(name) {
 		p.fail(at, "no profile has a type %q (imsgctl types lists them)", name)
 	}
+	var last *profile.Profile // n and ok are its answer
+	n, ok := uint32(0), false
 	return func(r *capture.Record, pr *profile.Profile) bool {
-		n, ok := pr.TypeNumber(name)
+		if pr != last {
+			last = pr
+			n, ok = pr.TypeNumber(name)
+		}
 		if !ok {
 			return op == "!="
 		}

@@ -1,57 +1,16 @@
 package main
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
 
 	"example.org/imsg/internal/capture"
 	"example.org/imsg/internal/profile"
 )
-
-// jsonRecord is one message as --json shows it. A number that is not known is
-// left out, as is what a message does not have.
-type jsonRecord struct {
-	Time    int64          `json:"time,omitempty"` // nanoseconds since 1970
-	Wait    *int64         `json:"wait,omitempty"` // nanoseconds in the socket
-	Channel int            `json:"channel,omitempty"`
-	Socket  string         `json:"socket,omitempty"`
-	Dir     string         `json:"dir,omitempty"`
-	From    *jsonEnd       `json:"from,omitempty"`
-	To      *jsonEnd       `json:"to,omitempty"`
-	Type    uint32         `json:"type"`
-	Name    string         `json:"name,omitempty"`
-	ID      uint32         `json:"id"`
-	PID     int32          `json:"pid"`
-	Len     int            `json:"len"`
-	Dialect string         `json:"dialect"`
-	Order   string         `json:"order"`
-	Marked  bool           `json:"marked"`
-	Files   []jsonFile     `json:"files,omitempty"`
-	Payload string         `json:"payload"` // hex
-	Cut     int            `json:"cut,omitempty"`
-	Profile string         `json:"profile,omitempty"`
-	Fields  profile.Fields `json:"fields,omitempty"`
-	Note    string         `json:"note,omitempty"`
-}
-
-type jsonEnd struct {
-	PID int    `json:"pid,omitempty"`
-	Exe string `json:"exe,omitempty"`
-	FD  int    `json:"fd,omitempty"`
-}
-
-type jsonFile struct {
-	From  *int   `json:"from,omitempty"`
-	To    *int   `json:"to,omitempty"`
-	Kind  string `json:"kind,omitempty"`
-	Path  string `json:"path,omitempty"`
-	Flags string `json:"flags,omitempty"`
-	Lost  bool   `json:"lost,omitempty"`
-}
 
 var dirNames = [...]string{"", "out", "in"}
 
@@ -66,56 +25,132 @@ func orderName(o binary.ByteOrder) string {
 	return "big"
 }
 
+// appendJSON appends one message as --json shows it. What is not known, or what
+// the message does not have, is left out. Times are nanoseconds, since 1970 or
+// in the socket; the payload is hex.
 func appendJSON(b []byte, r *capture.Record, p *profile.Profile) []byte {
-	known := func(n int) *int {
-		if n < 0 {
-			return nil
-		}
-		return &n
-	}
-	end := func(e capture.Endpoint) *jsonEnd {
-		if e == (capture.Endpoint{}) {
-			return nil
-		}
-		return &jsonEnd{e.PID, e.Exe, e.FD}
-	}
-	j := jsonRecord{
-		Channel: r.Channel, Socket: r.Name, Dir: dirNames[r.Dir], From: end(r.From), To: end(r.To),
-		Type: r.Header.Type, Name: p.TypeName(r.Header.Type), ID: r.Header.ID, PID: r.Header.PID, Len: r.Len,
-		Dialect: r.Dialect.String(), Order: orderName(r.Order), Marked: r.Marked,
-		Payload: hex.EncodeToString(r.Payload), Cut: r.Cut(), Note: r.Note,
-	}
+	j := jsonText(append(b, '{'))
 	if !r.Time.IsZero() {
-		j.Time = r.Time.UnixNano()
+		j.number("time", r.Time.UnixNano())
 		if r.Wait >= 0 {
-			wait := r.Wait.Nanoseconds()
-			j.Wait = &wait
+			j.number("wait", r.Wait.Nanoseconds())
 		}
 	}
-	for _, f := range r.Files {
-		j.Files = append(j.Files, jsonFile{known(f.From), known(f.To), f.Kind, f.Path, f.Flags, f.Lost})
+	if r.Channel != 0 {
+		j.number("channel", int64(r.Channel))
+	}
+	j.text("socket", r.Name)
+	j.text("dir", dirNames[r.Dir])
+	j.end("from", r.From)
+	j.end("to", r.To)
+	j.number("type", int64(r.Header.Type))
+	j.text("name", p.TypeName(r.Header.Type))
+	j.number("id", int64(r.Header.ID))
+	j.number("pid", int64(r.Header.PID))
+	j.number("len", int64(r.Len))
+	j.text("dialect", r.Dialect.String())
+	j.text("order", orderName(r.Order))
+	j.key("marked")
+	j = strconv.AppendBool(j, r.Marked)
+	j.files(r.Files)
+	j.key("payload")
+	j = append(hex.AppendEncode(append(j, '"'), r.Payload), '"')
+	if n := r.Cut(); n > 0 {
+		j.number("cut", int64(n))
 	}
 	if p != nil {
-		j.Profile = p.Name
+		j.text("profile", p.Name)
 	}
 	if f, err := p.Decode(r.Header.Type, r.Payload, r.Order); len(f) > 0 && err == nil {
-		j.Fields = f
+		if text, err := json.Marshal(f); err == nil {
+			j.key("fields")
+			j = appendASCII(j, string(text), false)
+		}
 	}
-	var out bytes.Buffer
-	enc := json.NewEncoder(&out)
-	enc.SetEscapeHTML(false)
-	enc.Encode(j) // nothing in it can fail
-	return appendASCII(b, out.Bytes())
+	j.text("note", r.Note)
+	return append(j, "}\n"...)
 }
 
-// appendASCII escapes in a JSON text what is not ASCII, which can only be in
-// its strings: a terminal need not understand it, or too well.
-func appendASCII(b, text []byte) []byte {
+// A jsonText is an object that is being written.
+type jsonText []byte
+
+func (j *jsonText) key(k string) {
+	if last := (*j)[len(*j)-1]; last != '{' && last != '[' {
+		*j = append(*j, ',')
+	}
+	*j = append(append(append(*j, '"'), k...), '"', ':')
+}
+
+func (j *jsonText) number(k string, n int64) {
+	j.key(k)
+	*j = strconv.AppendInt(*j, n, 10)
+}
+
+// text adds a text, if there is one.
+func (j *jsonText) text(k, s string) {
+	if s != "" {
+		j.key(k)
+		*j = append(appendASCII(append(*j, '"'), s, true), '"')
+	}
+}
+
+func (j *jsonText) end(k string, e capture.Endpoint) {
+	if e == (capture.Endpoint{}) {
+		return
+	}
+	j.key(k)
+	*j = append(*j, '{')
+	if e.PID != 0 {
+		j.number("pid", int64(e.PID))
+	}
+	j.text("exe", e.Exe)
+	if e.FD != 0 {
+		j.number("fd", int64(e.FD))
+	}
+	*j = append(*j, '}')
+}
+
+func (j *jsonText) files(files []capture.File) {
+	if len(files) == 0 {
+		return
+	}
+	j.key("files")
+	*j = append(*j, '[')
+	for i, f := range files {
+		if i > 0 {
+			*j = append(*j, ',')
+		}
+		*j = append(*j, '{')
+		if f.From >= 0 {
+			j.number("from", int64(f.From))
+		}
+		if f.To >= 0 {
+			j.number("to", int64(f.To))
+		}
+		j.text("kind", f.Kind)
+		j.text("path", f.Path)
+		j.text("flags", f.Flags)
+		if f.Lost {
+			j.key("lost")
+			*j = append(*j, "true"...)
+		}
+		*j = append(*j, '}')
+	}
+	*j = append(*j, ']')
+}
+
+// appendASCII escapes what is not ASCII, which a terminal need not understand,
+// or understands too well: in a text, also what JSON cannot have in one; in a
+// JSON value, whose strings alone can have it, nothing more.
+func appendASCII(b []byte, s string, text bool) []byte {
 	const digits = "0123456789abcdef"
-	for len(text) > 0 {
-		r, size := utf8.DecodeRune(text)
-		text = text[size:]
-		if r < 0x7f {
+	for i := 0; i < len(s); {
+		r, size := utf8.DecodeRuneInString(s[i:])
+		i += size
+		if r >= ' ' && r < 0x7f || !text && r < ' ' {
+			if text && (r == '"' || r == '\\') {
+				b = append(b, '\\')
+			}
 			b = append(b, byte(r))
 			continue
 		}

@@ -130,7 +130,9 @@ func (o *output) Write(r *capture.Record) error {
 	}
 	o.shown++
 	o.files += len(r.Files)
-	o.channels[r.Channel] = true
+	if len(o.channels) < manyChannels { // a hostile capture can have more than memory
+		o.channels[r.Channel] = true
+	}
 	if o.rec != nil {
 		if err := o.rec.Write(r); err != nil {
 			o.err = o.recordError(err)
@@ -147,6 +149,9 @@ func (o *output) Write(r *capture.Record) error {
 	}
 	return o.err
 }
+
+// manyChannels bounds what is kept of each channel.
+const manyChannels = 1 << 16
 
 // Flush writes what was held back: call it when there is nothing to do.
 func (o *output) Flush() error {

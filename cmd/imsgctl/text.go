@@ -79,7 +79,7 @@ func (t *text) append(b []byte, r *capture.Record, p *profile.Profile) []byte {
 	}
 	if r.Name != "" && !t.named[r.Channel] || t.verbose && r.Name != "" {
 		b = append(append(b, ' '), quote(r.Name)...)
-		if t.named == nil {
+		if len(t.named)%manyChannels == 0 { // then they are told again
 			t.named = make(map[int]bool)
 		}
 		t.named[r.Channel] = true

@@ -202,10 +202,18 @@ func (c *Chooser) Of(r *capture.Record) *Profile {
 		return nil
 	}
 	if p != nil {
+		if len(c.channel) == manyChannels {
+			clear(c.channel)
+		}
 		c.channel[r.Channel] = p
+		delete(c.votes, r.Channel)
 	}
 	return p
 }
+
+// manyChannels bounds what is kept of each channel: a hostile capture can have
+// more than memory.
+const manyChannels = 1 << 16
 
 // For returns the profile of a program with a socket, or nil.
 func For(socket string, exes ...string) *Profile {
@@ -232,6 +240,9 @@ const enough = 3
 func (c *Chooser) vote(r *capture.Record) *Profile {
 	votes := c.votes[r.Channel]
 	if votes == nil {
+		if len(c.votes) == manyChannels {
+			clear(c.votes)
+		}
 		votes = make(map[*Profile]int)
 		c.votes[r.Channel] = votes
 	}
