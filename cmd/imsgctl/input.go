@@ -86,7 +86,7 @@ func (i *inputFlags) open(a *app, name string) (*input, error) {
 			in.from = follower{i.follow, f}
 		}
 		if fi, err := f.Stat(); err == nil && fi.Mode().IsRegular() {
-			in.size = fi.Size()
+			in.size, a.reading = fi.Size(), fi
 		}
 	} else if a.inTTY {
 		a.complain(a.running, fmt.Errorf("reading from the terminal: paste hex or what strace printed, and end with ^D"))

@@ -26,9 +26,10 @@ import (
 type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
-	inTTY          bool // stdin is a terminal
-	outTTY, errTTY bool // so are stdout and stderr
-	noColor        bool // NO_COLOR is set, or the terminal is dumb
+	inTTY          bool        // stdin is a terminal
+	outTTY, errTTY bool        // so are stdout and stderr
+	noColor        bool        // NO_COLOR is set, or the terminal is dumb
+	reading        os.FileInfo // the capture, if it is a file: nobody may write to it
 	root           *cobra.Command
 	running        string // the command that runs: what fails before is usage
 }

@@ -105,6 +105,9 @@ func (o *outputFlags) open(a *app) (_ *output, err error) {
 		}
 		out.print = nil
 	default:
+		if fi, err := os.Stat(o.write); err == nil && a.reading != nil && os.SameFile(fi, a.reading) {
+			return nil, usagef("--write %s: that is what is read", quote(o.write))
+		}
 		// For the owner only: payloads can be secret.
 		if out.file, err = os.OpenFile(o.write, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
 			return nil, err
