@@ -90,3 +90,14 @@ func (d *Decoder[T]) PayloadType(n int) reflect.Type {
 	}
 	return nil
 }
+
+// SizeOf returns the size of the variant whose payload has the struct type t,
+// and -1 if there is none.
+func (d *Decoder[T]) SizeOf(t reflect.Type) int {
+	for _, v := range d.Variants {
+		if v.typ == t && v.err == nil {
+			return v.size
+		}
+	}
+	return -1
+}

@@ -46,6 +46,7 @@ type isolation struct {
 	Files    map[string]string // to be made inside, with mode 0600
 	Dirs     []string          // to be made inside
 	Argv     []string
+	Beside   int // a process whose network it shares; 0: it has its own
 }
 
 // isolationVar makes this test program start an isolated daemon, and become it.
@@ -67,6 +68,9 @@ func init() {
 // become makes the root directory and executes the daemon.
 func (i *isolation) become() error {
 	in := func(path string) string { return filepath.Join(i.Root, path) }
+	if err := i.network(); err != nil {
+		return err
+	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("mount: %w", err)
 	}
@@ -87,10 +91,13 @@ func (i *isolation) become() error {
 	if err := bind("/dev", in("dev")); err != nil {
 		return err
 	}
-	for _, dir := range append(i.Dirs, "etc", "tmp") {
+	for _, dir := range append(i.Dirs, "etc", "tmp", "proc") {
 		if err := os.MkdirAll(in(dir), 0o755); err != nil {
 			return err
 		}
+	}
+	if err := unix.Mount("proc", in("proc"), "proc", 0, ""); err != nil {
+		return fmt.Errorf("proc: %w", err)
 	}
 	files := map[string]string{
 		"etc/passwd":        "root:x:0:0::/:/bin/sh\n" + i.User + ":x:999:999::" + i.RunAt + ":/bin/false\n",
@@ -107,9 +114,6 @@ func (i *isolation) become() error {
 		if err := os.WriteFile(in(name), []byte(text), 0o600); err != nil {
 			return err
 		}
-	}
-	if err := loopbackUp(); err != nil {
-		return fmt.Errorf("lo: %w", err)
 	}
 	if err := unix.Prctl(unix.PR_CAPBSET_DROP, unix.CAP_SYS_TIME, 0, 0, 0); err != nil {
 		return fmt.Errorf("drop CAP_SYS_TIME: %w", err)
@@ -133,8 +137,16 @@ func bind(from, to string) error {
 	return nil
 }
 
-// loopbackUp makes lo usable in a new network namespace.
-func loopbackUp() error {
+// network makes lo usable in the new network namespace, or goes to another one.
+func (i *isolation) network() error {
+	if i.Beside != 0 {
+		fd, err := unix.Open(fmt.Sprintf("/proc/%d/ns/net", i.Beside), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("network of %d: %w", i.Beside, err)
+		}
+		defer unix.Close(fd)
+		return unix.Setns(fd, unix.CLONE_NEWNET)
+	}
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -185,7 +197,9 @@ func startDaemon(t testing.TB, env, suite string, i isolation, socket string) *d
 	d.cmd = exec.Command(self)
 	d.cmd.Env = []string{isolationVar + "=" + string(text)}
 	d.cmd.Stdout, d.cmd.Stderr = &d.log, &d.log
-	d.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWPID}
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{ // if this process is killed, so is the daemon
+		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL,
+	}
 	d.cmd.WaitDelay = 10 * time.Second
 	if err := d.cmd.Start(); errors.Is(err, syscall.EPERM) {
 		os.RemoveAll(dir)
