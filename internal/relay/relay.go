@@ -21,6 +21,7 @@ import (
 	"example.org/imsg"
 	"example.org/imsg/ibuf"
 	"example.org/imsg/internal/capture"
+	"golang.org/x/sys/unix"
 )
 
 // DefaultMaxSize is the largest payload of a relay if its Config does not say:
@@ -165,6 +166,9 @@ func (w *way) run() {
 		switch {
 		case err == io.EOF:
 			dst.CloseWrite()
+			if isClosed(src) {
+				hangUpReading(dst) // or it would write to nobody
+			}
 			return
 		case isGone(err), errors.Is(err, io.ErrUnexpectedEOF):
 			w.report(err)
@@ -306,6 +310,19 @@ func drain(c *imsg.Conn, ms []imsg.Message) {
 		}
 		imsg.CloseAll(ms[:n])
 	}
+}
+
+// isClosed reports whether the socket at the other end of c is closed, and not
+// only for writing.
+func isClosed(c *imsg.Conn) (closed bool) {
+	if raw, err := c.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) {
+			p := []unix.PollFd{{Fd: int32(fd)}}
+			n, err := unix.Poll(p, 0)
+			closed = n > 0 && err == nil && p[0].Revents&unix.POLLHUP != 0
+		})
+	}
+	return closed
 }
 
 // isGone reports whether err is how an end that has closed its socket, with or

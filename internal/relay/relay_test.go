@@ -402,6 +402,32 @@ func TestHalfClose(t *testing.T) {
 	expectEnd(t, ctx, c)
 }
 
+// TestClosed closes one end: the other cannot write any more, as without a
+// relay, and the relay has ended.
+func TestClosed(t *testing.T) {
+	for side := range 2 {
+		a, b := imsgtest.Pair(t, nil)
+		c, d := imsgtest.Pair(t, nil)
+		r := relay.New(relay.Config{Report: func(err error) { t.Error(err) }})
+		done := make(chan bool)
+		go func() {
+			r.Pipe(context.Background(), relay.End{Conn: b}, relay.End{Conn: c})
+			close(done)
+		}()
+		if side == 1 {
+			a, d = d, a
+		}
+		testutil.Must(t, a.Send(context.Background(), imsg.Header{Type: 1}, nil, []byte("last words")))
+		a.Close()
+		<-done
+		expectText(t, d, "last words")
+		expectEnd(t, context.Background(), d)
+		if err := d.Send(context.Background(), imsg.Header{Type: 2}, nil); !errors.Is(err, syscall.EPIPE) {
+			t.Errorf("a message for nobody: %v", err)
+		}
+	}
+}
+
 // TestLostFile passes a lost file on as lost, and those behind it to their own
 // messages.
 func TestLostFile(t *testing.T) {
