@@ -63,6 +63,7 @@ between the processes of a daemon, and between a daemon and its clients.`,
 		newDoctorCommand(a),
 		newFilterTopic(),
 		newProxyCommand(a),
+		newRunCommand(a),
 		newSendCommand(a),
 		newSeqCommand(a),
 		newStatCommand(a),
@@ -112,8 +113,10 @@ func (a *app) run(args []string) int {
 		a.root.Help()
 	}
 	name := cmp.Or(a.running, a.calledName(args))
-	usage := new(usageError)
+	usage, status := new(usageError), exitStatus(0)
 	switch {
+	case errors.As(err, &status):
+		return int(status)
 	case err == nil, errors.Is(err, errStdoutClosed):
 		return 0
 	case a.running == "", errors.As(err, usage):
@@ -178,6 +181,12 @@ func escape(s string) string {
 	q := strconv.Quote(s)
 	return unquoted.Replace(q[1 : len(q)-1])
 }
+
+// An exitStatus is that of a program that a command has started, which has said
+// why.
+type exitStatus int
+
+func (e exitStatus) Error() string { return "exit status " + strconv.Itoa(int(e)) }
 
 // A usageError is a mistake in the command line that only the command can see:
 // the exit status is 2.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"os/signal"
 	"strconv"
 	"strings"
@@ -130,3 +131,47 @@ func placed(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func inodeOf(info fs.FileInfo) uint64 { return info.Sys().(*syscall.Stat_t).Ino }
+
+// kid is "kid [-fd N]": a child that says hello on standard output, answers each
+// message on its channel with the same one, and ends with status 3 on type 99.
+func kid() {
+	fd := flag.Int("fd", 3, "")
+	flag.Parse()
+	fmt.Println("hello")
+	c, err := imsg.NewConn(*fd, &imsg.Config{Dialect: imsg.Auto, AllowFDPass: true})
+	dieOn(err)
+	for m, err := range c.Each(context.Background()) {
+		dieOn(err)
+		if m.Type() == 99 {
+			os.Exit(3)
+		}
+		dieOn(c.Forward(context.Background(), m))
+	}
+}
+
+// parent is "parent [-fd N] [-file FILE] TYPE COMMAND...": it starts a command
+// with a channel, sends a message, and prints what comes, also from the
+// command's standard output.
+func parent() {
+	fd := flag.Int("fd", 3, "")
+	file := flag.String("file", "", "")
+	flag.Parse()
+	typ, err := strconv.Atoi(flag.Arg(0))
+	dieOn(err)
+	cmd := exec.Command(flag.Arg(1), flag.Args()[2:]...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	c, err := imsg.StartChild(cmd, *fd, &imsg.Config{Dialect: imsg.Legacy, AllowFDPass: true})
+	dieOn(err)
+	f, err := os.Open(*file)
+	dieOn(err)
+	dieOn(c.Send(context.Background(), imsg.Header{Type: uint32(typ), PID: 1}, f, []byte("from the parent")))
+	m, err := c.Receive(context.Background())
+	if err == nil {
+		b, _ := io.ReadAll(m.TakeFile())
+		fmt.Printf("answer %d %q file %q\n", m.Type(), m.Bytes(), b)
+		c.CloseWrite()
+		_, err = c.Receive(context.Background())
+	}
+	fmt.Println(err) // the channel stays open meanwhile
+	fmt.Println(cmd.Wait())
+}

@@ -10,7 +10,7 @@ import (
 )
 
 // programs are what scripts can run.
-var programs = map[string]func(){"imsgctl": main, "echod": echod, "ask": ask}
+var programs = map[string]func(){"imsgctl": main, "echod": echod, "ask": ask, "kid": kid, "parent": parent}
 
 // TestScript runs testdata/script/*.txt. A script has the command as imsgctl,
 // "exits N COMMAND..." for one that must exit with status N, and "serve PATH" for a
