@@ -368,11 +368,8 @@ func (l *latency) cells() string {
 	if l == nil {
 		return "\t\t\t\t\t"
 	}
-	s := fmt.Sprintf("%d\t", l.Count)
-	for _, n := range []int64{l.Median, l.P90, l.P99, l.Max} {
-		s += round(time.Duration(n)).String() + "\t"
-	}
-	return s
+	d := func(ns int64) time.Duration { return round(time.Duration(ns)) }
+	return fmt.Sprintf("%d\t%v\t%v\t%v\t%v\t", l.Count, d(l.Median), d(l.P90), d(l.P99), d(l.Max))
 }
 
 // round leaves three digits or so of d.

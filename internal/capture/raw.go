@@ -2,6 +2,7 @@ package capture
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 
@@ -124,7 +125,7 @@ func (r *RawReader) Next() (*Record, error) {
 // fail ends the stream. The error of another reader that knows the place better
 // stays.
 func (r *RawReader) fail(off int64, err error) error {
-	if _, ok := err.(*InputError); !ok {
+	if e := new(InputError); !errors.As(err, &e) {
 		err = &InputError{Offset: off, Err: err}
 	}
 	r.err = err

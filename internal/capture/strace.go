@@ -138,12 +138,12 @@ func (s *StraceReader) parse(p []byte) {
 	}
 	if rest, ok := bytes.CutPrefix(p, []byte("<... ")); ok {
 		b, ok := s.begun[tid]
-		i := bytes.Index(rest, []byte(" resumed>"))
-		if !ok || i < 0 {
+		_, rest, whole := bytes.Cut(rest, []byte(" resumed>"))
+		if !ok || !whole {
 			return
 		}
 		delete(s.begun, tid)
-		s.call(tid, append(b.text, rest[i+len(" resumed>"):]...), b.time, at)
+		s.call(tid, append(b.text, rest...), b.time, at)
 		return
 	}
 	tail := max(len(p)-len("<unfinished ...>"), 0)
@@ -160,9 +160,9 @@ func (s *StraceReader) parse(p []byte) {
 // name, and a time.
 func prefix(p []byte) (tid int, comm string, at time.Time, rest []byte) {
 	if q, ok := bytes.CutPrefix(p, []byte("[pid ")); ok {
-		if i := bytes.IndexByte(q, ']'); i >= 0 {
-			tid, comm = thread(bytes.TrimSpace(q[:i]))
-			p = bytes.TrimLeft(q[i+1:], " ")
+		if q, more, ok := bytes.Cut(q, []byte("]")); ok {
+			tid, comm = thread(bytes.TrimSpace(q))
+			p = bytes.TrimLeft(more, " ")
 		}
 	} else if i := bytes.IndexByte(p, ' '); i > 0 && isDigit(p[0]) {
 		if word := p[:i]; bytes.IndexByte(word, ':') < 0 && (bytes.IndexByte(word, '.') < 0 || word[i-1] == '>') {
@@ -332,7 +332,7 @@ func (s *StraceReader) other(kind callKind, tid int, body []byte, ret int) {
 		}
 	case callExec:
 		if ret == 0 && len(s.exe) < straceNames && len(body) > 0 && body[0] == '"' {
-			path, _, _ := unquote(nil, body)
+			path, _ := unquote(nil, body)
 			s.exe[pid] = string(path)
 		}
 	case callClone:

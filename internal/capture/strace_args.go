@@ -187,7 +187,7 @@ func (a *callArgs) socket(p []byte) {
 		a.peer, rest = number(q)
 	}
 	if i := bytes.IndexByte(rest, '"'); i >= 0 {
-		path, _, _ := unquote(nil, rest[i:])
+		path, _ := unquote(nil, rest[i:])
 		a.path = string(path)
 	}
 }
@@ -265,7 +265,7 @@ func (a *callArgs) reset() {
 // iovec.
 func (a *callArgs) str(p []byte, i, depth, word int) int {
 	beg := len(a.data)
-	data, n, _ := unquote(a.data, p[i:])
+	data, n := unquote(a.data, p[i:])
 	if depth > 0 && !bytes.HasPrefix(p[word:], []byte("iov_base=")) && p[i-1] != '{' || depth == 0 && len(a.parts) > 0 {
 		return n
 	}
@@ -379,8 +379,8 @@ var hexDigit = func() (t [256]byte) {
 }()
 
 // unquote appends the string at the beginning of p, which begins with a quote,
-// and returns how long it is there, and whether "..." follows.
-func unquote(b, p []byte) (_ []byte, n int, cut bool) {
+// and returns how long it is there.
+func unquote(b, p []byte) (_ []byte, n int) {
 	i := 1
 	for i+3 < len(p) && p[i] == '\\' && p[i+1] == 'x' { // -xx
 		hi, lo := hexDigit[p[i+2]], hexDigit[p[i+3]]
@@ -399,8 +399,7 @@ func unquote(b, p []byte) (_ []byte, n int, cut bool) {
 	}
 	end = min(end, len(p))
 	b = unescape(b, p[i:end])
-	n = min(end+1, len(p))
-	return b, n, bytes.HasPrefix(p[n:], []byte("..."))
+	return b, min(end+1, len(p))
 }
 
 var escapes = [256]byte{'n': '\n', 't': '\t', 'r': '\r', 'v': '\v', 'f': '\f', 'a': '\a', 'b': '\b', 'e': 27}
