@@ -110,7 +110,7 @@ func (w *Writer) Extend(n int) []byte {
 func (c *outChunk) extend(n int) []byte {
 	beg := len(c.buf)
 	c.buf = c.buf[:beg+n]
-	return c.buf[beg : beg+n : beg+n]
+	return c.buf[beg:]
 }
 
 // AppendOwned adds a message that is n bytes, which may be 0 and are to be filled
@@ -300,12 +300,16 @@ func (w *Writer) Consume(n int) {
 		}
 		w.shift()
 	}
-	first := w.first
-	for w.first < len(w.sizes) && w.part >= int(w.sizes[w.first]) {
-		w.part -= int(w.sizes[w.first])
-		w.first++
+	sent, part := 0, w.part // for each message: as little as possible
+	for _, size := range w.sizes[w.first:] {
+		if part < int(size) {
+			break
+		}
+		part -= int(size)
+		sent++
 	}
-	w.sentMessages += uint64(w.first - first)
+	w.first, w.part = w.first+sent, part
+	w.sentMessages += uint64(sent)
 	if w.first == len(w.sizes) && w.head == len(w.segs) {
 		w.rest()
 	} else if w.first > 1024 && w.first > len(w.sizes)/2 {
