@@ -127,6 +127,10 @@ func (o *object) enum(name string) (found *dwarf.EnumType, err error) {
 		is := name != "" && e.EnumName == name
 		for _, v := range e.Val {
 			is = is || v.Name == name || name == "" && (strings.HasPrefix(v.Name, "IMSG_") || strings.HasPrefix(v.Name, "MSG_"))
+			if name == "" && v.Name == "MSG_OOB" { // of <sys/socket.h>
+				is = false
+				break
+			}
 		}
 		if !is || found != nil && found.String() == e.String() {
 			continue

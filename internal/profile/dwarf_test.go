@@ -17,6 +17,7 @@ const header = `
 typedef unsigned short u16;
 struct in_addr { unsigned s_addr; };
 enum imsg_type { IMSG_NONE, IMSG_OPEN, IMSG_DATA = 7, };
+enum { MSG_OOB = 1, MSG_PEEK = 2 };
 enum color { RED, GREEN = -5 };
 typedef struct { char name[16]; int n; } item;
 struct inner { u16 port; const unsigned char key[3]; };
