@@ -1,6 +1,7 @@
 package privsep
 
 import (
+	"errors"
 	"os"
 	"runtime"
 	"sync"
@@ -106,4 +107,17 @@ func makeThreads(n int) {
 		})
 	}
 	all.Wait()
+}
+
+// dieWithParent has the kernel kill this process when its parent dies, even if it
+// is stopped then. A change of ids would undo it.
+func dieWithParent() error {
+	parent := os.Getppid()
+	if err := killWithParent(); err != nil {
+		return err
+	}
+	if os.Getppid() != parent {
+		return errors.New("the parent has died")
+	}
+	return nil
 }

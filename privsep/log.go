@@ -1,12 +1,14 @@
 package privsep
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strconv"
 	"time"
 
@@ -158,4 +160,23 @@ func lowest(l *slog.Logger) slog.Level {
 		}
 	}
 	return slog.LevelError
+}
+
+// maxLine is the longest line of a child's output that is one record.
+const maxLine = 4096
+
+// logOutput logs what a child writes to its standard output and error, such as a
+// traceback, line by line.
+func logOutput(log *slog.Logger, out *os.File) {
+	defer out.Close()
+	r := bufio.NewReaderSize(out, maxLine)
+	for {
+		line, err := r.ReadSlice('\n')
+		if text := printable(string(line)); text != "" {
+			log.Info(text)
+		}
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+			return
+		}
+	}
 }

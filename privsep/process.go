@@ -1,18 +1,15 @@
 package privsep
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
-	"maps"
 	"net"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -21,7 +18,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"example.org/imsg"
-	"example.org/imsg/internal/unixmsg"
 	"example.org/imsg/peer"
 	"example.org/imsg/privsep/sandbox"
 )
@@ -97,74 +93,6 @@ func (s *shared) newProcess(plan *plan, instance int, given Given) (*process, er
 		return nil, err
 	}
 	return p, nil
-}
-
-// introduce queues hello, the configuration and the files. The channels follow.
-func (p *process) introduce(given Given) error {
-	plan := p.plan
-	level := lowest(p.log)
-	if l := p.level.Load(); l != nil {
-		level = *l
-	}
-	p.grants.mu.Lock() // AddFile closes files
-	defer p.grants.mu.Unlock()
-	grant := p.grants.roles[p.name.Role]
-	if given.Config != nil {
-		grant.config = given.Config
-	}
-	grant.files = slices.Clone(grant.files)
-	for _, name := range slices.Sorted(maps.Keys(given.Files)) {
-		grant.files = append(grant.files, namedFile{name, given.Files[name]})
-	}
-	h := hello{
-		Protocol: protocol, Build: p.build, Role: p.name.Role, Instance: p.name.Instance, rights: plan.rights(p.d),
-		Peers: plan.peers, Files: len(grant.files), Config: len(grant.config),
-		Workers: plan.role.Workers, Level: level, Grace: p.d.grace(), Start: p.d.startTimeout(),
-	}
-	if err := p.send(ctlHello, -1, marshal(h)); err != nil {
-		return err
-	}
-	if plan.chroots && p.starter == nil { // which looks and sends it itself
-		if err := p.sendRoot(); err != nil {
-			return err
-		}
-	}
-	for data := grant.config; len(data) > 0; {
-		n := min(len(data), maxPayload)
-		if err := p.send(ctlConfig, -1, data[:n]); err != nil {
-			return err
-		}
-		data = data[n:]
-	}
-	for _, f := range grant.files {
-		fd, err := unixmsg.DupFile(f.file)
-		if err == nil {
-			err = p.send(ctlFile, fd, []byte(f.name))
-		}
-		if err != nil {
-			return fmt.Errorf("file %s: %w", f.name, err)
-		}
-	}
-	return nil
-}
-
-// sendRoot looks at the directory that is to be the child's root, as it is now,
-// and sends that very directory.
-func (p *process) sendRoot() error {
-	r := p.plan.rights(p.d)
-	f, err := r.openRoot(p.d.Name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if p.root, err = identify(f.Stat()); err != nil {
-		return err
-	}
-	fd, err := unixmsg.DupFile(f)
-	if err != nil {
-		return err
-	}
-	return p.send(ctlRoot, fd, nil)
 }
 
 // send queues a message, with a descriptor if fd is not negative, which it takes
@@ -245,22 +173,6 @@ func (p *process) launch() error {
 	p.running.Go(heard.Wait)
 	p.running.Go(func() { p.wait(&heard, out) })
 	return nil
-}
-
-// environment is that of children, but for what each has of its own.
-func (s *shared) environment() (env []string) {
-	for _, name := range slices.Concat(alwaysInherited, s.d.Env) {
-		if v, ok := os.LookupEnv(name); ok && !unixmsg.Secure() { // else they are another user's
-			env = append(env, name+"="+v)
-		}
-	}
-	return env
-}
-
-// isTraced says whether a role's channels are to be traced: all are if the variable
-// is 1, and otherwise those of the roles that it lists.
-func isTraced(variable, role string) bool {
-	return !unixmsg.Secure() && (variable == "1" || slices.Contains(strings.Split(variable, ","), role))
 }
 
 // discard gives up a process that was never started.
@@ -387,25 +299,6 @@ func (p *process) replace(m imsg.Message) error {
 
 // stepNames are those of a child's start.
 var stepNames = []string{"hello", "peers", "setup", "chroot", "groups", "ids", "dumpable", "parent", "proof", "sandbox", "ready"}
-
-// maxLine is the longest line of a child's output that is one record.
-const maxLine = 4096
-
-// logOutput logs what a child writes to its standard output and error, such as a
-// traceback, line by line.
-func logOutput(log *slog.Logger, out *os.File) {
-	defer out.Close()
-	r := bufio.NewReaderSize(out, maxLine)
-	for {
-		line, err := r.ReadSlice('\n')
-		if text := printable(string(line)); text != "" {
-			log.Info(text)
-		}
-		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
-			return
-		}
-	}
-}
 
 // notStarted ends a child that is not ready, nor says what keeps it.
 func (p *process) notStarted() {

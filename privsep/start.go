@@ -1,11 +1,17 @@
 package privsep
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"example.org/imsg/internal/unixmsg"
+	"example.org/imsg/privsep/sandbox"
 )
 
 // start makes all channels, and then all processes.
@@ -167,4 +173,127 @@ type reconnection struct {
 	delay   backoff
 	pending bool
 	last    time.Time
+}
+
+// introduce queues hello, the configuration and the files. The channels follow.
+func (p *process) introduce(given Given) error {
+	plan := p.plan
+	level := lowest(p.log)
+	if l := p.level.Load(); l != nil {
+		level = *l
+	}
+	p.grants.mu.Lock() // AddFile closes files
+	defer p.grants.mu.Unlock()
+	grant := p.grants.roles[p.name.Role]
+	if given.Config != nil {
+		grant.config = given.Config
+	}
+	grant.files = slices.Clone(grant.files)
+	for _, name := range slices.Sorted(maps.Keys(given.Files)) {
+		grant.files = append(grant.files, namedFile{name, given.Files[name]})
+	}
+	h := hello{
+		Protocol: protocol, Build: p.build, Role: p.name.Role, Instance: p.name.Instance, rights: plan.rights(p.d),
+		Peers: plan.peers, Files: len(grant.files), Config: len(grant.config),
+		Workers: plan.role.Workers, Level: level, Grace: p.d.grace(), Start: p.d.startTimeout(),
+	}
+	if err := p.send(ctlHello, -1, marshal(h)); err != nil {
+		return err
+	}
+	if plan.chroots && p.starter == nil { // which looks and sends it itself
+		if err := p.sendRoot(); err != nil {
+			return err
+		}
+	}
+	for data := grant.config; len(data) > 0; {
+		n := min(len(data), maxPayload)
+		if err := p.send(ctlConfig, -1, data[:n]); err != nil {
+			return err
+		}
+		data = data[n:]
+	}
+	for _, f := range grant.files {
+		fd, err := unixmsg.DupFile(f.file)
+		if err == nil {
+			err = p.send(ctlFile, fd, []byte(f.name))
+		}
+		if err != nil {
+			return fmt.Errorf("file %s: %w", f.name, err)
+		}
+	}
+	return nil
+}
+
+// sendRoot looks at the directory that is to be the child's root, as it is now,
+// and sends that very directory.
+func (p *process) sendRoot() error {
+	r := p.plan.rights(p.d)
+	f, err := r.openRoot(p.d.Name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if p.root, err = identify(f.Stat()); err != nil {
+		return err
+	}
+	fd, err := unixmsg.DupFile(f)
+	if err != nil {
+		return err
+	}
+	return p.send(ctlRoot, fd, nil)
+}
+
+// ready lets a child run; at first when all are ready.
+func (s *supervisor) ready(ctx context.Context, p *process) {
+	s.mu.Lock()
+	p.up = true
+	s.mu.Unlock()
+	if l := s.level.Load(); l != nil { // it may have another one
+		p.send(ctlLevel, -1, marshal(l))
+	}
+	if s.passed {
+		p.send(ctlGo, -1, nil)
+		if p.child != nil {
+			s.log.Debug("a child was started", "status", p.status.String())
+			close(p.child.ready)
+			return
+		}
+		s.log.Info("a child was started again", "status", p.status.String())
+		return
+	}
+	if s.starting--; s.starting == 0 && !s.ending {
+		s.pass(ctx)
+	}
+}
+
+// pass is the barrier: all children are ready.
+func (s *supervisor) pass(ctx context.Context) {
+	s.passed = true
+	err := s.keepCapabilities()
+	kept := capabilities() // which a sandbox may not let it ask
+	var status sandbox.Status
+	if err == nil {
+		status, err = sandbox.Enter(s.d.ParentSandbox)
+	}
+	if err != nil {
+		s.shutdown(&ChildError{Role: Parent, Step: "sandbox", Err: err})
+		return
+	}
+	s.mu.Lock()
+	s.own, s.kept = status, kept
+	s.mu.Unlock()
+	for _, q := range s.children {
+		q.send(ctlGo, -1, nil)
+	}
+	s.notify.send("READY=1")
+	if s.d.Parent != nil {
+		s.parent = true
+		go func() {
+			err := s.d.Parent(ctx, s.proc)
+			if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+				err = nil
+			}
+			s.post(event{kind: returned, err: err})
+		}()
+	}
 }

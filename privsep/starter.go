@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -272,4 +273,20 @@ func (s *seat) sendRights(daemon string, near *imsg.Conn, reply *started) error 
 		root.Close()
 	}
 	return err
+}
+
+// isTraced says whether a role's channels are to be traced: all are if the variable
+// is 1, and otherwise those of the roles that it lists.
+func isTraced(variable, role string) bool {
+	return !unixmsg.Secure() && (variable == "1" || slices.Contains(strings.Split(variable, ","), role))
+}
+
+// environment is that of children, but for what each has of its own.
+func (s *shared) environment() (env []string) {
+	for _, name := range slices.Concat(alwaysInherited, s.d.Env) {
+		if v, ok := os.LookupEnv(name); ok && !unixmsg.Secure() { // else they are another user's
+			env = append(env, name+"="+v)
+		}
+	}
+	return env
 }

@@ -311,29 +311,6 @@ func (s *supervisor) add(p *process) {
 	s.sessions[p.os.Pid] = true
 }
 
-// ready lets a child run; at first when all are ready.
-func (s *supervisor) ready(ctx context.Context, p *process) {
-	s.mu.Lock()
-	p.up = true
-	s.mu.Unlock()
-	if l := s.level.Load(); l != nil { // it may have another one
-		p.send(ctlLevel, -1, marshal(l))
-	}
-	if s.passed {
-		p.send(ctlGo, -1, nil)
-		if p.child != nil {
-			s.log.Debug("a child was started", "status", p.status.String())
-			close(p.child.ready)
-			return
-		}
-		s.log.Info("a child was started again", "status", p.status.String())
-		return
-	}
-	if s.starting--; s.starting == 0 && !s.ending {
-		s.pass(ctx)
-	}
-}
-
 // setLevel tells the children from which level on to log.
 func (s *supervisor) setLevel(l slog.Level) {
 	s.mu.Lock()
@@ -344,55 +321,6 @@ func (s *supervisor) setLevel(l slog.Level) {
 			p.send(ctlLevel, -1, marshal(l))
 		}
 	}
-}
-
-// pass is the barrier: all children are ready.
-func (s *supervisor) pass(ctx context.Context) {
-	s.passed = true
-	err := s.keepCapabilities()
-	kept := capabilities() // which a sandbox may not let it ask
-	var status sandbox.Status
-	if err == nil {
-		status, err = sandbox.Enter(s.d.ParentSandbox)
-	}
-	if err != nil {
-		s.shutdown(&ChildError{Role: Parent, Step: "sandbox", Err: err})
-		return
-	}
-	s.mu.Lock()
-	s.own, s.kept = status, kept
-	s.mu.Unlock()
-	for _, q := range s.children {
-		q.send(ctlGo, -1, nil)
-	}
-	s.notify.send("READY=1")
-	if s.d.Parent != nil {
-		s.parent = true
-		go func() {
-			err := s.d.Parent(ctx, s.proc)
-			if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-				err = nil
-			}
-			s.post(event{kind: returned, err: err})
-		}()
-	}
-}
-
-// keepCapabilities leaves the parent those that it declares.
-func (s *supervisor) keepCapabilities() error {
-	if s.d.ParentCapabilities == nil {
-		return nil
-	}
-	bits, err := capabilityBits(s.d.ParentCapabilities)
-	if err == nil && slices.ContainsFunc(s.plans, func(p *plan) bool { return p.uid > 0 }) {
-		var kill uint64
-		kill, err = capabilityBits([]string{"CAP_KILL"})
-		bits |= kill
-	}
-	if err != nil {
-		return err
-	}
-	return keepCapabilities(bits)
 }
 
 // gone deals with the death of a child.
@@ -485,6 +413,23 @@ func (s *supervisor) startReload(ctx context.Context) {
 	s.reload = true
 	s.notify.reloading()
 	go func() { s.post(event{kind: reloaded, err: s.d.Reload(ctx, s.proc)}) }()
+}
+
+// keepCapabilities leaves the parent those that it declares.
+func (s *supervisor) keepCapabilities() error {
+	if s.d.ParentCapabilities == nil {
+		return nil
+	}
+	bits, err := capabilityBits(s.d.ParentCapabilities)
+	if err == nil && slices.ContainsFunc(s.plans, func(p *plan) bool { return p.uid > 0 }) {
+		var kill uint64
+		kill, err = capabilityBits([]string{"CAP_KILL"})
+		bits |= kill
+	}
+	if err != nil {
+		return err
+	}
+	return keepCapabilities(bits)
 }
 
 // statuses are those of the parent and of the children that are ready.
