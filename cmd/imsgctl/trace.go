@@ -39,7 +39,8 @@ func newTraceCommand(a *app) *cobra.Command {
 each message that they and all their children send or receive over a unix stream
 socket, also to each other: once, though both ends are traced, with what the
 descriptors in it are, and the time that it waited in the socket if that is more
-than a millisecond (or -v). Sockets over which something else than imsg goes are
+than a millisecond (or -v). One that the other program does not take is shown
+after a second, or 10 if the output is no terminal. Sockets over which something else than imsg goes are
 left out.
 
 The programs run slower, and otherwise as before, also in a sandbox. They go on
@@ -48,8 +49,8 @@ traced, and a set-user-ID program that they start has no more rights than they.
 Of a program that is traced by something else (gdb, strace) nothing can be seen,
 nor of 32-bit programs, nor what goes over io_uring.
 
-What the command prints goes to standard error. A command that draws on the
-terminal wants --write FILE or 2>/dev/null beside it.
+What the command prints goes to standard error. Beside one that draws on the
+terminal, redirect what trace shows: imsgctl trace tmux >FILE.
 
 On other machines than Linux on amd64 and arm64, or for 32-bit programs:
   ` + straceLine,
@@ -129,6 +130,9 @@ func newWatcher(ctx context.Context, out *output) *watcher {
 	w := &watcher{out: out, asm: capture.NewAssembler(out.Write), done: make(chan struct{}), alive: map[int]bool{}}
 	w.ctx, w.stop = context.WithCancelCause(ctx)
 	w.asm.Problem = w.say
+	if !out.a.outTTY { // nobody watches: rather complete than soon
+		w.asm.HoldBoth = 10 * time.Second
+	}
 	w.queue.init()
 	go w.show()
 	return w

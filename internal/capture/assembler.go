@@ -33,9 +33,10 @@ type Side struct {
 //
 // An Assembler must not be used by several goroutines at a time.
 type Assembler struct {
-	Hold    time.Duration // by the calls' times; 0 means one second
-	Max     int           // longest message, header included; 0 means DefaultMax
-	Problem func(string)  // told what could not be followed; may be nil
+	Hold     time.Duration // by the calls' times; 0 means one second
+	HoldBoth time.Duration // the same where calls of both ends were seen; 0 means Hold
+	Max      int           // longest message, header included; 0 means DefaultMax
+	Problem  func(string)  // told what could not be followed; may be nil
 
 	out     func(*Record) error
 	ends    map[endKey]*end
@@ -363,15 +364,17 @@ func (d *dir) find(p *piece, sum uint64, sent bool) *pending {
 
 // flush gives out what need not be held any longer.
 func (a *Assembler) flush(all bool) error {
-	hold := a.Hold
-	if hold == 0 {
-		hold = time.Second
-	}
+	hold := cmp.Or(a.Hold, time.Second)
+	both := cmp.Or(a.HoldBoth, hold)
 	i := 0
 	var err error
 	for ; i < len(a.queue) && err == nil; i++ {
 		m := a.queue[i]
-		late := a.now.Sub(m.seenAt) > hold || a.calls-m.seen > maxCallsHeld
+		wait := hold
+		if m.d.from.seen && m.d.to.seen {
+			wait = both
+		}
+		late := a.now.Sub(m.seenAt) > wait || a.calls-m.seen > maxCallsHeld
 		full := a.held > maxHeld || len(a.queue)-i > maxQueue
 		if done := m.sent && m.rcvd || m.skipped || m.d.alone; !done && !late && !full && !all {
 			break

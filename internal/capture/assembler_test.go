@@ -142,6 +142,30 @@ func TestAssembler(t *testing.T) {
 	}
 }
 
+// TestAssemblerHold has messages that are received late, or never.
+func TestAssemblerHold(t *testing.T) {
+	a, b := side(1, 3, 100, 101), side(2, 4, 101, 100)
+	one, two, three := message(imsg.Current, 1, "", false), message(imsg.Current, 2, "", false), message(imsg.Current, 3, "", false)
+	var got []string
+	asm := capture.NewAssembler(func(r *capture.Record) error {
+		got = append(got, line(r))
+		return nil
+	})
+	asm.Hold, asm.HoldBoth = time.Second, 10*time.Second
+	asm.Sent(a, capture.Call{Time: at(0), Bytes: one})
+	asm.Tick(at(1001)) // whether anybody receives it is not known
+	asm.Received(b, capture.Call{Time: at(1500), Bytes: one})
+	asm.Sent(a, capture.Call{Time: at(2000), Bytes: two})
+	asm.Tick(at(11000))
+	asm.Received(b, capture.Call{Time: at(11500), Bytes: two})
+	asm.Sent(a, capture.Call{Time: at(12000), Bytes: three})
+	asm.Tick(at(22001))
+	want := []string{`1 1>0 type 1 len 16 ""`, `1 1>2 type 2 len 16 "" waited 9.5s`, `1 1>2 type 3 len 16 "" (not received for long)`}
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
 // TestAssemblerPeerName knows the path of an end that is not seen.
 func TestAssemblerPeerName(t *testing.T) {
 	var got []string
