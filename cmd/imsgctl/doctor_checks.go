@@ -200,6 +200,10 @@ func (d *diagnosis) refused(err error) {
 // harming it.
 func (d *diagnosis) dialect(ctx context.Context, p *process) {
 	d.Dialect, d.Reason = "either", "on this machine only a message with a file, or of more than 65535 bytes, tells, and a daemon sends none unasked"
+	if p.Name == "tmux" && p.State != "" {
+		d.Reason = "the server is " + p.State + ", and cannot be asked"
+		return
+	}
 	switch p.Name {
 	case "tmux":
 		d.tmux(ctx, p)

@@ -200,6 +200,14 @@ func TestDoctorTmux(t *testing.T) {
 			t.Errorf("server %v, client %v: %+v, status %d", s.dialect, want, found, r.status)
 		}
 		s.alive(t, "after doctor")
+
+		testutil.Must(t, syscall.Kill(d.Listener.PID, syscall.SIGSTOP))
+		r = s.run(t, ctx, "", imsgctl, "doctor", s.socket)
+		testutil.Must(t, syscall.Kill(d.Listener.PID, syscall.SIGCONT))
+		if r.status != 1 || !strings.Contains(r.stdout, "is stopped: clients wait") || !strings.Contains(r.stdout, "cannot be asked") {
+			t.Errorf("a server that is stopped: %v", r)
+		}
+		s.alive(t, "after it was stopped")
 	})
 }
 
