@@ -52,8 +52,8 @@ there.`,
 			if err != nil {
 				return err
 			}
-			o.summary = a.errTTY
 			err = i.each(c.Context(), o.Write, func() { o.Flush() })
+			o.summary = a.errTTY || c.Context().Err() != nil
 			if cerr := o.Close(); err == nil {
 				err = cerr
 			}

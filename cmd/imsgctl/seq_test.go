@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -221,4 +222,26 @@ func TestSeqLive(t *testing.T) {
 	}
 	cancel()
 	testutil.Must(t, <-done)
+}
+
+// TestSeqBrowser opens the page in a browser, if IMSG_CHROMIUM names one: the
+// script draws, and hostile names run nothing.
+func TestSeqBrowser(t *testing.T) {
+	browser := os.Getenv("IMSG_CHROMIUM")
+	if browser == "" {
+		t.Skip("IMSG_CHROMIUM=chromium opens the page in it")
+	}
+	var page bytes.Buffer
+	testutil.Must(t, drawn(t, 20, hostile).html(&page))
+	name := filepath.Join(t.TempDir(), "x.html")
+	testutil.Must(t, os.WriteFile(name, page.Bytes(), 0o600))
+	out, err := exec.Command(browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--user-data-dir="+t.TempDir(), "--virtual-time-budget=2000", "--dump-dom", "file://"+name).Output()
+	testutil.Must(t, err)
+	dom := string(out)
+	if n := strings.Count(dom, `role="button"`); n != 20 || !strings.Contains(dom, "20 of 20 messages") {
+		t.Errorf("%d rows", n)
+	}
+	if n := strings.Count(dom, "<script"); n != 1 {
+		t.Errorf("%d scripts", n)
+	}
 }

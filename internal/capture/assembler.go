@@ -250,6 +250,7 @@ func (a *Assembler) newEnd(k endKey) *end {
 		m = DefaultMax
 	}
 	e.to.from.max, e.to.to.max = m, m
+	e.to.from.twin, e.to.to.twin = &e.to.to, &e.to.from
 	a.ends[k] = e
 	return e
 }
@@ -376,7 +377,7 @@ func (a *Assembler) flush(all bool) error {
 		}
 		late := a.now.Sub(m.seenAt) > wait || a.calls-m.seen > maxCallsHeld
 		full := a.held > maxHeld || len(a.queue)-i > maxQueue
-		if done := m.sent && m.rcvd || m.skipped || m.d.alone; !done && !late && !full && !all {
+		if done := m.sent && m.rcvd || m.skipped || m.d.alone || m.d.from.dead || m.d.to.dead; !done && !late && !full && !all {
 			break
 		} else if !done && !all {
 			// Nobody was seen at one of the ends: nobody is waited for.

@@ -3,6 +3,7 @@ package capture_test
 import (
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -242,4 +243,135 @@ func TestAssemblerBacklog(t *testing.T) {
 			events[i].Time = at(0)
 		}
 	}
+}
+
+// TestAssemblerRandom sends and receives at random, over several channels, and
+// shows the calls in an order that is a little wrong, as tracers do. Each
+// message comes out once, in the order of its direction, with its own file.
+func TestAssemblerRandom(t *testing.T) {
+	seed := rand.Uint64()
+	for round := range 300 {
+		if !t.Run(fmt.Sprint(seed, round), func(t *testing.T) { randomTraffic(t, rand.New(rand.NewPCG(seed, uint64(round)))) }) {
+			return
+		}
+	}
+}
+
+// A pipeline is one direction of a channel: what was sent and not received.
+type pipeline struct {
+	from, to capture.Side
+	dialect  imsg.Dialect
+	sends    []event
+	want     []string
+}
+
+func randomTraffic(t *testing.T, rnd *rand.Rand) {
+	var pipes []*pipeline
+	for i := range 1 + rnd.IntN(3) {
+		a, b := side(1, 3+i, uint64(100+2*i), uint64(101+2*i)), side(2, 3+i, uint64(101+2*i), uint64(100+2*i))
+		d := [...]imsg.Dialect{imsg.Current, imsg.Legacy}[rnd.IntN(2)]
+		pipes = append(pipes, &pipeline{from: a, to: b, dialect: d}, &pipeline{from: b, to: a, dialect: d})
+	}
+	var events []event
+	now := 0
+	for i := range 200 {
+		now++
+		p := pipes[rnd.IntN(len(pipes))]
+		if rnd.IntN(2) == 0 {
+			events = append(events, p.send(rnd, i, at(now)))
+		}
+		if len(p.sends) > 0 && rnd.IntN(3) > 0 {
+			events = append(events, p.receive(rnd, at(now)))
+		}
+	}
+	for _, p := range pipes {
+		for len(p.sends) > 0 {
+			now++
+			events = append(events, p.receive(rnd, at(now)))
+		}
+	}
+	// A tracer sees a receive before the end of the send that woke it; but each
+	// end's calls stay in order.
+	for i := 1; i < len(events); i++ {
+		if a, b := events[i-1], events[i]; a.sent && !b.sent && a.side.Inode == b.side.Peer && rnd.IntN(2) == 0 {
+			events[i-1], events[i] = b, a
+		}
+	}
+	got := map[uint64][]string{}
+	asm := capture.NewAssembler(func(r *capture.Record) error {
+		files := 0
+		for _, f := range r.Files {
+			if f.Lost || f.From != f.To {
+				t.Errorf("file %+v", f)
+			}
+			files += f.From
+		}
+		if r.Wait < 0 || r.Note != "" {
+			t.Errorf("%s", line(r))
+		}
+		n := uint64(100 + 2*(r.From.FD-3)) // the sender's inode
+		if r.From.PID == 2 {
+			n++
+		}
+		got[n] = append(got[n], fmt.Sprint(r.Header.Type, r.Len, files))
+		return nil
+	})
+	asm.Problem = func(s string) { t.Error(s) }
+	asm.Hold = time.Hour
+	for _, e := range events {
+		do := asm.Received
+		if e.sent {
+			do = asm.Sent
+		}
+		if err := do(e.side, e.Call); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := asm.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range pipes {
+		if g := got[p.from.Inode]; !slices.Equal(g, p.want) {
+			t.Fatalf("%d: got %d messages, want %d\n%v\n%v", p.from.Inode, len(g), len(p.want), g, p.want)
+		}
+	}
+}
+
+// send sends some messages; the first can have a file.
+func (p *pipeline) send(rnd *rand.Rand, i int, now time.Time) event {
+	e := event{side: p.from, sent: true, Call: capture.Call{Time: now}}
+	for j := range 1 + rnd.IntN(4) {
+		file := j == 0 && rnd.IntN(3) == 0
+		n, f := rnd.IntN(40), 0
+		if file {
+			f = 10 + i
+			e.Files = []capture.File{{From: f, To: -1}}
+		}
+		// Alike but for the type, sometimes not even that.
+		e.Bytes = append(e.Bytes, message(p.dialect, uint32(rnd.IntN(3)), strings.Repeat("x", n), file)...)
+		p.want = append(p.want, fmt.Sprint(binary.NativeEndian.Uint32(e.Bytes[len(e.Bytes)-n-imsg.HeaderSize:]), n+imsg.HeaderSize, f))
+	}
+	p.sends = append(p.sends, e)
+	return e
+}
+
+// receive receives as Linux does: up to the end of a send with a file, which
+// comes with its first byte.
+func (p *pipeline) receive(rnd *rand.Rand, now time.Time) event {
+	e := event{side: p.to, Call: capture.Call{Time: now}}
+	room := 1 + rnd.IntN(300)
+	for len(p.sends) > 0 && len(e.Bytes) < room && len(e.Files) == 0 {
+		s := &p.sends[0]
+		n := min(room-len(e.Bytes), len(s.Bytes))
+		e.Bytes = append(e.Bytes, s.Bytes[:n]...)
+		for _, f := range s.Files {
+			e.Files = append(e.Files, capture.File{From: -1, To: f.From})
+		}
+		s.Files = nil
+		if s.Bytes = s.Bytes[n:]; len(s.Bytes) == 0 {
+			p.sends = p.sends[1:]
+		}
+	}
+	e.Full = len(e.Bytes) == room
+	return e
 }

@@ -26,8 +26,9 @@ type Range struct{ Beg, End int }
 // and files go in, messages come out.
 type track struct {
 	layout  layout
-	known   bool // the layout is
-	begun   bool // what comes first may be the rest of a message
+	known   bool   // the layout is
+	twin    *track // as the other end shows the same direction
+	begun   bool   // what comes first may be the rest of a message
 	max     int
 	dead    bool   // what comes is no imsg, or not any more
 	seen    bool   // a call was seen
@@ -129,14 +130,25 @@ func (t *track) begin(c *Call) bool {
 	if len(t.buf) > 0 {
 		p = append(slices.Clone(t.buf), p...)
 	}
+	if o := t.twin; o.known { // it has seen the same bytes, or more of them
+		_, ok := o.layout.parse(p, t.max, t.holds(c))
+		t.layout, t.known, t.dead = o.layout, ok, !ok
+		return ok
+	}
 	best, _ := guess(allLayouts, p, t.max, false)
 	if best.none() || best.failed && len(c.Hidden) == 0 {
 		t.dead = true
 		return false
 	}
+	if best.messages == 0 && !best.big { // only a file can tell
+		best.dialect = Either
+	}
 	t.layout, t.known = best.layout, true
 	return true
 }
+
+// holds reports whether a file waits, or comes with a call.
+func (t *track) holds(c *Call) bool { return len(t.files)+len(c.Files) > 0 || c.Lost }
 
 // again decides whether c, which follows bytes that were not captured, begins
 // with a header.
