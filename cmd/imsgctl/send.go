@@ -72,7 +72,7 @@ shown, and closed.
 program that is not yours may end: send asks before, unless --yes.`,
 		Example: `  imsgctl send /run/openntpd/ntpd.sock CTL_SHOW_STATUS -v
   imsgctl send -n 0 /tmp/tmux-0/default RESIZE --id 8 --pid -1
-  imsgctl send --until CTL_SHOW_SENSORS_END /run/openntpd/ntpd.sock CTL_SHOW_SENSORS
+  imsgctl send -v --until CTL_END /run/bgpd.sock.0 CTL_SHOW_RIB aid=1
   imsgctl send ./d.sock 7 --file /etc/hosts text:hosts hex:00
   imsgctl send ./d.sock 7 --len 15 --yes        does it survive a length below 16?`,
 		Args: cobra.MinimumNArgs(2),

@@ -48,9 +48,7 @@ func (p *Profile) Decode(typ uint32, payload []byte, order binary.ByteOrder) (Fi
 	if p == nil || len(payload) == 0 || len(p.payloads[typ]) == 0 {
 		return nil, nil
 	}
-	if order == nil {
-		order = binary.NativeEndian
-	}
+	order = nativeOr(order)
 	var sizes []string
 	for _, t := range p.payloads[typ] {
 		if f, err := t.decodeAll(payload, order); err == nil {
@@ -63,6 +61,13 @@ func (p *Profile) Decode(typ uint32, payload []byte, order binary.ByteOrder) (Fi
 		sizes = append(sizes, s)
 	}
 	return nil, fmt.Errorf("%d bytes are no %s", len(payload), strings.Join(sizes, ", "))
+}
+
+func nativeOr(order binary.ByteOrder) binary.ByteOrder {
+	if order == nil {
+		return binary.NativeEndian
+	}
+	return order
 }
 
 var errUnfit = fmt.Errorf("does not fit")

@@ -18,27 +18,29 @@ const (
 
 // fromPackage takes over what a package of proto knows of its program: names
 // of types, and the structs of payloads of a size, as package payload has them.
-func (p *Profile) fromPackage(typeName func(uint32) string, payloadType func(typ uint32, size int) reflect.Type) (*Profile, error) {
+func (p *Profile) fromPackage(k known) error {
 	for typ := range uint32(lastType) {
-		if name := typeName(typ); name != "" {
+		if name := k.typeName(typ); name != "" && p.types[typ] == "" {
 			p.name(typ, name)
 		}
-		for size := 1; size < lastSize && payloadType != nil; size++ {
-			rt := payloadType(typ, size)
+		for size := 1; size < lastSize && k.payloadType != nil; size++ {
+			rt := k.payloadType(typ, size)
 			if rt == nil {
 				continue
 			}
 			t, err := p.structOf(rt, "")
-			if err == nil && t.size != size {
+			if err == nil && t.size != size && !(t.variable && t.size < size) {
 				err = fmt.Errorf("%v has %d bytes, not %d", rt, t.size, size)
 			}
 			if err != nil {
-				return nil, fmt.Errorf("%s: type %d: %w", p.Name, typ, err)
+				return fmt.Errorf("%s: type %d: %w", p.Name, typ, err)
 			}
-			p.payloads[typ] = append(p.payloads[typ], t)
+			if !slices.Contains(p.payloads[typ], t) {
+				p.payloads[typ] = append(p.payloads[typ], t)
+			}
 		}
 	}
-	return p, nil
+	return nil
 }
 
 // structOf makes a struct of a Go type; path is its name if it has none.
@@ -59,6 +61,9 @@ func (p *Profile) structOf(rt reflect.Type, path string) (*ctype, error) {
 				t.packed = true
 				continue
 			}
+		}
+		if f.Type.Kind() == reflect.Array && f.Type.Len() == 0 {
+			continue // for its alignment, which what follows needs in no struct that there is: sizes are compared
 		}
 		ft, err := p.typeOf(f.Type, f.Tag.Get("c"), t.name+"_"+strings.TrimPrefix(name, "_"))
 		if err != nil {
@@ -85,6 +90,12 @@ func (p *Profile) typeOf(rt reflect.Type, tag, path string) (*ctype, error) {
 			return nil, err
 		}
 		return arrayOf(elem, rt.Len())
+	case reflect.Slice:
+		elem, err := p.typeOf(rt.Elem(), "", path)
+		if err != nil || tag != "tail" {
+			return nil, fmt.Errorf("%v with %q is not known: %w", rt, tag, err)
+		}
+		return arrayOf(elem, -1)
 	}
 	name := strings.NewReplacer("float32", "float", "float64", "double").Replace(rt.Kind().String())
 	switch tag + " " + name {

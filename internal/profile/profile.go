@@ -8,13 +8,16 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 
 	"example.org/imsg/internal/capture"
+	"example.org/imsg/proto/bgpd"
 	"example.org/imsg/proto/ntpd"
+	"example.org/imsg/proto/tmux"
 )
 
 // A Profile is what is known of one program's messages. A nil one knows
@@ -28,6 +31,7 @@ type Profile struct {
 	types    map[uint32]string
 	numbers  map[string]uint32   // of types, by their names as key writes them
 	payloads map[uint32][]*ctype // the first that fits counts
+	old      *Profile            // of versions that spoke the legacy dialect; or nil
 	structs  []*ctype            // in order: of what a struct has in it comes first
 }
 
@@ -99,6 +103,20 @@ var builtin = sync.OnceValue(func() []*Profile {
 	return all
 })
 
+// A known is what a package of proto knows of a program.
+type known struct {
+	typeName    func(uint32) string
+	payloadType func(typ uint32, size int) reflect.Type
+}
+
+var packages = map[string]known{
+	"bgpd":  {bgpd.TypeName, bgpd.PayloadType},
+	"bgpd7": {bgpd.TypeNameLegacy, nil},
+	"ntpd":  {ntpd.TypeName, ntpd.PayloadType},
+	"tmux":  {tmux.TypeName, nil},
+}
+
+// makeBuiltin reads the files, and adds what the packages know.
 func makeBuiltin() (all []*Profile, err error) {
 	names, err := files.ReadDir(".")
 	if err != nil {
@@ -110,15 +128,18 @@ func makeBuiltin() (all []*Profile, err error) {
 			return nil, err
 		}
 		p, err := Parse(e.Name(), string(text))
+		if err == nil {
+			err = p.fromPackage(packages[p.Name])
+		}
 		if err != nil {
 			return nil, err
 		}
+		if old := strings.TrimSuffix(p.Name, "7"); old != p.Name {
+			all[slices.IndexFunc(all, func(p *Profile) bool { return p.Name == old })].old = p
+		}
 		all = append(all, p)
 	}
-	p := newProfile()
-	p.Name, p.programs, p.sockets = "ntpd", []string{"ntpctl"}, []string{"/ntpd.sock"}
-	p, err = p.fromPackage(ntpd.TypeName, ntpd.PayloadType)
-	return append(all, p), err
+	return all, nil
 }
 
 // Names returns the names of the profiles that are built in.
@@ -201,6 +222,12 @@ func (c *Chooser) Of(r *capture.Record) *Profile {
 	} else if p == nil {
 		return nil
 	}
+	if p != nil && p.old != nil {
+		var sure bool
+		if p, sure = p.version(r); !sure {
+			return p
+		}
+	}
 	if p != nil {
 		if len(c.channel) == manyChannels {
 			clear(c.channel)
@@ -209,6 +236,32 @@ func (c *Chooser) Of(r *capture.Record) *Profile {
 		delete(c.votes, r.Channel)
 	}
 	return p
+}
+
+// version tells whether r is of an old version, and whether that is sure.
+func (p *Profile) version(r *capture.Record) (version *Profile, sure bool) {
+	if r.Dialect != capture.Either {
+		if r.Dialect == capture.Legacy {
+			p = p.old
+		}
+		return p, true
+	}
+	// A struct of that very size says more than one that something follows.
+	fits := func(p *Profile) int {
+		for _, t := range p.payloads[r.Header.Type] {
+			if _, err := t.decodeAll(r.Payload, nativeOr(r.Order)); err == nil && t.variable {
+				return 1
+			} else if err == nil {
+				return 2
+			}
+		}
+		return 0
+	}
+	now, before := fits(p), fits(p.old)
+	if before > now {
+		return p.old, true
+	}
+	return p, now > before
 }
 
 // manyChannels bounds what is kept of each channel: a hostile capture can have

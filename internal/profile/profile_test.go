@@ -5,14 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 
 	"example.org/imsg"
 	"example.org/imsg/internal/capture"
 	"example.org/imsg/internal/testutil"
-	"example.org/imsg/proto/ntpd"
-	"example.org/imsg/proto/tmux"
 )
 
 const sample = `# all there is
@@ -229,18 +228,13 @@ func TestEncodeErrors(t *testing.T) {
 // TestBuiltin compares what is built in with the packages that speak to the
 // programs.
 func TestBuiltin(t *testing.T) {
-	packages := map[string]func(uint32) string{"tmux": tmux.TypeName, "ntpd": ntpd.TypeName}
 	all, err := makeBuiltin()
 	testutil.Must(t, err)
 	for _, p := range all {
 		if again := parse(t, p.Text()); again.Text() != p.Text() {
 			t.Errorf("%s is not the same again:\n%s", p.Name, p.Text())
 		}
-		name := packages[p.Name]
-		if name == nil {
-			t.Errorf("no package for %s", p.Name)
-			continue
-		}
+		name := packages[p.Name].typeName
 		for typ := range uint32(1 << 12) {
 			if p.TypeName(typ) != name(typ) {
 				t.Errorf("%s: type %d is %q, and %q in its package", p.Name, typ, p.TypeName(typ), name(typ))
@@ -272,6 +266,35 @@ func TestChooser(t *testing.T) {
 		}
 		if p != nil && c.Of(&capture.Record{}) != p {
 			t.Errorf("%s: not for the rest of the channel", tt.name)
+		}
+	}
+	request := func(name string) []byte {
+		p, err := Load(name)
+		testutil.Must(t, err)
+		return make([]byte, p.payloads[16][0].size) // the structs have pointers in them
+	}
+	if strconv.IntSize == 64 && (len(request("bgpd")) != 728 || len(request("bgpd7")) != 616) {
+		t.Errorf("requests of %d and %d bytes", len(request("bgpd")), len(request("bgpd7")))
+	}
+	for _, tt := range []struct {
+		name string
+		r    capture.Record
+		want string
+	}{
+		{"legacy", capture.Record{Dialect: capture.Legacy}, "bgpd7"},
+		{"current", capture.Record{Dialect: capture.Current}, "bgpd"},
+		{"a request of 7.7", capture.Record{Header: imsg.Header{Type: 16}, Payload: request("bgpd7")}, "bgpd7"},
+		{"a request of 8.8", capture.Record{Header: imsg.Header{Type: 16}, Payload: request("bgpd")}, "bgpd"},
+	} {
+		c, err := Choose("auto")
+		testutil.Must(t, err)
+		program := capture.Record{From: end("bgpctl"), Header: imsg.Header{Type: 13}}
+		if p := c.Of(&program); p == nil || p.Name != "bgpd" {
+			t.Errorf("bgpctl: %v", p)
+		}
+		tt.r.From = program.From
+		if p := c.Of(&tt.r); p.Name != tt.want || c.Of(&program) != p {
+			t.Errorf("%s: %s", tt.name, p.Name)
 		}
 	}
 	if _, err := Choose("/nowhere"); err == nil || !strings.Contains(err.Error(), `no profile and no file "/nowhere": `) {
