@@ -120,14 +120,37 @@ func (in *input) next() (Message, bool) {
 // take moves messages that are complete to ms, behind the n that it has, and
 // returns how many it has then. If Trace panics they are closed: nobody is told.
 func (in *input) take(ms []Message, n int) int {
-	done := false
 	if in.c.cfg.Trace != nil {
-		defer func() {
-			if !done {
-				CloseAll(ms[:n])
-			}
-		}()
+		return in.takeTraced(ms, n)
 	}
+	for n < len(ms) {
+		first, k := in.framer.NextRun(len(ms) - n)
+		if k == 0 {
+			break
+		}
+		for i := range ms[n:][:k] {
+			ms[n:][i] = Message{first.Plus(i)}
+		}
+		if in.c.cfg.AllowFDPass && first.MayHaveFile() {
+			for _, m := range ms[n : n+k] {
+				if m.HasFile() {
+					in.count.Files++
+				}
+			}
+		}
+		in.count.Messages += uint64(k)
+		n += k
+	}
+	return n
+}
+
+func (in *input) takeTraced(ms []Message, n int) int {
+	done := false
+	defer func() {
+		if !done {
+			CloseAll(ms[:n])
+		}
+	}()
 	for n < len(ms) {
 		m, ok := in.next()
 		if !ok {

@@ -215,13 +215,16 @@ func (m Message) Keep() Message {
 // one if they came one behind the other: for those of GetBatch and
 // ReceiveBatch. It returns the first error.
 func CloseAll(ms []Message) (err error) {
-	var run stream.Run
-	for _, m := range ms {
-		if cerr := run.Close(m.f); err == nil {
+	for len(ms) > 0 {
+		first, n := ms[0].f, 1
+		for n < len(ms) && ms[n].f == first.Plus(n) {
+			n++
+		}
+		if cerr := first.CloseRun(n); err == nil {
 			err = cerr
 		}
+		ms = ms[n:]
 	}
-	run.Flush()
 	return err
 }
 

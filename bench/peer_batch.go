@@ -95,12 +95,10 @@ func connBatchSink(int) error {
 // framerBatchDecode is framerDecode with messages that are closed together.
 func framerBatchDecode(size int) (step, error) {
 	return decoding(size, func(f *engine.Framer) (count int) {
-		var run engine.Run
-		for m, ok := f.Next(); ok; m, ok = f.Next() {
-			run.Close(m)
-			count++
+		for m, n := f.NextRun(takeAtOnce); n > 0; m, n = f.NextRun(takeAtOnce) {
+			m.CloseRun(n)
+			count += n
 		}
-		run.Flush()
 		return count
 	})
 }

@@ -39,6 +39,12 @@ func NewFrame(p []byte, hdr int, file *os.File, lost bool) Frame {
 	return c.take()
 }
 
+// Plus returns the n-th message behind f, one of its neighbours: see NextRun.
+func (f Frame) Plus(n int) Frame { return Frame{f.b, f.round, f.i + uint32(n)} }
+
+// MayHaveFile reports false if neither f nor any neighbour has a file.
+func (f Frame) MayHaveFile() bool { return f.b != nil && (f.b.files != nil || f.b.c.file != nil) }
+
 // open returns the message, or nil if it was closed.
 func (f Frame) open() *slot {
 	if f.b == nil {
@@ -192,6 +198,42 @@ func (f Frame) closeFile(s *slot) error {
 	return nil
 }
 
+// CloseRun closes f and the n-1 neighbours behind it, at the price of little
+// more than one.
+func (f Frame) CloseRun(n int) error {
+	if f.b != nil && f.plain(n) {
+		b := f.b
+		clear(b.c.buf[b.slots[f.i].beg:b.slots[f.i+uint32(n)-1].end])
+		b.release(runBits(f.i, n))
+		return nil
+	}
+	var err error
+	for i := range n {
+		if cerr := f.Plus(i).Close(); err == nil {
+			err = cerr
+		}
+	}
+	return err
+}
+
+// plain reports whether f and the n-1 neighbours behind it are open, have no
+// files, and no Run is about to close one.
+func (f Frame) plain(n int) bool {
+	b := f.b
+	if closed := uint64(1<<n-1) << f.i; b.state.Load()&closed != 0 || b.c.round.Load() != f.round {
+		return false
+	}
+	for i := range b.slots[f.i:][:n] {
+		if s := &b.slots[f.i:][i]; s.file >= hasFile || s.closing {
+			return false
+		}
+	}
+	return true
+}
+
+// runBits is what closing n messages from the i-th on adds to a block's state.
+func runBits(i uint32, n int) uint64 { return (1<<n-1)<<i - uint64(n)*oneRef }
+
 // A Run closes messages; neighbours, which came one behind the other, at the
 // price of one. Flush must follow; until then they have no bytes any more, but
 // their memory is not cleared and not used again. The zero Run is ready.
@@ -225,8 +267,7 @@ func (r *Run) Flush() {
 	if r.n == 0 {
 		return
 	}
-	b, n := r.f.b, uint64(r.n)
-	clear(b.c.buf[r.beg:r.end])
-	b.release((1<<n-1)<<r.f.i - n*oneRef)
+	clear(r.f.b.c.buf[r.beg:r.end])
+	r.f.b.release(runBits(r.f.i, int(r.n)))
 	*r = Run{}
 }

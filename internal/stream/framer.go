@@ -259,6 +259,24 @@ func (f *Framer) Next() (Frame, bool) {
 	return m, true
 }
 
+// NextRun is Next for the oldest messages that are neighbours, up to most of
+// them: the first one, and how many there are. The others are first.Plus(1) and
+// so on.
+func (f *Framer) NextRun(most int) (first Frame, n int) {
+	c := f.head
+	if c == nil || most <= 0 {
+		return Frame{}, 0
+	}
+	left := slotBlock - c.taken%slotBlock // of the block
+	n = min(most, int(min(c.n-c.taken, left)))
+	first = c.take()
+	c.taken += uint(n - 1)
+	if c.taken == c.n {
+		f.taken(c)
+	}
+	return first, n
+}
+
 // taken forgets a chunk whose messages were all handed out: it is those
 // messages' memory. An idle stream holds no buffer.
 func (f *Framer) taken(c *chunk) {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -574,6 +575,68 @@ func TestRun(t *testing.T) {
 		}
 		if c := kept.b.c; kept.Close() != nil || c.refs.Load() > 1 || f.cur != nil {
 			t.Errorf("%d references to a chunk without open messages", c.refs.Load())
+		}
+	}
+}
+
+// CloseRun closes what is open of neighbours, and nothing else, wherever they
+// are in their block.
+func TestCloseRun(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for round := range 2000 {
+		f, closed := newTestFramer(0)
+		var all []Frame
+		total := 1 + rnd.IntN(70)
+		for i := range total {
+			fd := -1
+			if round%2 == 1 && rnd.IntN(20) == 0 {
+				fd = i
+			}
+			feed(f, streamtest.Msg(20, fd >= 0, byte(i)), fd)
+		}
+		for first, n := f.NextRun(1 + rnd.IntN(40)); n > 0; first, n = f.NextRun(1 + rnd.IntN(40)) {
+			for i := range n {
+				all = append(all, first.Plus(i))
+			}
+		}
+		if len(all) != total {
+			t.Fatalf("%d messages of %d", len(all), total)
+		}
+		open := make([]bool, total)
+		var r Run
+		for i := range all {
+			switch rnd.IntN(12) {
+			case 0:
+				all[i].Close()
+			case 1:
+				r.Close(all[i])
+			default:
+				open[i] = true
+			}
+		}
+		for range 1 + rnd.IntN(3) {
+			i := rnd.IntN(total)
+			n := 1 + rnd.IntN(min(total-i, slotBlock-int(all[i].i)))
+			all[i].CloseRun(n)
+			clear(open[i : i+n])
+		}
+		r.Flush()
+		for i, m := range all {
+			switch p := m.Bytes(); {
+			case open[i] && !bytes.Equal(p, streamtest.Msg(20, m.HasFile(), byte(i))):
+				t.Fatalf("round %d: message %d, which is open, has changed: %q", round, i, p)
+			case !open[i] && p != nil:
+				t.Fatalf("round %d: message %d is open", round, i)
+			}
+			m.Close()
+		}
+		for fd, n := range closed {
+			if n != 1 {
+				t.Fatalf("round %d: file %d closed %d times", round, fd, n)
+			}
+		}
+		if c := all[0].b.c; c.refs.Load() > 1 || f.cur != nil {
+			t.Fatalf("round %d: %d references to a chunk without open messages", round, c.refs.Load())
 		}
 	}
 }
