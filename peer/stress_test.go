@@ -13,13 +13,16 @@ import (
 
 // TestStress lets both ends call each other, stream, send notes and cancel,
 // from many goroutines and from handlers that call back, over buffers that
-// hold less than one message.
+// hold less than one message. A caller has up to four requests that are not
+// finished: one it waits for, one it gave up, a note, and a stream it has left.
+// Of earlier rounds there are as many as workers, and handlers call back for
+// each caller: no more than the other end must hold, 4 x MaxRequests + Workers.
 func TestStress(t *testing.T) {
-	const callers, rounds = 8, 25
+	const callers, rounds = 6, 30
 	for _, workers := range []int{1, 4} {
 		t.Run(fmt.Sprint(workers), func(t *testing.T) {
 			a, b := smallBuffers(t, &imsg.Config{AllowFDPass: true})
-			cfg := &peer.Config{Workers: workers, MaxCalls: 6, MaxRequests: 4, CancelType: uint32(workers / 4 * 98)}
+			cfg := &peer.Config{Workers: workers, MaxCalls: 4, MaxRequests: 8, CancelType: uint32(workers / 4 * 98)}
 			p, q := closed(t, peer.New(a, cfg)), closed(t, peer.New(b, cfg))
 			big := strings.Repeat("x", 9000)
 			for _, x := range []*peer.Peer{p, q} {
