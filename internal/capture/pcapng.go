@@ -36,6 +36,9 @@ type PcapngWriter struct {
 	ifaces map[channelKey]uint32
 	begun  bool
 	err    error
+
+	ends     [2]Endpoint // of the last record
+	endsText string
 }
 
 type channelKey struct {
@@ -78,7 +81,7 @@ func (w *PcapngWriter) Write(r *Record) error {
 	le.PutUint32(b[20:], n)
 	le.PutUint32(b[24:], n+uint32(r.Cut()))
 	b = pad(b)
-	b = appendOption(b, optComment, comment(r))
+	b = appendOption(b, optComment, w.comment(r))
 	if r.Dir != DirUnknown {
 		b = le.AppendUint16(b, optFlags)
 		b = le.AppendUint16(b, 4)
@@ -88,8 +91,13 @@ func (w *PcapngWriter) Write(r *Record) error {
 }
 
 // comment is what Wireshark shows of a packet beside its bytes.
-func comment(r *Record) string {
-	c := fmt.Sprintf("%s -> %s", r.From, r.To)
+func (w *PcapngWriter) comment(r *Record) string {
+	// Formatting costs more than everything else, and most records are between
+	// the ends of the one before.
+	if ends := [2]Endpoint{r.From, r.To}; w.endsText == "" || ends != w.ends {
+		w.ends, w.endsText = ends, fmt.Sprintf("%s -> %s", r.From, r.To)
+	}
+	c := w.endsText
 	if r.Note != "" {
 		c += ": " + r.Note
 	}

@@ -3,6 +3,8 @@ package relay_test
 import (
 	"context"
 	"io"
+	"runtime"
+	"sync/atomic"
 	"testing"
 
 	"example.org/imsg"
@@ -15,18 +17,38 @@ import (
 // ways are without a relay, through one, and through one that records.
 var ways = []string{"direct", "relay", "relay and pcapng"}
 
-// connected calls f with the two ends of a connection each way.
-func connected(b *testing.B, f func(b *testing.B, client, server *imsg.Conn)) {
+// A counter counts what was written.
+type counter struct {
+	capture.Writer
+	n atomic.Int64
+}
+
+func (c *counter) Write(r *capture.Record) error {
+	err := c.Writer.Write(r)
+	c.n.Add(1)
+	return err
+}
+
+// connected calls f with the two ends of a connection each way, and with a
+// function that waits until all is recorded.
+func connected(b *testing.B, f func(b *testing.B, client, server *imsg.Conn, idle func())) {
 	for _, way := range ways {
 		b.Run(way, func(b *testing.B) {
 			client, relayed := imsgtest.Pair(b, nil)
 			server := relayed
+			idle := func() {}
 			if way != "direct" {
 				var onward *imsg.Conn
 				onward, server = imsgtest.Pair(b, nil)
 				cfg := relay.Config{Dialect: imsg.Auto, Report: func(err error) { b.Error(err) }}
 				if way != "relay" {
-					cfg.Record = relay.NewRecorder(capture.NewPcapngWriter(io.Discard), func(err error) { b.Error(err) })
+					w := &counter{Writer: capture.NewPcapngWriter(io.Discard)}
+					cfg.Record = relay.NewRecorder(w, func(err error) { b.Error(err) })
+					idle = func() {
+						for w.n.Load() < cfg.Record.Totals().Messages {
+							runtime.Gosched()
+						}
+					}
 				}
 				r := relay.New(cfg)
 				ctx, cancel := context.WithCancel(context.Background())
@@ -43,15 +65,16 @@ func connected(b *testing.B, f func(b *testing.B, client, server *imsg.Conn)) {
 					}
 				}()
 			}
-			f(b, client, server)
+			f(b, client, server, idle)
 		})
 	}
 }
 
-// BenchmarkAnswer asks for an answer as large as OpenBGPD's for 3000 routes.
+// BenchmarkAnswer asks for an answer as large as OpenBGPD's for 3000 routes, one
+// at a time: what is recorded is written while it comes, and afterwards.
 func BenchmarkAnswer(b *testing.B) {
 	const messages, size = 3003, 392
-	connected(b, func(b *testing.B, client, server *imsg.Conn) {
+	connected(b, func(b *testing.B, client, server *imsg.Conn, idle func()) {
 		ctx := context.Background()
 		go func() {
 			route := make([]byte, size)
@@ -79,6 +102,9 @@ func BenchmarkAnswer(b *testing.B) {
 				imsg.CloseAll(ms[:n])
 				got += n
 			}
+			b.StopTimer()
+			idle()
+			b.StartTimer()
 		}
 		server.CloseWrite()
 		client.CloseWrite()
@@ -87,7 +113,7 @@ func BenchmarkAnswer(b *testing.B) {
 
 // BenchmarkRoundTrip asks for an answer of one message.
 func BenchmarkRoundTrip(b *testing.B) {
-	connected(b, func(b *testing.B, client, server *imsg.Conn) {
+	connected(b, func(b *testing.B, client, server *imsg.Conn, _ func()) {
 		ctx := context.Background()
 		go func() {
 			for m, err := range server.Each(ctx) {
