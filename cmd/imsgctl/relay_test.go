@@ -18,6 +18,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"example.org/imsg"
+	"example.org/imsg/internal/relay"
 	"example.org/imsg/internal/unixmsg"
 )
 
@@ -174,4 +175,19 @@ func parent() {
 	}
 	fmt.Println(err) // the channel stays open meanwhile
 	fmt.Println(cmd.Wait())
+}
+
+// canMove reports whether the place of a socket can be taken here.
+func canMove() bool {
+	dir, err := os.MkdirTemp("", "imsg")
+	dieOn(err)
+	defer os.RemoveAll(dir)
+	l, err := imsg.Listen(dir+"/s", nil)
+	dieOn(err)
+	defer l.Close()
+	m, err := relay.Take(context.Background(), dir+"/s", nil)
+	if err == nil {
+		dieOn(m.GiveBack())
+	}
+	return !errors.Is(err, relay.ErrMoveUnsupported)
 }

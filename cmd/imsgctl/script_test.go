@@ -14,7 +14,8 @@ var programs = map[string]func(){"imsgctl": main, "echod": echod, "ask": ask, "k
 
 // TestScript runs testdata/script/*.txt. A script has the command as imsgctl,
 // "exits N COMMAND..." for one that must exit with status N, and "serve PATH" for a
-// server; the condition trace says that programs can be traced.
+// server; the conditions trace and move say that programs can be traced, and that
+// the place of a socket can be taken.
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -24,10 +25,13 @@ func TestScript(t *testing.T) {
 			"serve":  serve,
 		},
 		Condition: func(cond string) (bool, error) {
-			if cond != "trace" {
-				return false, errors.New("no such condition")
+			switch cond {
+			case "trace":
+				return canTrace() == nil, nil
+			case "move":
+				return canMove(), nil
 			}
-			return canTrace() == nil, nil
+			return false, errors.New("no such condition")
 		},
 	})
 }

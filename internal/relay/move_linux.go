@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"example.org/imsg"
 	"example.org/imsg/internal/unixmsg"
@@ -219,8 +220,8 @@ func sameMode(to, from string) error {
 	if err := unix.Fstat(fd, &have); err != nil {
 		return &fs.PathError{Op: "stat", Path: to, Err: err}
 	}
-	if (want.Mode|have.Mode)&unix.S_IFMT != unix.S_IFSOCK {
-		return fmt.Errorf("%s and %s are not both sockets", from, to)
+	if (want.Mode|have.Mode)&unix.S_IFMT != unix.S_IFSOCK || have.Nlink != 1 {
+		return fmt.Errorf("%s and %s are not both sockets with one name", from, to)
 	}
 	if want.Uid != have.Uid || want.Gid != have.Gid {
 		if err := unix.Fchownat(fd, "", int(want.Uid), int(want.Gid), unix.AT_EMPTY_PATH); err != nil {
@@ -266,7 +267,7 @@ func realPath(path string) (string, error) {
 // in flags, the error matches fs.ErrNotExist if there is none.
 func openNote(path string, flags int) (*os.File, error) {
 	name := path + noteSuffix
-	for {
+	for tries := 0; ; tries++ {
 		f, err := os.OpenFile(name, os.O_RDWR|syscall.O_NOFOLLOW|flags, 0o600)
 		if err != nil {
 			return nil, err
@@ -281,6 +282,11 @@ func openNote(path string, flags int) (*os.File, error) {
 				return f, nil
 			}
 			f.Close() // its owner has just removed it
+			continue
+		}
+		if err == syscall.EAGAIN && tries < 20 { // maybe somebody only looks
+			f.Close()
+			time.Sleep(10 * time.Millisecond)
 			continue
 		}
 		if err == syscall.EAGAIN {
