@@ -93,11 +93,11 @@ func TestFailingSetup(t *testing.T) {
 // TestEndInSetup: the daemon can be ended while it starts, at once if Setup heeds
 // its context.
 func TestEndInSetup(t *testing.T) {
-	for script, want := range map[string]string{"wait inside": "", "hang inside": "has not ended within 300ms"} {
+	for script, want := range map[string]string{"wait inside": "", "hang inside": "has not ended within 1.5s"} {
 		ctx, cancel := context.WithCancel(t.Context())
 		log := make(lines, 10)
 		wait := begin(t, ctx, scriptDaemon, configured(script), func(d *Daemon) {
-			d.Logger, d.Grace = log.logger(), 400*time.Millisecond
+			d.Logger, d.Grace = log.logger(), 2*time.Second // enough for the other instance
 			if want == "" {
 				patient(d)
 			}

@@ -81,10 +81,10 @@ func TestStopBeforeStart(t *testing.T) {
 
 // TestKill: a child that does not end when it is asked is killed, and named.
 func TestKill(t *testing.T) {
-	r := up(t, deafDaemon, func(d *Daemon) { d.Grace = 400 * time.Millisecond })
+	r := up(t, deafDaemon, func(d *Daemon) { d.Grace = 2 * time.Second }) // enough for the polite one
 	err := r.end()
 	var child *ChildError
-	if !errors.As(err, &child) || child.Role != "deaf" || child.Step != "run" || !strings.Contains(err.Error(), "300ms") {
+	if !errors.As(err, &child) || child.Role != "deaf" || child.Step != "run" || !strings.Contains(err.Error(), "1.5s") {
 		t.Errorf("error %v", err)
 	}
 }
