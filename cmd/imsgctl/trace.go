@@ -19,9 +19,10 @@ import (
 
 // A traceCommand is a command line of trace.
 type traceCommand struct {
-	a    *app
-	out  outputFlags
-	pids []int
+	a     *app
+	out   outputFlags
+	pids  []int
+	files bool
 }
 
 // straceLine makes strace print what decode reads.
@@ -43,8 +44,8 @@ than a millisecond (or -v). One that the other program does not take is shown
 after a second, or 10 if the output is no terminal. Sockets over which something else than imsg goes are
 left out.
 
-The programs run slower, and otherwise as before, also in a sandbox. They go on
-when trace ends, whatever ends it. Without root only one's own programs can be
+Trace ends with the last of the programs, or by Ctrl-C. They run slower, and
+otherwise as before, also in a sandbox, and go on whatever ends trace. Without root only one's own programs can be
 traced, and a set-user-ID program that they start has no more rights than they.
 Of a program that is traced by something else (gdb, strace) nothing can be seen,
 nor of 32-bit programs, nor what goes over io_uring.
@@ -71,6 +72,7 @@ On other machines than Linux on amd64 and arm64, or for 32-bit programs:
 	}
 	t.out.add(c.Flags())
 	c.Flags().IntSliceVarP(&t.pids, "pid", "p", nil, "trace the process with that `PID`, and its children; can be given several times")
+	c.Flags().BoolVar(&t.files, "files", false, "tell at the end which way each descriptor went")
 	c.Flags().SetInterspersed(false) // what follows the command's name is its own
 	return c
 }
@@ -87,7 +89,7 @@ func (t *traceCommand) run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	w := newWatcher(ctx, out)
+	w := newWatcher(ctx, out, t.files)
 	status, err := ptrace.Status{}, error(nil)
 	if path != "" {
 		status, err = ptrace.Run(w.ctx, &ptrace.Command{
@@ -122,12 +124,22 @@ type watcher struct {
 	stop context.CancelCauseFunc
 	queue
 	done  chan struct{}
+	ways  *ways        // nil: nobody asked
 	err   error        // of the output
 	alive map[int]bool // processes; the engine's
 }
 
-func newWatcher(ctx context.Context, out *output) *watcher {
-	w := &watcher{out: out, asm: capture.NewAssembler(out.Write), done: make(chan struct{}), alive: map[int]bool{}}
+func newWatcher(ctx context.Context, out *output, files bool) *watcher {
+	w := &watcher{out: out, done: make(chan struct{}), alive: map[int]bool{}}
+	if files {
+		w.ways = &ways{ways: map[string]*way{}}
+	}
+	w.asm = capture.NewAssembler(func(r *capture.Record) error {
+		if w.ways != nil {
+			w.ways.add(r)
+		}
+		return out.Write(r)
+	})
 	w.ctx, w.stop = context.WithCancelCause(ctx)
 	w.asm.Problem = w.say
 	if !out.a.outTTY { // nobody watches: rather complete than soon
@@ -199,6 +211,9 @@ func (w *watcher) close() error {
 	<-w.done
 	w.stop(nil)
 	err := w.out.Close()
+	if w.ways != nil {
+		w.ways.tell(w.say)
+	}
 	if n := w.asm.Others(); n > 0 {
 		w.say("not shown: what went over " + count(n, "other socket") + ", which is not imsg")
 	}
@@ -214,4 +229,50 @@ func (w *watcher) close() error {
 		return w.err
 	}
 	return err
+}
+
+// ways are those of descriptors: which process had it under which number, and
+// the channels between. A socket or a pipe is known by its inode; of files those
+// with the same path and flags count as one.
+type ways struct {
+	keys []string // in the order in which they were passed first
+	ways map[string]*way
+}
+
+type way struct{ what, hops, last string }
+
+func (w *ways) add(r *capture.Record) {
+	for _, f := range r.Files {
+		flags := strings.TrimSuffix(strings.TrimSuffix(f.Flags, "cloexec"), "|") // each process has its own
+		what := strings.TrimSpace(f.Kind + " " + quote(f.Path) + " " + flags)
+		key := what
+		if inode, _, ok := strings.Cut(f.Path, "]"); ok && (f.Kind == "socket" || f.Kind == "pipe") {
+			key = inode
+		}
+		v := w.ways[key]
+		if v == nil {
+			v = &way{what: what}
+			w.keys = append(w.keys, key)
+			w.ways[key] = v
+		}
+		from := fmt.Sprintf("%s %s", appendEnd(nil, r.From, "?"), number(f.From))
+		to := fmt.Sprintf("%s %s", appendEnd(nil, r.To, "?"), number(f.To))
+		if f.Lost {
+			to = "lost"
+		}
+		switch {
+		case v.hops == "":
+			v.hops = from
+		case v.last != from:
+			v.hops += "; " + from
+		}
+		v.hops += fmt.Sprintf(" -#%d-> %s", r.Channel, to)
+		v.last = to
+	}
+}
+
+func (w *ways) tell(say func(string)) {
+	for _, key := range w.keys {
+		say(w.ways[key].what + ": " + w.ways[key].hops)
+	}
 }

@@ -7,12 +7,14 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 
 	"example.org/imsg"
+	"example.org/imsg/internal/capture"
 	"example.org/imsg/internal/ptrace"
 	"example.org/imsg/internal/testutil"
 )
@@ -159,6 +161,32 @@ func TestTraceTwice(t *testing.T) {
 	messages()
 	testutil.Must(t, first.Wait())
 	e.ask(t, 1)
+}
+
+// TestTraceWays has a socket that is passed on, and becomes another's.
+func TestTraceWays(t *testing.T) {
+	end := func(pid int) capture.Endpoint { return capture.Endpoint{PID: pid, Exe: "/bin/p"} }
+	socket := func(from, to int, text string) []capture.File {
+		return []capture.File{{From: from, To: to, Kind: "socket", Path: "socket:[7]" + text, Flags: "rdwr|cloexec"}}
+	}
+	w := &ways{ways: map[string]*way{}}
+	for _, r := range []capture.Record{
+		{Channel: 1, From: end(1), To: end(2), Files: socket(3, 4, " tcp")},
+		{Channel: 2, From: end(2), To: end(3), Files: socket(4, 5, " tcp 127.0.0.1:80")},
+		{Channel: 1, From: end(1), To: end(2), Files: []capture.File{{From: 3, To: -1, Kind: "file", Path: "/a b", Flags: "rdonly", Lost: true}}},
+		{Channel: 4, From: end(1), To: end(4), Files: socket(3, -1, " tcp")},
+	} {
+		w.add(&r)
+	}
+	var got []string
+	w.tell(func(s string) { got = append(got, s) })
+	want := []string{
+		`socket "socket:[7] tcp" rdwr: p[1] 3 -#1-> p[2] 4 -#2-> p[3] 5; p[1] 3 -#4-> p[4] ?`,
+		`file "/a b" rdonly: p[1] 3 -#1-> lost`,
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
 }
 
 // TestTraceStdoutClosed stops quietly when nobody reads what it shows.

@@ -158,9 +158,10 @@ func (e *engine) message(h *msghdr, n int) {
 // give hands over n bytes of the memory that was named. Many come in pieces.
 func (e *engine) give(n int) {
 	c := &e.call
-	c.Full = n > 0 && uint64(n) == e.memory.size
+	full := n > 0 && uint64(n) == e.memory.size
 	for first := true; first || n > 0; first = false {
 		c.N = min(n, pieceSize)
+		c.Full = full || n > c.N
 		c.Data = e.memory.next(c.N)
 		if len(c.Data) < c.N {
 			e.warnOnce(c.Process, warnMemory, "process %d: the memory of %s is hidden from other users than root, so only lengths are known: run as root", c.Process.PID, c.Process.Exe)

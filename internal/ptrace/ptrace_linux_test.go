@@ -226,6 +226,8 @@ var roles = map[string]func(args []string){
 	"quiet":    func([]string) {},
 	"own-net":  ownNetRole,
 	"many":     manyRole,
+	"hidden":   hiddenRole,
+	"large":    largeRole,
 	"trips":    tripsRole,
 	"echo":     echoRole,
 	"named":    namedRole,
@@ -744,6 +746,68 @@ func TestNamed(t *testing.T) {
 		}
 		if w.Socket.Peer != g.Socket.Inode || g.Socket.Peer != w.Socket.Inode {
 			t.Errorf("%s: sent %+v, received %+v", data, w.Socket, g.Socket)
+		}
+	}
+}
+
+// hiddenRole moves bytes in ways that are not seen.
+func hiddenRole([]string) {
+	unix.Syscall(unix.SYS_IO_URING_SETUP, 1, 0, 0) // fails
+	a, b := pair()
+	f := must(os.Open("/proc/self/exe"))
+	must(unix.Sendfile(a, int(f.Fd()), nil, 10))
+	p := make([]byte, 20)
+	must(unix.Read(b, p))
+}
+
+func TestHidden(t *testing.T) {
+	r, status := trace(t, role("hidden"))
+	if status != (Status{}) || len(r.warns) != 2 || !strings.Contains(r.warns[0], "uses io_uring: ") || !strings.Contains(r.warns[1], "writes to a socket with sendfile: ") {
+		t.Errorf("%v, warnings %q", status, r.warns)
+	}
+}
+
+// largeRole receives more in one call than is read at a time.
+func largeRole([]string) {
+	a, b := pair()
+	done := make(chan bool)
+	p := make([]byte, pieceSize+10)
+	go func() {
+		for sent := 0; sent < len(p); { // a signal may divide it
+			sent += must(unix.Write(a, p[sent:]))
+		}
+		close(done)
+	}()
+	q := make([]byte, len(p))
+	for got := 0; got < len(q); {
+		got += must2(unix.Recvfrom(b, q[got:], unix.MSG_WAITALL))
+	}
+	<-done
+}
+
+func TestLarge(t *testing.T) {
+	r, status := trace(t, role("large"))
+	if status != (Status{}) {
+		t.Fatal(status)
+	}
+	var got [2][]int
+	for _, c := range r.calls {
+		i := 0
+		if c.Write {
+			i = 1
+		}
+		if len(c.data) != c.N || c.N == pieceSize && !c.Full {
+			t.Errorf("%d bytes of %d, full %v", len(c.data), c.N, c.Full)
+		}
+		got[i] = append(got[i], c.N)
+	}
+	for _, ns := range got {
+		sum := 0
+		for _, n := range ns {
+			sum += n
+		}
+		if sum != pieceSize+10 || len(ns) < 2 {
+			t.Errorf("pieces of %v", got)
 		}
 	}
 }
