@@ -49,8 +49,9 @@ func newApp() *app {
 		Long: `Imsgctl shows what programs say to each other over imsg sockets: the channels
 between the processes of a daemon, and between a daemon and its clients.`,
 		Example: `  imsgctl demo                              what an imsg channel is, in one screen
+  imsgctl trace -w start.pcapng bgpd -d     what the processes of a daemon say to each other
   imsgctl proxy --move /run/bgpd.sock.0     what clients say to a daemon
-  imsgctl decode session.pcapng             what was recorded with -w
+  imsgctl decode -v start.pcapng            what was recorded with -w
   imsgctl send -v /run/openntpd/ntpd.sock CTL_SHOW_STATUS`,
 		SilenceErrors: true,
 		SilenceUsage:  true,

@@ -16,6 +16,7 @@ import (
 
 	"example.org/imsg/internal/capture"
 	"example.org/imsg/proto/bgpd"
+	"example.org/imsg/proto/got"
 	"example.org/imsg/proto/ntpd"
 	"example.org/imsg/proto/tmux"
 )
@@ -112,6 +113,7 @@ type known struct {
 var packages = map[string]known{
 	"bgpd":  {bgpd.TypeName, bgpd.PayloadType},
 	"bgpd7": {bgpd.TypeNameLegacy, nil},
+	"got":   {got.TypeName, got.PayloadType},
 	"ntpd":  {ntpd.TypeName, ntpd.PayloadType},
 	"tmux":  {tmux.TypeName, nil},
 }
@@ -134,7 +136,7 @@ func makeBuiltin() (all []*Profile, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if old := strings.TrimSuffix(p.Name, "7"); old != p.Name {
+		if old, ok := strings.CutSuffix(p.Name, "7"); ok {
 			all[slices.IndexFunc(all, func(p *Profile) bool { return p.Name == old })].old = p
 		}
 		all = append(all, p)
