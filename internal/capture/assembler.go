@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"hash/maphash"
+	"maps"
 	"path"
 	"slices"
 	"time"
@@ -54,6 +55,7 @@ const (
 	maxQueue     = 1 << 16  // messages
 	maxRemember  = 64       // messages of a direction that are out, while its other end may still show them
 	maxCallsHeld = 1 << 14  // for captures without times
+	maxEnds      = 1 << 14  // those that were idle for longest are forgotten
 )
 
 // NewAssembler returns an Assembler that gives the messages to out, which must
@@ -72,10 +74,11 @@ type endKey struct {
 type end struct {
 	Side
 	key  endKey
-	peer *end // nil: never seen
-	to   dir  // what was sent to this end
-	num  int  // of the channel; 0 as long as nothing came out
-	used bool // by a process that was seen
+	peer *end   // nil: never seen
+	to   dir    // what was sent to this end
+	num  int    // of the channel; 0 as long as nothing came out
+	used bool   // by a process that was seen
+	last uint64 // number of the call that used it
 
 	counted bool // among others
 }
@@ -211,6 +214,7 @@ func (a *Assembler) end(s Side) *end {
 	if e == nil {
 		e = a.newEnd(k)
 	}
+	e.last = a.calls
 	if e.Name == "" {
 		e.Name = s.Name
 	}
@@ -231,7 +235,7 @@ func (a *Assembler) end(s Side) *end {
 			a.ends[o.key] = o
 			o.Inode, o.Peer = s.Peer, s.Inode
 		}
-		if o.peer == nil || o.peer == e {
+		if o.peer == nil || o.peer == e || o.Peer == s.Inode {
 			e.peer, o.peer = o, e
 			e.num = cmp.Or(e.num, o.num)
 			o.num = e.num
@@ -244,7 +248,10 @@ func (a *Assembler) end(s Side) *end {
 }
 
 func (a *Assembler) newEnd(k endKey) *end {
-	e := &end{key: k}
+	if len(a.ends) >= maxEnds {
+		a.forget()
+	}
+	e := &end{key: k, last: a.calls}
 	m := a.Max
 	if m == 0 {
 		m = DefaultMax
@@ -253,6 +260,15 @@ func (a *Assembler) newEnd(k endKey) *end {
 	e.to.from.twin, e.to.to.twin = &e.to.to, &e.to.from
 	a.ends[k] = e
 	return e
+}
+
+// forget drops half of the ends: those that were idle for longest. What they
+// hold comes out by itself.
+func (a *Assembler) forget() {
+	all := slices.SortedFunc(maps.Values(a.ends), func(e, f *end) int { return cmp.Compare(e.last, f.last) })
+	for _, e := range all[:len(all)/2] {
+		delete(a.ends, e.key)
+	}
 }
 
 // other returns the other end of e, of which nothing need be known.

@@ -375,3 +375,31 @@ func (p *pipeline) receive(rnd *rand.Rand, now time.Time) event {
 	e.Full = len(e.Bytes) == room
 	return e
 }
+
+// TestAssemblerManyChannels has more channels than are kept at a time.
+func TestAssemblerManyChannels(t *testing.T) {
+	n := 0
+	a := capture.NewAssembler(func(r *capture.Record) error {
+		if n++; r.Wait != time.Millisecond || r.From.PID != 1 || r.To.PID != 2 {
+			t.Errorf("%s", line(r))
+		}
+		return nil
+	})
+	one := message(imsg.Current, 1, "one", false)
+	const channels = 40000
+	for i := range uint64(channels) {
+		a.Sent(side(1, 3, 2*i+1, 2*i+2), capture.Call{Time: at(0), Bytes: one})
+		a.Received(side(2, 3, 2*i+2, 2*i+1), capture.Call{Time: at(1), Bytes: one})
+	}
+	// One whose end was forgotten, or both, goes on.
+	for i := range uint64(100) {
+		a.Received(side(2, 3, 2*i+2, 2*i+1), capture.Call{Time: at(2), Bytes: one})
+		a.Sent(side(1, 3, 2*i+1, 2*i+2), capture.Call{Time: at(1), Bytes: one})
+	}
+	if a.Close(); n != channels+100 {
+		t.Errorf("%d messages, want %d", n, channels+100)
+	}
+	if n := a.Ends(); n > 1<<14 {
+		t.Errorf("%d ends are kept", n)
+	}
+}
