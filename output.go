@@ -36,13 +36,12 @@ func (o *output) compose(h Header, f *os.File, owned bool, data [][]byte) error 
 	if o.err != nil {
 		return o.err
 	}
+	if len(data) == 1 && f == nil && o.composePlain(h, data[0]) {
+		return nil
+	}
 	n := sizeOf(data)
 	if f == nil && n <= o.q.Available() && o.withinLimits(n) { // no other check is needed
-		word := uint32(n)
-		if !plainAlike {
-			word = o.lengthWord(n, false)
-		}
-		encode(o.q.Extend(n), h, word, data)
+		encode(o.q.Extend(n), h, o.lengthWord(n, false), data)
 		return nil
 	}
 	payload := n - HeaderSize
@@ -56,6 +55,26 @@ func (o *output) compose(h Header, f *os.File, owned bool, data [][]byte) error 
 	encode(p, h, o.lengthWord(n, f != nil), data)
 	o.trace(h, p[HeaderSize:], f != nil)
 	return nil
+}
+
+// composePlain is compose of a message without a file whose payload is in one
+// piece, as most are, if no other check is needed.
+func (o *output) composePlain(h Header, payload []byte) bool {
+	if len(payload) > o.q.Available()-HeaderSize || o.err != nil {
+		return false
+	}
+	n := HeaderSize + len(payload)
+	if !o.withinLimits(n) {
+		return false
+	}
+	word := uint32(n)
+	if !plainAlike {
+		word = o.lengthWord(n, false)
+	}
+	p := o.q.Extend(n)
+	putHeader(p, h, word)
+	copy(p[HeaderSize:], payload)
+	return true
 }
 
 // composeLost queues m, whose file was lost, with the mark of one.
