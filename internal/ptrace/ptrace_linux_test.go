@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"unsafe"
 
 	"example.org/imsg/internal/testutil"
 	"golang.org/x/sys/unix"
@@ -810,4 +811,17 @@ func TestLarge(t *testing.T) {
 			t.Errorf("pieces of %v", got)
 		}
 	}
+}
+
+// TestReadFile reads memory where process_vm_readv is forbidden.
+func TestReadFile(t *testing.T) {
+	a, b := []byte("abc"), []byte("defg")
+	m := memory{tid: os.Getpid()}
+	from := []unix.RemoteIovec{{Base: uintptr(unsafe.Pointer(&a[0])), Len: 3}, {Base: uintptr(unsafe.Pointer(&b[0])), Len: 4}, {Base: 16, Len: 8}}
+	p := make([]byte, 15)
+	if n := m.readFile(p, from); string(p[:n]) != "abcdefg" {
+		t.Errorf("%q", p[:n])
+	}
+	runtime.KeepAlive(a)
+	runtime.KeepAlive(b)
 }
