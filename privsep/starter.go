@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -175,6 +176,7 @@ func (d *Daemon) runStarter(ctl *imsg.Conn) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	makeThreads(runtime.GOMAXPROCS(0) + spareThreads)
 	l := newLauncher()
 	seats, sealed := make(map[string]*seat), false
 	for m, err := range ctl.All(context.Background()) {
