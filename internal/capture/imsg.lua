@@ -131,7 +131,9 @@ function imsg.dissector(tvb, pinfo, tree)
 		end
 		at = at + 4 + n
 	end
-	local info = string.format("%s -> %s type %d len %d", name(from_exe, tvb(24, 4):int()), name(to_exe, tvb(32, 4):int()), typ, len)
+	pinfo.cols.src = name(from_exe, tvb(24, 4):int())
+	pinfo.cols.dst = name(to_exe, tvb(32, 4):int())
+	local info = string.format("type %d len %d", typ, len)
 	if #files > 0 then info = info .. " +" .. table.concat(files, " +") end
 	pinfo.cols.info = info
 end

@@ -273,6 +273,9 @@ func TestTshark(t *testing.T) {
 	if got := run("-Y", "imsg.lost", "-V"); strings.Count(got, "imsg(3) message") != 1 || !strings.Contains(got, "a note") {
 		t.Errorf("tshark -Y imsg.lost -V:\n%s", got)
 	}
+	if got := run(); !strings.Contains(got, "bgpctl[12]") || !strings.Contains(got, "bgpd[13]") || !strings.Contains(got, "type 258 len 22 +/etc/passwd +file") {
+		t.Errorf("tshark:\n%s", got)
+	}
 	if got := run("-Y", "_ws.malformed || _ws.lua.error || imsg.short"); got != "" {
 		t.Errorf("tshark finds faults:\n%s", got)
 	}
