@@ -65,7 +65,7 @@ func TestDependencies(t *testing.T) {
 			justified[row[0]+" "+name] = false
 		}
 	}
-	for in, file := range map[string]string{"root": "go.mod", "tools": "tools/go.mod", "bench": "bench/go.mod"} {
+	for in, file := range map[string]string{"root": "go.mod", "tools": "tools/go.mod", "bench": "bench/go.mod", "examples/metrics": "examples/metrics/go.mod"} {
 		text, err := os.ReadFile(file)
 		testutil.Must(t, err)
 		lines := required

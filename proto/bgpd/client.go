@@ -123,6 +123,9 @@ func (c *Client) probe(ctx context.Context) (*version, error) {
 		switch {
 		case asked > 0:
 		case memory >= 0:
+			if _, err := find(-1, memory); err != nil {
+				return nil, err
+			}
 			typ = msgShowTerse
 		default:
 			typ = msgShowMemory - 1

@@ -92,6 +92,9 @@ func (s State) String() string {
 	return fmt.Sprintf("state %d", uint32(s))
 }
 
+// MarshalText returns the state's name.
+func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
 // A Validity is what a check of a route against RPKI data says.
 type Validity uint8
 

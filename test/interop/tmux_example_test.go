@@ -17,14 +17,15 @@ import (
 	"example.org/imsg/internal/testutil"
 )
 
-// build builds a program of this module.
+// build builds a program of this repository.
 func build(t *testing.T, name string) string {
 	t.Helper()
 	if _, err := exec.LookPath("go"); err != nil {
 		missing(t, "no go command to build %s with", name)
 	}
 	path := filepath.Join(t.TempDir(), filepath.Base(name))
-	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", path, "example.org/imsg/"+name)
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", path, ".")
+	cmd.Dir = filepath.Join("../..", name) // which may be a module of its own
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
