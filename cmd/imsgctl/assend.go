@@ -6,10 +6,12 @@ import (
 	"strconv"
 	"strings"
 
-	"example.org/imsg"
 	"example.org/imsg/internal/capture"
 	"example.org/imsg/internal/profile"
 )
+
+// maxHex is the most that one argument of a program can have on Linux.
+const maxHex = 1<<16 - 8
 
 // appendSend appends the command line that sends r again. What a command line
 // cannot say is in a comment behind it.
@@ -46,11 +48,11 @@ func appendSend(b []byte, r *capture.Record, p *profile.Profile) []byte {
 	if r.Cut() > 0 {
 		note += "; " + count(r.Cut(), "byte") + " of the payload were not captured"
 	}
+	if len(r.Payload) > maxHex {
+		note += "; it is long for a command line: put the bytes into a file, and @FILE here"
+	}
 	if r.Order != nil && orderName(r.Order) != orderName(nil) {
 		note += "; it was of another byte order"
-	}
-	if r.Len > imsg.DefaultMaxSize {
-		note += "; it is large: --max " + strconv.Itoa(r.Len)
 	}
 	if note != "" {
 		b = append(append(b, "  # "...), note[2:]...)

@@ -71,6 +71,15 @@ func TestText(t *testing.T) {
 	}
 }
 
+// TestSendTooLong shows that a command that no shell could start says so.
+func TestSendTooLong(t *testing.T) {
+	r := &capture.Record{Len: 1<<16 + 16, Name: "s", Payload: make([]byte, 1<<16)}
+	got := show(t, func(o *outputFlags) { o.asSend = true }, r)
+	if _, note, _ := strings.Cut(got, "  # "); note != "it is long for a command line: put the bytes into a file, and @FILE here\n" {
+		t.Errorf("%.40q... %q", got, note)
+	}
+}
+
 // TestColumns shows that columns are aligned, and grow, and that the socket of
 // a channel is told once.
 func TestColumns(t *testing.T) {
