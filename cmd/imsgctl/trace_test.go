@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -189,16 +190,45 @@ func TestTraceWays(t *testing.T) {
 	}
 }
 
-// TestTraceStdoutClosed stops quietly when nobody reads what it shows.
-func TestTraceStdoutClosed(t *testing.T) {
+// TestTraceOutputFails cannot write what it shows or records: it ends, and the
+// traced program goes on.
+func TestTraceOutputFails(t *testing.T) {
 	if err := canTrace(); err != nil {
 		t.Skip("tracing is not possible here: ", err)
 	}
-	cmd, _ := command(t, "closed", "trace", os.Args[0], "demo")
-	r, w, err := os.Pipe()
-	testutil.Must(t, err)
-	r.Close()
-	cmd.Stdout = w
-	defer w.Close()
-	execute(t, cmd, 0)
+	for _, tt := range []struct {
+		args   []string
+		status int
+		want   string
+	}{
+		{nil, 0, "still there, and not traced any more: "}, // standard output is closed
+		{[]string{"-w", "/dev/full"}, 1, "recording /dev/full: write /dev/full: no space left on device"},
+	} {
+		e := newEcho(t)
+		cmd, _ := command(t, "fails", append([]string{"trace", "-p", fmt.Sprint(e.Process.Pid)}, tt.args...)...)
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		if tt.status == 0 {
+			r, w, err := os.Pipe()
+			testutil.Must(t, err)
+			r.Close()
+			defer w.Close()
+			cmd.Stdout = w
+		}
+		testutil.Must(t, cmd.Start())
+		done := make(chan error)
+		go func() { done <- cmd.Wait() }()
+		for ended := false; !ended; {
+			select {
+			case <-done:
+				ended = true
+			default:
+				e.ask(t, 1)
+			}
+		}
+		if got := cmd.ProcessState.ExitCode(); got != tt.status || !strings.Contains(stderr.String(), tt.want) {
+			t.Errorf("exit status %d, %s", got, &stderr)
+		}
+		e.ask(t, 2)
+	}
 }
