@@ -5,14 +5,18 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os/exec"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"example.org/imsg"
 	"example.org/imsg/internal/testutil"
+	"example.org/imsg/proto/bgpd"
 )
 
 // A proxy is "imsgctl proxy --json --move SOCKET", at work.
@@ -225,4 +229,54 @@ func installedTmux(t *testing.T, ctx context.Context, s *tmuxServer) imsg.Dialec
 
 func beforeControlFix(version string) bool {
 	return strings.HasPrefix(version, "3.") && version[2] < '7'
+}
+
+// TestProxyBGPD asks OpenBGPD for 3003 routes, through a proxy and without.
+func TestProxyBGPD(t *testing.T) {
+	imsgctl := build(t, "cmd/imsgctl")
+	var config strings.Builder
+	config.WriteString(bgpdConfig)
+	for i := range 3000 {
+		fmt.Fprintf(&config, "network 10.%d.%d.0/24\n", i/250, i%250)
+	}
+	for _, p := range bgpdPrograms {
+		t.Run(p.name, func(t *testing.T) {
+			d := startBGPD(t, p.env, p.suite, config.String(), 0)
+			c := dialBGPD(t, d, "bgpd.sock")
+			routes := func() (all []bgpd.Route) {
+				for r, err := range c.RIB(d.ctx, bgpd.Filter{}) {
+					testutil.Must(t, err)
+					r := r.Clone()
+					r.LastChange = time.Time{} // which is made of an age in seconds
+					all = append(all, r)
+				}
+				return all
+			}
+			waitFor(t, d, "3003 routes", func() bool { return len(routes()) == 3003 })
+			want := routes()
+			begin := time.Now()
+			routes()
+			direct := time.Since(begin)
+			proxy := startProxy(t, imsgctl, d.socket("bgpd.sock"))
+			begin = time.Now()
+			got := routes()
+			t.Logf("3003 routes: %v, through the proxy %v", direct, time.Since(begin))
+			if !reflect.DeepEqual(got, want) {
+				t.Errorf("%d routes that are others than the %d without the proxy", len(got), len(want))
+			}
+			if rib := bgpctl(t, d, "show", "rib")["rib"].([]any); len(rib) != 3003 {
+				t.Errorf("bgpctl shows %d routes", len(rib))
+			}
+			names := make(map[any]int)
+			for _, m := range proxy.end() {
+				names[m["name"]]++
+			}
+			if names["IMSG_CTL_SHOW_RIB"]+names["CTL_SHOW_RIB"] < 2*3003 {
+				t.Errorf("shown: %v", names)
+			}
+			if n := len(routes()); n != 3003 {
+				t.Errorf("%d routes afterwards", n)
+			}
+		})
+	}
 }
