@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -65,4 +66,71 @@ func TestBGPSummaryExample(t *testing.T) {
 			t.Errorf("status %d: %s", status, out)
 		}
 	})
+}
+
+// The exporter says what bgpctl's own metrics say: all that it has in common, and
+// all but what it cannot know.
+func TestMetricsExample(t *testing.T) {
+	run := example(t, "metrics")
+	bgpdDaemons(t, func(t *testing.T, d *daemon, c *bgpd.Client) {
+		var want string
+		got := sameTwice(t, d, func() map[string]string {
+			out, status := run("-once", "-bgpd", d.socket("bgpd.rsock"))
+			if status != 0 {
+				t.Fatalf("status %d: %s", status, out)
+			}
+			return metrics(out)
+		}, func() {
+			if c.Version() == "7.7" { // it has no metrics
+				return
+			}
+			want = d.control("/usr/sbin/bgpctl", "-s", "/run/openbgpd/bgpd.sock", "show", "metric")
+		})
+		if got["bgpd_up{}"] != "1" {
+			t.Errorf("bgpd_up is %q", got["bgpd_up{}"])
+		}
+		known := 0
+		for key, v := range metrics(want) {
+			mine, ok := got[key]
+			switch {
+			case !ok && strings.HasPrefix(key, "bgpd_rde_memory_usage_bytes"), strings.HasPrefix(key, "bgpd_info"):
+			case !ok && c.Version() < "9" && strings.Contains(key, "2001:db8::9"): // a neighbor without a description has no label for it
+			case !ok:
+				t.Errorf("bgpctl has %s %s", key, v)
+			case mine != v:
+				t.Errorf("%s is %s, bgpctl has %s", key, mine, v)
+			default:
+				known++
+			}
+		}
+		t.Logf("%d metrics are the same", known)
+		if known < 80 && want != "" {
+			t.Errorf("only %d of bgpctl's metrics", known)
+		}
+	})
+}
+
+// metrics returns the values of a page by name and sorted labels, without those
+// that time changes.
+func metrics(page string) map[string]string {
+	all := map[string]string{}
+	for line := range strings.Lines(page) {
+		line = strings.TrimSpace(line)
+		i := strings.LastIndexByte(line, ' ')
+		if i < 0 || strings.HasPrefix(line, "#") {
+			continue
+		}
+		name, labels, _ := strings.Cut(line[:i], "{")
+		if strings.HasSuffix(name, "_seconds") || strings.HasPrefix(name, "bgpd_rde_evloop") {
+			continue
+		}
+		parts := strings.Split(strings.TrimSuffix(labels, "}"), `",`)
+		for i := range parts {
+			parts[i] = strings.Replace(strings.TrimSuffix(parts[i], `"`), `="`, "=", 1)
+		}
+		parts = slices.DeleteFunc(parts, func(s string) bool { return strings.HasSuffix(s, "=") }) // bgpctl leaves empty ones out
+		slices.Sort(parts)
+		all[name+"{"+strings.Join(parts, ",")+"}"] = line[i+1:]
+	}
+	return all
 }
