@@ -31,6 +31,9 @@ func appendSend(b []byte, r *capture.Record, p *profile.Profile) []byte {
 	for _, f := range r.Files {
 		if strings.HasPrefix(f.Path, "/") && !f.Lost {
 			b = append(append(append(b, "--file "...), shellWord(f.Path)...), ' ')
+			if f.Flags != "" && !strings.HasPrefix(f.Flags, "rdonly") {
+				b = append(b, "--rw "...)
+			}
 		} else {
 			note = "; its file has no path: " + escape(f.Kind+" "+f.Path)
 		}

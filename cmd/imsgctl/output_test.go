@@ -71,6 +71,15 @@ func TestText(t *testing.T) {
 	}
 }
 
+func TestSendFile(t *testing.T) {
+	for flags, want := range map[string]string{"rdonly|cloexec": "--file /a s 0\n", "rdwr": "--file /a --rw s 0\n", "": "--file /a s 0\n"} {
+		r := &capture.Record{Len: 16, Name: "s", Files: []capture.File{{Path: "/a", Flags: flags}}}
+		if got := show(t, func(o *outputFlags) { o.asSend = true }, r); !strings.HasSuffix(got, want) {
+			t.Errorf("%s: %q, want %q", flags, got, want)
+		}
+	}
+}
+
 // TestSendTooLong shows that a command that no shell could start says so.
 func TestSendTooLong(t *testing.T) {
 	r := &capture.Record{Len: 1<<16 + 16, Name: "s", Payload: make([]byte, 1<<16)}
