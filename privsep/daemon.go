@@ -134,8 +134,8 @@ type Role struct {
 	// has ended, 0 means no limit. The garbage collector works harder from half of it on
 	// (debug.SetMemoryLimit), and a process that needs more ends with a fatal error
 	// (RLIMIT_DATA, which also counts what was used before: twice what a process
-	// has at a time is a good limit, and 32 MiB the least). In a cgo program each
-	// thread's stack counts, 8 MiB. Linux only.
+	// has at a time is a good limit, and 32 MiB the least). In a cgo program the
+	// stacks of further threads than it has then count, 8 MiB each. Linux only.
 	Memory int64
 
 	// OOMScore is written to oom_score_adj, -1000 to 1000, 0 leaves the parent's:

@@ -52,7 +52,7 @@ func TestLimits(t *testing.T) {
 }
 
 var boundedDaemon = register(Daemon{Name: "bounded", Roles: []Role{
-	{Name: "bounded", Run: witness, OnExit: Restart, Backoff: time.Millisecond, Memory: 64 << 20, OOMScore: 900, Sandbox: sandbox.Policy{Promises: "stdio"},
+	{Name: "bounded", Run: witness, OnExit: Restart, Backoff: time.Millisecond, Memory: 32 << 20, OOMScore: 900, Sandbox: sandbox.Policy{Promises: "stdio"},
 		Setup: func(_ context.Context, p *Proc) (err error) {
 			boundedScore, err = os.ReadFile("/proc/self/oom_score_adj")
 			return err
@@ -89,22 +89,22 @@ func TestMemory(t *testing.T) {
 	t.Setenv("GOTRACEBACK", "none")
 	r := up(t, boundedDaemon, patient)
 	s := r.status("bounded", 0)
-	if s.Memory != 64<<20 || len(s.Missing) > 0 || !strings.Contains(s.String(), "memory 65536 KiB") {
+	if s.Memory != 32<<20 || len(s.Missing) > 0 || !strings.Contains(s.String(), "memory 32768 KiB") {
 		t.Errorf("status %v", s)
 	}
 	if score := ask[string](t, r.Peer("bounded"), "score"); score != "900" {
 		t.Errorf("oom_score_adj is %s", score)
 	}
 	q := r.Peer("bounded")
-	ask[int](t, q, "eat", "16", "keep")
-	if _, err := try[int](t.Context(), q, nil, "eat", "200"); err != nil {
-		t.Fatalf("200 MiB one after the other: %v\n%s", err, r.log)
+	ask[int](t, q, "eat", "4", "keep")
+	if _, err := try[int](t.Context(), q, nil, "eat", "64"); err != nil {
+		t.Fatalf("64 MiB one after the other: %v\n%s", err, r.log)
 	}
 	if _, err := try[int](t.Context(), q, nil, "eat", "256", "keep"); err == nil {
 		t.Error("it keeps 256 MiB")
 	}
 	ask[any](t, r.next("bounded", 0, q), "hello")
-	ask[int](t, r.Peer("plain"), "eat", "128", "keep")
+	ask[int](t, r.Peer("plain"), "eat", "40", "keep")
 }
 
 var groupsDaemon = register(Daemon{Name: "groups", User: "65534", Chroot: EmptyDir, Roles: []Role{

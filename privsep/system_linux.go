@@ -173,6 +173,7 @@ func setOOMScore(score int) error {
 // limitMemory lets this process have so many bytes more than now: what the Go
 // runtime has mapped counts, whether it is used or not.
 func limitMemory(n int64) error {
+	makeThreads(runtime.GOMAXPROCS(0) + spareThreads) // C's stacks, 8 MiB each, count
 	text, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return err
