@@ -1,4 +1,4 @@
-//go:build !solaris || illumos
+//go:build !netbsd && (!solaris || illumos)
 
 package control
 

@@ -1,4 +1,4 @@
-//go:build !illumos
+//go:build netbsd || (solaris && !illumos)
 
 package control
 
