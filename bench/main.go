@@ -48,7 +48,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	flags.SetOutput(stderr)
 	flags.BoolVar(&o.json, "json", false, "print one JSON object instead of tables")
 	flags.StringVar(&o.svg, "svg", "", "write plots into `directory`")
-	quick := flags.Bool("quick", false, "fewer and shorter rounds: less than 30 seconds, and less exact")
+	quick := flags.Bool("quick", false, "fewer and shorter rounds: about half a minute, and less exact")
 	pattern := func(name, usage string, to **regexp.Regexp) {
 		flags.Func(name, usage, func(s string) (err error) {
 			*to, err = regexp.Compile(s)
