@@ -78,7 +78,8 @@ var fakeVersions = []fakeVersion{
 
 // daemon plays a daemon; change, if not nil, may answer in its place.
 func daemon(t testing.TB, v fakeVersion, change func(r *fake.Request, typ uint32) bool) string {
-	memory, peer, route, set, table := v.memory(t), v.peer(t), v.route(t), v.set(t), v.table(t)
+	memory, peer, set, table := v.memory(t), v.peer(t), v.set(t), v.table(t)
+	route := append(v.route(t), 2, 1, 0, 0, 0xfd, 0xe9)
 	return fake.Daemon(t, &imsg.Config{Dialect: v.dialect}, 0, func(r *fake.Request) {
 		typ := r.Header.Type
 		if v.dialect == imsg.Legacy && typ >= typeFlowspec {
@@ -103,7 +104,7 @@ func daemon(t testing.TB, v fakeVersion, change func(r *fake.Request, typ uint32
 			r.Answer(msgShowNeighbor, peer)
 		case msgShowRIB, msgShowPrefix:
 			for range 100 {
-				r.Answer(msgShowRIB, append(route, 2, 1, 0, 0, 0xfd, 0xe9))
+				r.Answer(msgShowRIB, route)
 			}
 		case msgShowSet:
 			r.Answer(moved(typ), set)
@@ -187,10 +188,13 @@ func TestBadAnswers(t *testing.T) {
 		"no NUL": {msgShowNeighbor, func(r *fake.Request) {
 			r.Answer(msgShowNeighbor, []byte(strings.Repeat("\xff", len(v.peer(t)))))
 		}, neighbors, "no NUL in 64 bytes"},
-		"endless neighbors": {msgShowNeighbor, func(r *fake.Request) {
-			for p := v.peer(t); r.Answer(msgShowNeighbor, p); {
+		"endless sets": {msgShowSet, func(r *fake.Request) {
+			for p := v.set(t); r.Answer(msgShowSet, p); {
 			}
-		}, neighbors, "more than 10000 answers"},
+		}, func(ctx context.Context, c *Client) error {
+			_, err := c.Sets(ctx)
+			return err
+		}, "more than 10000 answers"},
 		"an end too soon": {msgShowRIB, func(r *fake.Request) {
 			r.Answer(msgShowRIB, v.route(t))
 			r.Conn.Close()
@@ -217,7 +221,7 @@ func TestBadAnswers(t *testing.T) {
 			if e := (*control.Error)(nil); !errors.As(err, &e) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("%v, want %s", err, tt.want)
 			}
-			if _, err := c.Sets(ctx); err != nil {
+			if _, err := c.Memory(ctx); err != nil {
 				t.Errorf("the next request: %v", err)
 			}
 		})
