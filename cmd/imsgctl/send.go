@@ -71,7 +71,6 @@ shown, and closed.
 --len, --mark, --cut and --raw make messages that no program should send. A
 program that is not yours may end: send asks before, unless --yes.`,
 		Example: `  imsgctl send /run/openntpd/ntpd.sock CTL_SHOW_STATUS -v
-  imsgctl send -n 0 /tmp/tmux-0/default RESIZE --id 8 --pid -1
   imsgctl send -v --until CTL_END /run/bgpd.sock.0 CTL_SHOW_RIB aid=1
   imsgctl send ./d.sock 7 --file /etc/hosts text:hosts hex:00
   imsgctl send ./d.sock 7 --len 15 --yes        does it survive a length below 16?`,
