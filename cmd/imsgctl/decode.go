@@ -40,6 +40,9 @@ there.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if lua {
+				if len(args) > 0 || c.Flags().NFlag() > 1 {
+					return usagef("--lua prints the dissector, and takes no file and no other flag")
+				}
 				_, err := io.WriteString(a.stdout, capture.Lua)
 				return err
 			}

@@ -116,6 +116,9 @@ type warningsError int
 func (n warningsError) Error() string { return count(int(n), "warning") }
 
 func (c *doctorCommand) run(ctx context.Context, address string) error {
+	if c.timeout <= 0 {
+		return usagef("--timeout %v: more than 0", c.timeout)
+	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	d := &diagnosis{Address: address, Findings: []*finding{}}

@@ -85,9 +85,11 @@ func (i *inputFlags) open(a *app, name string) (*input, error) {
 		if i.follow != nil {
 			in.from = follower{i.follow, f}
 		}
-		if fi, err := f.Stat(); err == nil && fi.Mode().IsRegular() {
+		if fi := regular(f); fi != nil {
 			in.size, a.reading = fi.Size(), fi
 		}
+	} else if f, ok := a.stdin.(*os.File); ok && regular(f) != nil {
+		a.reading = regular(f)
 	} else if a.inTTY {
 		a.complain(a.running, fmt.Errorf("reading from the terminal: paste hex or what strace printed, and end with ^D"))
 	}
@@ -97,6 +99,20 @@ func (i *inputFlags) open(a *app, name string) (*input, error) {
 		return nil, in.wrap(err)
 	}
 	return in, nil
+}
+
+// regular returns what f is, if it is a file with an end.
+func regular(f *os.File) os.FileInfo {
+	if fi, err := f.Stat(); err == nil && fi.Mode().IsRegular() {
+		return fi
+	}
+	return nil
+}
+
+// isRead reports whether fi is the capture that is read, which nothing may be
+// written to.
+func (a *app) isRead(fi os.FileInfo) bool {
+	return fi != nil && a.reading != nil && os.SameFile(fi, a.reading)
 }
 
 // counted is the file, whose bytes are counted.

@@ -14,11 +14,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 )
 
@@ -39,7 +41,7 @@ func main() { os.Exit(newApp().run(os.Args[1:])) }
 func newApp() *app {
 	tty := func(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 	a := &app{
-		stdin: os.Stdin, stdout: stdout{os.Stdout}, stderr: os.Stderr,
+		stdin: os.Stdin, stdout: &stdout{f: os.Stdout}, stderr: os.Stderr,
 		inTTY: tty(os.Stdin), outTTY: tty(os.Stdout), errTTY: tty(os.Stderr),
 		noColor: os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb",
 	}
@@ -55,6 +57,9 @@ between the processes of a daemon, and between a daemon and its clients.`,
   imsgctl send -v /run/openntpd/ntpd.sock CTL_SHOW_STATUS`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
+
+		DisableSuggestions:         true, // of cobra, which makes several lines
+		SuggestionsMinimumDistance: 2,
 	}
 	a.root.SetHelpCommand(newHelpCommand(a))
 	a.root.AddCommand(
@@ -82,7 +87,7 @@ func newHelpCommand(a *app) *cobra.Command {
 		RunE: func(_ *cobra.Command, args []string) error {
 			c, rest, err := a.root.Find(args)
 			if err != nil || len(rest) > 0 {
-				return usagef("unknown command %q", strings.Join(args, " "))
+				return usagef("unknown command %q%s", strings.Join(args, " "), a.near(args))
 			}
 			return c.Help()
 		},
@@ -113,6 +118,10 @@ func (a *app) run(args []string) int {
 		a.root.SetOut(a.stderr)
 		a.root.Help()
 	}
+	understood := err == nil || a.running != ""
+	if out, ok := a.stdout.(*stdout); ok && err == nil {
+		err = out.err // what prints help does not look
+	}
 	name := cmp.Or(a.running, a.calledName(args))
 	usage, status := new(usageError), exitStatus(0)
 	switch {
@@ -120,7 +129,10 @@ func (a *app) run(args []string) int {
 		return int(status)
 	case err == nil, errors.Is(err, errStdoutClosed):
 		return 0
-	case a.running == "", errors.As(err, usage):
+	case !understood, errors.As(err, usage):
+		if name == "" {
+			err = fmt.Errorf("%w%s", err, a.near(args))
+		}
 		if !strings.Contains(err.Error(), "\n") {
 			err = fmt.Errorf("%w (%s -h tells more)", err, strings.TrimSpace("imsgctl "+name))
 		}
@@ -139,12 +151,48 @@ func (a *app) watch(c *cobra.Command) {
 	if run := c.RunE; run != nil {
 		c.RunE = func(c *cobra.Command, args []string) error {
 			a.running = strings.TrimPrefix(c.CommandPath(), "imsgctl ")
+			if err := noneEmpty(c, args); err != nil {
+				return err
+			}
 			return run(c, args)
 		}
 	}
 	for _, sub := range c.Commands() {
 		a.watch(sub)
 	}
+}
+
+// noneEmpty refuses an empty argument or value of a flag, which is what a script
+// gives whose variable is not set: it means none of what is the default.
+func noneEmpty(c *cobra.Command, args []string) (err error) {
+	own := len(args) // of imsgctl; the rest is another program's
+	if c.Name() == "run" || c.Name() == "trace" {
+		own = min(1, own)
+	}
+	if slices.Contains(args[:own], "") {
+		return usagef("an argument is empty")
+	}
+	c.Flags().Visit(func(f *pflag.Flag) {
+		values := []string{f.Value.String()}
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			values = list.GetSlice()
+		}
+		if slices.Contains(values, "") {
+			err = usagef("--%s: the value is empty", f.Name)
+		}
+	})
+	return err
+}
+
+// near suggests commands whose names are like the first of args.
+func (a *app) near(args []string) string {
+	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
+		return ""
+	}
+	if names := a.root.SuggestionsFor(args[0]); len(names) > 0 {
+		return ": " + strings.Join(names, " or ") + " is one"
+	}
+	return ""
 }
 
 // calledName is the command that args name, or "".
@@ -201,12 +249,17 @@ func (e usageError) Unwrap() error { return e.error }
 // it any longer: a command ends, and nobody complains.
 var errStdoutClosed = errors.New("standard output is closed")
 
-type stdout struct{ f *os.File }
+// A stdout is standard output, which remembers an error.
+type stdout struct {
+	f   *os.File
+	err error
+}
 
-func (s stdout) Write(p []byte) (int, error) {
+func (s *stdout) Write(p []byte) (int, error) {
 	n, err := s.f.Write(p)
 	if errors.Is(err, syscall.EPIPE) {
 		err = errStdoutClosed
 	}
+	s.err = cmp.Or(s.err, err)
 	return n, err
 }

@@ -94,6 +94,9 @@ func (o *outputFlags) open(a *app) (_ *output, err error) {
 			return nil, usageError{err}
 		}
 	}
+	if s, ok := a.stdout.(*stdout); ok && a.isRead(regular(s.f)) {
+		return nil, usagef("standard output is what is read")
+	}
 	out.out = bufio.NewWriterSize(a.stdout, 1<<16)
 	var to io.Writer = out.out
 	switch o.write {
@@ -105,7 +108,7 @@ func (o *outputFlags) open(a *app) (_ *output, err error) {
 		}
 		out.print = nil
 	default:
-		if fi, err := os.Stat(o.write); err == nil && a.reading != nil && os.SameFile(fi, a.reading) {
+		if fi, err := os.Stat(o.write); err == nil && a.isRead(fi) {
 			return nil, usagef("--write %s: that is what is read", quote(o.write))
 		}
 		// For the owner only: payloads can be secret.

@@ -82,6 +82,9 @@ func (p *proxyCommand) run(ctx context.Context, args []string) error {
 	if !p.move && sameSocket(args[0], target) {
 		return usagef("%s is the daemon's own socket: use --move %s", args[0], target)
 	}
+	if info, err := os.Stat(target); err == nil && !isAbstract(target) && info.Mode()&fs.ModeSocket == 0 {
+		return fmt.Errorf("%s is no socket", target)
+	}
 	ctx, t, err := p.flags.open(ctx, p.a, target)
 	if err != nil {
 		return err
@@ -94,6 +97,7 @@ func (p *proxyCommand) run(ctx context.Context, args []string) error {
 
 func (p *proxyCommand) inPlace(ctx context.Context, t *tap, socket string) error {
 	err := t.ServeInPlace(ctx, socket, func(m *relay.Move) {
+		t.out.summary = true
 		p.say("in the place of %s, which is %s meanwhile; Ctrl-C gives it back", m.Path(), m.Target())
 	})
 	if err == nil {
@@ -108,6 +112,7 @@ func (p *proxyCommand) beside(ctx context.Context, t *tap, lc *imsg.ListenConfig
 		return err
 	}
 	defer l.Close()
+	t.out.summary = true
 	p.say("%s stands in front of %s; Ctrl-C ends it", listen, target)
 	if err = t.Serve(ctx, l, target); ctx.Err() != nil {
 		return nil

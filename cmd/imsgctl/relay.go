@@ -31,6 +31,7 @@ func (f *relayFlags) add(c *cobra.Command) {
 type tap struct {
 	*relay.Relay
 	rec *relay.Recorder
+	out *output // tells at the end how much there was, once there is something to count
 }
 
 // parseDialect is for flags.
@@ -67,7 +68,6 @@ func (f *relayFlags) open(ctx context.Context, a *app, name string) (context.Con
 	if err != nil {
 		return nil, nil, err
 	}
-	out.summary = true
 	report := func(err error) { a.complain(a.running, errors.New(asFlags.Replace(err.Error()))) }
 	ctx, stop := context.WithCancelCause(ctx)
 	rec := relay.NewRecorder(out, func(err error) {
@@ -78,7 +78,7 @@ func (f *relayFlags) open(ctx context.Context, a *app, name string) (context.Con
 		}
 	})
 	cfg := relay.Config{Dialect: d, MaxSize: size, Name: name, Record: rec, Report: report}
-	return ctx, &tap{relay.New(cfg), rec}, nil
+	return ctx, &tap{relay.New(cfg), rec, out}, nil
 }
 
 // close writes the summary. The error is that of what was shown or recorded, and

@@ -164,6 +164,7 @@ func (r *runCommand) serve(cmd *exec.Cmd, t *tap, parent relay.End) error {
 		return err
 	}
 	defer child.Close()
+	t.out.summary = true
 	sigs := make(chan os.Signal, 8)
 	signal.Notify(sigs, syscall.SIGUSR1, syscall.SIGUSR2)
 	defer signal.Stop(sigs)
@@ -243,13 +244,13 @@ func (s *sender) line(ctx context.Context, c *imsg.Conn, args []string) (err err
 // a word that begins with # ends the line.
 func splitWords(line string) (words []string, err error) {
 	var word strings.Builder
-	begun, quote := false, rune(0)
-	for _, c := range line {
+	begun, quote := false, byte(0)
+	for _, c := range []byte(line) { // which need not be UTF-8
 		switch {
 		case quote != 0 && c == quote:
 			quote = 0
 		case quote != 0:
-			word.WriteRune(c)
+			word.WriteByte(c)
 		case c == '"' || c == '\'':
 			begun, quote = true, c
 		case c == ' ' || c == '\t':
@@ -262,7 +263,7 @@ func splitWords(line string) (words []string, err error) {
 			return words, nil
 		default:
 			begun = true
-			word.WriteRune(c)
+			word.WriteByte(c)
 		}
 	}
 	if quote != 0 {

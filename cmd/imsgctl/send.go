@@ -77,6 +77,16 @@ program that is not yours may end: send asks before, unless --yes.`,
 		Args: cobra.MinimumNArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			s.answersWanted = c.Flags().Changed("answers")
+			for _, name := range []string{"len", "cut"} {
+				if n, _ := c.Flags().GetInt(name); c.Flags().Changed(name) && (n < 0 || int64(n) > math.MaxUint32) {
+					return usagef("--%s %d: 0 to %d", name, n, uint32(math.MaxUint32))
+				}
+			}
+			for _, name := range []string{"len", "mark", "id", "pid"} {
+				if s.raw && c.Flags().Changed(name) {
+					return usagef("--raw sends no header, which --%s would change", name)
+				}
+			}
 			return s.run(c.Context(), args)
 		},
 		ValidArgsFunction: s.complete,
@@ -110,8 +120,13 @@ func (s *sender) run(ctx context.Context, args []string) (err error) {
 	if !slices.Contains([]string{"", "yes", "no"}, s.mark) {
 		return usagef("--mark %q: yes or no", s.mark)
 	}
-	if s.answers < 0 || s.rw && s.file == "" {
-		return usagef("-n is at least 0, and --rw belongs to --file")
+	switch {
+	case s.answers < 0:
+		return usagef("-n %d: at least 0", s.answers)
+	case s.rw && s.file == "":
+		return usagef("--rw belongs to --file")
+	case s.timeout <= 0:
+		return usagef("--timeout %v: more than 0", s.timeout)
 	}
 	if s.out, err = s.output.open(s.a); err != nil {
 		return err
@@ -195,6 +210,9 @@ func (s *sender) types(names []string) (types []uint32, err error) {
 		typ, ok := uint32(n), err == nil
 		if !ok {
 			typ, ok = s.profile.TypeNumber(name)
+		}
+		if errors.Is(err, strconv.ErrRange) {
+			return nil, usagef("type %s: at most %d", name, uint32(math.MaxUint32))
 		}
 		if !ok && s.profile == nil {
 			return nil, usagef("no profile for %s: the type is a number, not %q, or there is a --profile", s.program(), name)

@@ -54,8 +54,10 @@ nobody can guess, while another command records to the file.`,
 				return usagef("--listen belongs to --live")
 			case !live && write == nil:
 				return usagef("-o FILE.svg or -o FILE.html says what is to be drawn")
-			case d.limit < 1 || d.payload < 0:
-				return usagef("--limit and --payload: a positive number")
+			case d.limit < 1:
+				return usagef("--limit %d: at least 1", d.limit)
+			case d.payload < 0:
+				return usagef("--payload %d: at least 0", d.payload)
 			}
 			ch, err := choose.open()
 			if err != nil {
@@ -70,6 +72,9 @@ nobody can guess, while another command records to the file.`,
 				return err
 			}
 			defer i.Close()
+			if fi, err := os.Stat(out); err == nil && a.isRead(fi) {
+				return usagef("-o %s: that is what is read", quote(out))
+			}
 			d.Title = escape(filepath.Base(i.name))
 			if i.name == "" {
 				d.Title = "standard input"

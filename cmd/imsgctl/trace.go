@@ -78,6 +78,11 @@ On other machines than Linux on amd64 and arm64, or for 32-bit programs:
 }
 
 func (t *traceCommand) run(ctx context.Context, args []string) error {
+	for _, pid := range t.pids {
+		if pid < 1 {
+			return usagef("--pid %d: at least 1", pid)
+		}
+	}
 	var path string
 	if len(args) > 0 {
 		var err error
