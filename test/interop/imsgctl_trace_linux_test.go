@@ -82,8 +82,8 @@ func TestTraceTmux(t *testing.T) {
 
 		pid := strings.TrimSpace(s.tmux(t, ctx, "", "display-message", "-p", "#{pid}").stdout)
 		trace := exec.CommandContext(ctx, imsgctl, "trace", "--json", "--profile", "tmux", "-p", pid)
-		var out bytes.Buffer
-		trace.Stdout = &out
+		stdout, err := trace.StdoutPipe()
+		testutil.Must(t, err)
 		stderr, err := trace.StderrPipe()
 		testutil.Must(t, err)
 		testutil.Must(t, trace.Start())
@@ -94,7 +94,15 @@ func TestTraceTmux(t *testing.T) {
 		if r := s.tmux(t, ctx, "", list[2:]...); r.stdout != "peer\n" {
 			t.Error(r)
 		}
+		var out bytes.Buffer
+		lines := bufio.NewReader(io.TeeReader(stdout, &out))
+		for line := ""; !strings.Contains(line, `"EXIT"`); { // the client can be gone before the trace has come so far
+			line, err = lines.ReadString('\n')
+			testutil.Must(t, err)
+		}
 		testutil.Must(t, trace.Process.Signal(os.Interrupt))
+		_, err = io.Copy(io.Discard, lines)
+		testutil.Must(t, err)
 		rest, _ := io.ReadAll(says)
 		if err := trace.Wait(); err != nil || !strings.Contains(string(rest), "still there") {
 			t.Errorf("%v: %s", err, rest)
