@@ -46,7 +46,7 @@ there.`,
 				_, err := io.WriteString(a.stdout, capture.Lua)
 				return err
 			}
-			i, err := in.open(a, cmp.Or(append(args, "")...))
+			i, err := in.open(c.Context(), a, cmp.Or(append(args, "")...))
 			if err != nil {
 				return err
 			}

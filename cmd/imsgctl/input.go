@@ -48,8 +48,9 @@ type input struct {
 	from   io.Reader
 }
 
-// open opens a capture: "" and "-" are standard input.
-func (i *inputFlags) open(a *app, name string) (*input, error) {
+// open opens a capture: "" and "-" are standard input. If ctx ends before the
+// first bytes have come, there are none.
+func (i *inputFlags) open(ctx context.Context, a *app, name string) (*input, error) {
 	in := &input{a: a, from: a.stdin}
 	o := capture.Options{Max: i.max, Warn: func(s string) { a.complain(a.running, fmt.Errorf("%s", s)) }}
 	switch i.dialect {
@@ -77,8 +78,11 @@ func (i *inputFlags) open(a *app, name string) (*input, error) {
 		return nil, usagef("--format %q: auto, %s", i.format, strings.Join(capture.Formats(), ", "))
 	}
 	if name != "" && name != "-" {
-		f, err := os.Open(name)
-		if err != nil {
+		f, ok, err := within(ctx, func() (*os.File, error) { return os.Open(name) }) // a FIFO waits for who writes
+		if !ok {
+			in.Reader = nothing{}
+			return in, nil
+		} else if err != nil {
 			return nil, err
 		}
 		in.name, in.file, in.from = name, f, f
@@ -93,12 +97,46 @@ func (i *inputFlags) open(a *app, name string) (*input, error) {
 	} else if a.inTTY {
 		a.complain(a.running, fmt.Errorf("reading from the terminal: paste hex or what strace printed, and end with ^D"))
 	}
-	var err error
-	if in.Reader, in.format, err = capture.Open(in.counted(), i.format, o); err != nil {
+	var format string // another variable than in.format, which is read although this goes on
+	r, ok, err := within(ctx, func() (r capture.Reader, err error) {
+		r, format, err = capture.Open(in.counted(), i.format, o)
+		return r, err
+	})
+	if !ok {
+		in.Reader = nothing{}
+		return in, nil
+	}
+	if err != nil {
 		in.Close()
 		return nil, in.wrap(err)
 	}
+	in.Reader, in.format = r, format
 	return in, nil
+}
+
+// nothing is a capture that has not begun.
+type nothing struct{}
+
+func (nothing) Next() (*capture.Record, error) { return nil, io.EOF }
+
+// within returns what do returns, and false if ctx ends before: nobody waits for
+// it then, for the program ends.
+func within[T any](ctx context.Context, do func() (T, error)) (v T, ok bool, err error) {
+	type result struct {
+		v   T
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		v, err := do()
+		done <- result{v, err}
+	}()
+	select {
+	case r := <-done:
+		return r.v, true, r.err
+	case <-ctx.Done():
+		return v, false, nil
+	}
 }
 
 // regular returns what f is, if it is a file with an end.

@@ -67,7 +67,7 @@ nobody can guess, while another command records to the file.`,
 			if live {
 				return d.serve(c.Context(), a, &in, name, listen)
 			}
-			i, err := in.open(a, name)
+			i, err := in.open(c.Context(), a, name)
 			if err != nil {
 				return err
 			}

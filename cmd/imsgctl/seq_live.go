@@ -24,7 +24,7 @@ func (d *diagram) serve(ctx context.Context, a *app, in *inputFlags, name, liste
 		return usagef("--listen %q: an address of the loopback interface, such as 127.0.0.1:8080", listen)
 	}
 	in.follow = ctx
-	i, err := in.open(a, name)
+	i, err := in.open(ctx, a, name)
 	if err != nil {
 		return err
 	}

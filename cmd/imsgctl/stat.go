@@ -41,7 +41,7 @@ unclaimed ones came along with a message that does not announce them.`,
 			if err != nil {
 				return err
 			}
-			i, err := in.open(a, cmp.Or(append(args, "")...))
+			i, err := in.open(c.Context(), a, cmp.Or(append(args, "")...))
 			if err != nil {
 				return err
 			}
@@ -309,13 +309,15 @@ func (s *stats) answer(r *capture.Record, t *typeStats) {
 
 // finish makes the rows of what was collected.
 func (s *stats) finish() {
-	s.Types = slices.SortedFunc(maps.Values(s.types), func(a, b *typeStats) int {
+	s.Types = append([]*typeStats{}, slices.SortedFunc(maps.Values(s.types), func(a, b *typeStats) int { // none is [] in JSON
 		return cmp.Or(cmp.Compare(b.Messages, a.Messages), cmp.Compare(a.Type, b.Type), cmp.Compare(a.text, b.text))
-	})
+	})...)
 	for _, t := range s.Types {
 		t.Answers = t.times.latency()
 	}
-	s.Channels = slices.SortedFunc(maps.Values(s.channels), func(a, b *channelStats) int { return cmp.Compare(a.Channel, b.Channel) })
+	s.Channels = append([]*channelStats{}, slices.SortedFunc(maps.Values(s.channels), func(a, b *channelStats) int {
+		return cmp.Compare(a.Channel, b.Channel)
+	})...)
 	s.Answers, s.Waits = s.answers.latency(), s.waits.latency()
 }
 
