@@ -131,7 +131,11 @@ func (s *sender) run(ctx context.Context, args []string) (err error) {
 	if s.out, err = s.output.open(s.a); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.out.Close()) }()
+	defer func() {
+		if cerr := s.out.Close(); err == nil {
+			err = cerr
+		}
+	}()
 	parent := ctx
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -155,6 +159,8 @@ func (s *sender) run(ctx context.Context, args []string) (err error) {
 	}
 	n, err := s.receive(ctx, until)
 	switch {
+	case errors.Is(err, imsg.ErrTooLarge):
+		err = errors.New(strings.ReplaceAll(err.Error(), " (see SetMaxSize, of both ends)", ""))
 	case err == nil:
 		s.leave(parent)
 	case errors.Is(err, context.DeadlineExceeded) && parent.Err() == nil:
