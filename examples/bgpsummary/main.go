@@ -23,6 +23,11 @@ func main() {
 	asJSON := flag.Bool("json", false, "print JSON")
 	timeout := flag.Duration("timeout", 5*time.Second, "longest `time` to wait")
 	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "bgpsummary: unexpected argument %q\n", flag.Arg(0))
+		flag.Usage()
+		os.Exit(2)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), *timeout)
 	defer cancel()
 	if err := run(ctx, os.Stdout, *socket, *asJSON); err != nil {

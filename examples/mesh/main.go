@@ -38,6 +38,9 @@ var daemon = privsep.Daemon{
 	Prepare: func(_ context.Context, p *privsep.Proc) error {
 		server := flag.String("server", "localhost:37", "host:port")
 		flag.Parse()
+		if flag.NArg() > 0 {
+			return fmt.Errorf("unexpected argument %q", flag.Arg(0))
+		}
 		return p.Configure("engine", []byte(*server))
 	},
 	Parent: func(ctx context.Context, p *privsep.Proc) error {

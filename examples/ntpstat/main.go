@@ -23,6 +23,11 @@ func main() {
 	asJSON := flag.Bool("json", false, "print JSON; durations are in nanoseconds")
 	timeout := flag.Duration("timeout", 5*time.Second, "longest `time` to wait")
 	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "ntpstat: unexpected argument %q\n", flag.Arg(0))
+		flag.Usage()
+		os.Exit(2)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), *timeout)
 	defer cancel()
 	all, err := ask(ctx, *socket)

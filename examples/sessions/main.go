@@ -54,6 +54,9 @@ var (
 // prepare reads the flags, which children do not have, and opens the port.
 func prepare(_ context.Context, p *privsep.Proc) (err error) {
 	flag.Parse()
+	if flag.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
+	}
 	for _, list := range p.Listeners() {
 		if listener, err = net.FileListener(list[0]); err != nil {
 			return err

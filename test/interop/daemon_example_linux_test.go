@@ -29,6 +29,16 @@ func example(t *testing.T, name string) func(args ...string) (string, int) {
 	}
 }
 
+// What is no flag is not ignored: it may be a socket without -s.
+func TestExampleArguments(t *testing.T) {
+	for _, name := range []string{"bgpsummary", "ntpstat"} {
+		out, status := example(t, name)("a.sock")
+		if want := name + ": unexpected argument \"a.sock\"\n"; status != 2 || !strings.HasPrefix(out, want) {
+			t.Errorf("status %d, %q, want 2, %q", status, out, want)
+		}
+	}
+}
+
 func TestNTPStatExample(t *testing.T) {
 	run := example(t, "ntpstat")
 	ntpdDaemons(t, "server 127.0.0.9\nserver 127.0.0.8 weight 3\n", func(t *testing.T, d *daemon, _ *ntpd.Client) {
