@@ -69,6 +69,7 @@ type diagnosis struct {
 
 	uid, gid uint32 // of the socket's owner
 	perm     uint32
+	moved    bool // a killed proxy has left the socket at another name
 }
 
 type folder struct {

@@ -31,6 +31,7 @@ func (c *doctorCommand) leftover(d *diagnosis) error {
 		return nil
 	}
 	if !c.fix && !(c.a.inTTY && c.a.errTTY && !c.json && c.ask(fmt.Sprintf("%v. Put it back?", left))) {
+		d.moved = true
 		d.warn("move", "imsgctl doctor --fix "+shellWord(left.Path)+" puts it back", "%v", left)
 		return nil
 	}
@@ -182,10 +183,18 @@ func (d *diagnosis) refused(err error) {
 		d.warn("connect", "start the daemon, or look at which path its configuration has; ss -xl lists who listens", "there is no %s", d.Path)
 	case serr == nil && info.Mode().Type() != fs.ModeSocket:
 		d.warn("connect", "look at which path the daemon's configuration has", "%s is no socket: %v", d.Path, info.Mode())
+	case errors.Is(err, syscall.ECONNREFUSED) && d.moved: // the warning of that has the cure
 	case errors.Is(err, syscall.ECONNREFUSED):
 		d.warn("connect", "start the daemon; if it then says that the address is in use: rm "+shellWord(d.Path), "nobody listens at %s: it is left of a process that has ended", d.Path)
 	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
-		d.warn("connect", "run as root, as "+d.Owner+", or as a member of the group "+d.Group, "%s: this user (%s) may not connect", d.Path, userName(uint32(os.Geteuid())))
+		who := "root"
+		if d.Owner != "" && d.Owner != who {
+			who += ", as " + d.Owner
+		}
+		if d.perm&0o020 != 0 {
+			who += ", or as a member of the group " + d.Group
+		}
+		d.warn("connect", "run as "+who, "%s: this user (%s) may not connect", d.Path, userName(uint32(os.Geteuid())))
 	case errors.Is(err, syscall.EPROTOTYPE):
 		d.warn("connect", "this is no imsg socket", "%s is a socket of another kind: imsg needs SOCK_STREAM", d.Path)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):

@@ -33,6 +33,11 @@ func TestManual(t *testing.T) {
 			}
 		})
 		checkExamples(t, c)
+		for line := range strings.Lines(c.Long) {
+			if len(line) > 90 {
+				t.Errorf("%s: the help has a line of %d bytes: %s", c.Name(), len(line), line)
+			}
+		}
 	}
 }
 

@@ -41,12 +41,13 @@ each message that they and all their children send or receive over a unix stream
 socket, also to each other: once, though both ends are traced, with what the
 descriptors in it are, and the time that it waited in the socket if that is more
 than a millisecond (or -v). One that the other program does not take is shown
-after a second, or 10 if the output is no terminal. Sockets over which something else than imsg goes are
-left out.
+after a second, or 10 if the output is no terminal. Sockets over which something
+else than imsg goes are left out.
 
 Trace ends with the last of the programs, or by Ctrl-C. They run slower, and
-otherwise as before, also in a sandbox, and go on whatever ends trace. Without root only one's own programs can be
-traced, and a set-user-ID program that they start has no more rights than they.
+otherwise as before, also in a sandbox, and go on whatever ends trace. Without
+root only one's own programs can be traced, and a set-user-ID program that they
+start has no more rights than they.
 Of a program that is traced by something else (gdb, strace) nothing can be seen,
 nor of 32-bit programs, nor what goes over io_uring.
 
