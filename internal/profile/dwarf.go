@@ -17,6 +17,9 @@ import (
 // one of its members; "" is the one whose members are IMSG_ or MSG_ names. The
 // profile has the sizes of the compiler's machine.
 func FromObject(r io.ReaderAt, name, enum string, payloads map[string][]string) (*Profile, error) {
+	if !isWord(name) {
+		return nil, fmt.Errorf("%q cannot be the name of a program in a profile: give another with --name", name)
+	}
 	f, err := elf.NewFile(r)
 	if err != nil {
 		return nil, fmt.Errorf("no object file: %w", err)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -144,11 +145,22 @@ func (d *parser) want(token string) {
 // word reads a name.
 func (d *parser) word(what string) string {
 	s := d.token
-	if s == "" || strings.ContainsAny(s, punctuation) || !utf8.ValidString(s) {
+	if !isWord(s) {
 		d.fail("%s is wanted here, not %q", what, s)
 	}
 	d.next()
 	return s
+}
+
+// isWord says whether s can be a word in a profile. What a terminal would obey
+// cannot: profiles are printed as they are.
+func isWord(s string) bool {
+	for _, r := range s {
+		if !unicode.IsPrint(r) {
+			return false
+		}
+	}
+	return s != "" && !strings.ContainsAny(s, " \t#"+punctuation) && utf8.ValidString(s)
 }
 
 // name reads a name as C has them.

@@ -109,6 +109,8 @@ func TestParseErrors(t *testing.T) {
 		want         string
 	}{
 		{"", 0, 1, `no line "program NAME"`},
+		{"program p\x1bc\ntype 1 A", 1, 9, `a name is wanted here, not "p\x1bc"`},
+		{"program p\nsocket a\u202e", 2, 8, `not "a\u202e"`},
 		{"frob", 1, 1, `not "frob"`},
 		{"program", 1, 8, `a name is wanted here, not ""`},
 		{"socket", 1, 7, "a part of a path"},
