@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,7 +54,7 @@ func (d *diagnosis) look() {
 		d.Path, err = filepath.EvalSymlinks(path)
 	}
 	if err != nil {
-		d.Path = path
+		d.Path = cmp.Or(path, d.Address) // in a directory that was removed there is no absolute one
 	}
 	d.Folders = folders(filepath.Dir(d.Path))
 	info, err := os.Lstat(d.Path)

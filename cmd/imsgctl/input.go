@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"sync"
@@ -24,11 +26,11 @@ type inputFlags struct {
 }
 
 func (i *inputFlags) add(c *cobra.Command) {
-	fs := c.Flags()
-	fs.StringVar(&i.format, "format", "auto", "what the file is: auto, "+strings.Join(capture.Formats(), ", "))
-	fs.StringVar(&i.dialect, "dialect", "auto", "of a raw stream or hex: auto, current, or legacy")
-	fs.StringVar(&i.order, "order", "auto", "byte order of a raw stream or hex: auto, little, or big")
-	fs.IntVar(&i.max, "max", capture.DefaultMax, "`BYTES` of the longest message to believe in, header included")
+	flags := c.Flags()
+	flags.StringVar(&i.format, "format", "auto", "what the file is: auto, "+strings.Join(capture.Formats(), ", "))
+	flags.StringVar(&i.dialect, "dialect", "auto", "of a raw stream or hex: auto, current, or legacy")
+	flags.StringVar(&i.order, "order", "auto", "byte order of a raw stream or hex: auto, little, or big")
+	flags.IntVar(&i.max, "max", capture.DefaultMax, "`BYTES` of the longest message to believe in, header included")
 	for name, values := range map[string][]string{
 		"format": append(capture.Formats(), "auto"), "dialect": {"auto", "current", "legacy"}, "order": {"auto", "little", "big"},
 	} {
@@ -78,7 +80,7 @@ func (i *inputFlags) open(ctx context.Context, a *app, name string) (*input, err
 		return nil, usagef("--format %q: auto, %s", i.format, strings.Join(capture.Formats(), ", "))
 	}
 	if name != "" && name != "-" {
-		f, ok, err := within(ctx, func() (*os.File, error) { return os.Open(name) }) // a FIFO waits for who writes
+		f, ok, err := within(ctx, func() (*os.File, error) { return i.file(ctx, a, name) }) // a FIFO waits for who writes
 		if !ok {
 			in.Reader = nothing{}
 			return in, nil
@@ -112,6 +114,23 @@ func (i *inputFlags) open(ctx context.Context, a *app, name string) (*input, err
 	}
 	in.Reader, in.format = r, format
 	return in, nil
+}
+
+// file opens the file. One that is to grow may not be there yet, for who records to
+// it was started at the same time.
+func (i *inputFlags) file(ctx context.Context, a *app, name string) (*os.File, error) {
+	f, err := os.Open(name)
+	if i.follow != nil && errors.Is(err, fs.ErrNotExist) {
+		a.complain(a.running, fmt.Errorf("%w: waiting until it is there", err))
+	}
+	for i.follow != nil && errors.Is(err, fs.ErrNotExist) && ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond):
+			f, err = os.Open(name)
+		}
+	}
+	return f, err
 }
 
 // nothing is a capture that has not begun.

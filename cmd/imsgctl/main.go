@@ -130,7 +130,11 @@ func (a *app) run(args []string) int {
 	case err == nil, errors.Is(err, errStdoutClosed):
 		return 0
 	case !understood, errors.As(err, usage):
-		if name == "" {
+		switch {
+		case name != "":
+		case len(args) > 1 && strings.HasPrefix(args[0], "-") && strings.HasPrefix(err.Error(), "unknown command"):
+			err = fmt.Errorf("%s: a command comes first, then its flags", args[0])
+		default:
 			err = fmt.Errorf("%w%s", err, a.near(args))
 		}
 		if !strings.Contains(err.Error(), "\n") {
@@ -189,7 +193,7 @@ func (a *app) near(args []string) string {
 	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
 		return ""
 	}
-	if names := a.root.SuggestionsFor(args[0]); len(names) > 0 {
+	if names := a.root.SuggestionsFor(args[0]); len(names) > 0 && !slices.Contains(names, args[0]) {
 		return ": " + strings.Join(names, " or ") + " is one"
 	}
 	return ""

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -164,23 +165,32 @@ func TestSeqHostile(t *testing.T) {
 // TestSeqLive serves a file that grows.
 func TestSeqLive(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "t.pcapng")
+	ctx, cancel := context.WithTimeout(t.Context(), testutil.Bound)
+	defer cancel()
+	pr, pw := io.Pipe()
+	said, stderr := io.Pipe()
+	a := newApp()
+	a.stdout, a.stderr = pw, stderr
+	done := make(chan error, 1)
+	go func() {
+		d := drawn(t, 0, "")
+		done <- d.serve(ctx, a, &inputFlags{format: "auto", dialect: "auto", order: "auto", max: capture.DefaultMax}, name, "127.0.0.1:0")
+		pw.Close()
+		stderr.Close()
+	}()
+
+	line, err := bufio.NewReader(said).ReadString('\n') // who records begins later
+	testutil.Must(t, err)
+	if want := "t.pcapng: no such file or directory: waiting until it is there\n"; !strings.HasSuffix(line, want) {
+		t.Errorf("said %q, want %q", line, want)
+	}
+	go io.Copy(io.Discard, said)
 	f, err := os.Create(name)
 	testutil.Must(t, err)
 	defer f.Close()
 	w := capture.NewPcapngWriter(f)
 	testutil.Must(t, w.Write(seqRecord(0, "/x")))
 
-	ctx, cancel := context.WithTimeout(t.Context(), testutil.Bound)
-	defer cancel()
-	pr, pw := io.Pipe()
-	a := newApp()
-	a.stdout, a.stderr = pw, io.Discard
-	done := make(chan error, 1)
-	go func() {
-		d := drawn(t, 0, "")
-		done <- d.serve(ctx, a, &inputFlags{format: "auto", dialect: "auto", order: "auto", max: capture.DefaultMax}, name, "127.0.0.1:0")
-		pw.Close()
-	}()
 	var url string
 	_, err = fmt.Fscan(pr, &url)
 	testutil.Must(t, err)
