@@ -30,6 +30,10 @@ func main() {
 	timeout := flag.Duration("timeout", 5*time.Second, "longest `time` to wait for a daemon")
 	once := flag.Bool("once", false, "print the metrics and exit")
 	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "metrics: unexpected argument %q: sockets are named by -bgpd and -ntpd\n", flag.Arg(0))
+		os.Exit(2)
+	}
 	if err := run(*listen, *bgpd, *ntpd, *timeout, *once); err != nil {
 		fmt.Fprintln(os.Stderr, "metrics:", err)
 		os.Exit(1)
