@@ -70,12 +70,19 @@ func TestTraceTmux(t *testing.T) {
 					t.Errorf("%+v is not on channel 1, %s", m, s.socket)
 				}
 			}
-			if files != 2 || names["COMMAND"] != 1 || names["IDENTIFY_DONE"] != 1 || names["EXIT"] != 1 || names[""] > 0 {
+			if files != 2 || names["COMMAND"] != 1 || names["IDENTIFY_DONE"] != 1 || names["EXIT"]+names["DETACH"] != 1 || names[""] > 0 {
 				t.Errorf("%d files, messages %v", files, names)
 			}
 		}
 		r := s.run(t, ctx, "", append(append([]string{imsgctl, "trace", "--json", "--profile", "tmux", "--"}, s.argv...), list...)...)
 		if r.status != 0 || !strings.HasPrefix(r.stderr, "peer\nimsgctl: trace: ") || strings.Count(r.stderr, "\n") != 2 {
+			t.Fatal(r)
+		}
+		check(tracedMessages(t, strings.NewReader(r.stdout)))
+
+		attach := []string{"-S", s.socket, "-C", "attach-session", "-t", "peer"}
+		r = s.run(t, ctx, "", append(append([]string{imsgctl, "trace", "--json", "--profile", "tmux", "--"}, s.argv...), attach...)...)
+		if !strings.Contains(r.stderr, "%exit\n") {
 			t.Fatal(r)
 		}
 		check(tracedMessages(t, strings.NewReader(r.stdout)))
