@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"example.org/imsg/internal/capture"
 	"golang.org/x/sys/unix"
 )
 
@@ -37,7 +38,7 @@ func (p *Process) file(fd int) File {
 	f.Path = string(buf[:n])
 	var st unix.Stat_t
 	if unix.Fstatat(p.fds, name, &st, 0) == nil {
-		f.Kind = kindOf(st.Mode)
+		f.Kind = capture.KindOf(st.Mode)
 	}
 	if strings.HasPrefix(f.Path, "anon_inode:") {
 		f.Kind = "anon"
@@ -53,24 +54,6 @@ func (p *Process) file(fd int) File {
 		}
 	}
 	return f
-}
-
-func kindOf(mode uint32) string {
-	switch mode & unix.S_IFMT {
-	case unix.S_IFREG:
-		return "file"
-	case unix.S_IFDIR:
-		return "dir"
-	case unix.S_IFIFO:
-		return "pipe"
-	case unix.S_IFSOCK:
-		return "socket"
-	case unix.S_IFCHR:
-		return "char"
-	case unix.S_IFBLK:
-		return "block"
-	}
-	return "anon"
 }
 
 // flagNames writes the flags of open(2) that say what can be done with a file.

@@ -16,18 +16,13 @@ func describe(fd int) capture.File {
 	f := capture.File{From: -1, To: -1}
 	var st unix.Stat_t
 	if unix.Fstat(fd, &st) == nil {
-		f.Kind = kinds[st.Mode&unix.S_IFMT]
+		f.Kind = capture.KindOf(st.Mode)
 	}
 	f.Path, _ = os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
 	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err == nil {
 		f.Flags = openFlags(flags)
 	}
 	return f
-}
-
-var kinds = map[uint32]string{
-	unix.S_IFREG: "file", unix.S_IFDIR: "dir", unix.S_IFIFO: "pipe", unix.S_IFSOCK: "socket", unix.S_IFCHR: "char", unix.S_IFBLK: "block",
-	0: "anon", // epoll, eventfd and the like
 }
 
 // openFlags gives open(2)'s flags names.

@@ -541,17 +541,22 @@ func TestBGPDRest(t *testing.T) {
 	})
 }
 
-// 3003 routes, which come in many reads whose ends cut them; a loop that ends
-// early and a cancel leave a daemon that answers the next request.
-func TestBGPDManyRoutes(t *testing.T) {
+// manyNetworks is a configuration with which bgpd has 3003 routes.
+func manyNetworks() string {
 	var config strings.Builder
 	config.WriteString(bgpdConfig)
 	for i := range 3000 {
 		fmt.Fprintf(&config, "network 10.%d.%d.0/24\n", i/250, i%250)
 	}
+	return config.String()
+}
+
+// 3003 routes, which come in many reads whose ends cut them; a loop that ends
+// early and a cancel leave a daemon that answers the next request.
+func TestBGPDManyRoutes(t *testing.T) {
 	for _, p := range bgpdPrograms {
 		t.Run(p.name, func(t *testing.T) {
-			d := startBGPD(t, p.env, p.suite, config.String(), 0)
+			d := startBGPD(t, p.env, p.suite, manyNetworks(), 0)
 			c := dialBGPD(t, d, "bgpd.sock")
 			count := func(ctx context.Context, stop int) (n int) {
 				for r, err := range c.RIB(ctx, bgpd.Filter{}) {

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"os/exec"
 	"reflect"
@@ -234,14 +233,9 @@ func beforeControlFix(version string) bool {
 // TestProxyBGPD asks OpenBGPD for 3003 routes, through a proxy and without.
 func TestProxyBGPD(t *testing.T) {
 	imsgctl := build(t, "cmd/imsgctl")
-	var config strings.Builder
-	config.WriteString(bgpdConfig)
-	for i := range 3000 {
-		fmt.Fprintf(&config, "network 10.%d.%d.0/24\n", i/250, i%250)
-	}
 	for _, p := range bgpdPrograms {
 		t.Run(p.name, func(t *testing.T) {
-			d := startBGPD(t, p.env, p.suite, config.String(), 0)
+			d := startBGPD(t, p.env, p.suite, manyNetworks(), 0)
 			c := dialBGPD(t, d, "bgpd.sock")
 			routes := func() (all []bgpd.Route) {
 				for r, err := range c.RIB(d.ctx, bgpd.Filter{}) {
