@@ -95,7 +95,8 @@ func (c *Client) Version() string { return c.version.name }
 func (c *Client) Dialect() imsg.Dialect { return c.socket.Dialect }
 
 // probe finds out the version. What asks for the memory since 8.0 asked for the
-// neighbors before.
+// neighbors before, as CTL_SHOW_TERSE. That is not asked on purpose: 9.3 ends
+// with a segmentation fault if a neighbor is just being configured.
 func (c *Client) probe(ctx context.Context) (*version, error) {
 	memory, peer, typ := -1, -1, uint32(msgShowMemory)
 	for asked := range 2 {
@@ -126,7 +127,7 @@ func (c *Client) probe(ctx context.Context) (*version, error) {
 			if _, err := find(-1, memory); err != nil {
 				return nil, err
 			}
-			typ = msgShowTerse
+			typ = msgShowNeighbor
 		default:
 			typ = msgShowMemory - 1
 		}

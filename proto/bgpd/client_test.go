@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -100,7 +101,10 @@ func daemon(t testing.TB, v fakeVersion, change func(r *fake.Request, typ uint32
 			r.Answer(moved(typ), memory)
 			r.Wait()
 			return
-		case msgShowTerse, msgShowNeighbor:
+		case msgShowMemory + 1, msgShowNeighbor:
+			if typ != msgShowNeighbor && v.dialect == imsg.Current {
+				t.Error("CTL_SHOW_TERSE: 9.3 may end")
+			}
 			r.Answer(msgShowNeighbor, peer)
 		case msgShowRIB, msgShowPrefix:
 			for range 100 {
@@ -207,8 +211,9 @@ func TestBadAnswers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx := fake.Context(t)
+			var dialed atomic.Bool
 			c, err := Dial(ctx, daemon(t, v, func(r *fake.Request, typ uint32) bool {
-				if typ != tt.at {
+				if typ != tt.at || !dialed.Load() {
 					return false
 				}
 				tt.change(r)
@@ -217,6 +222,7 @@ func TestBadAnswers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			dialed.Store(true)
 			err = tt.ask(ctx, c)
 			if e := (*control.Error)(nil); !errors.As(err, &e) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("%v, want %s", err, tt.want)

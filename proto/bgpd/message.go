@@ -17,7 +17,6 @@ const (
 // Types that moved by one when flowspec came, in 8.0; before, they are one less.
 const (
 	msgShowMemory = 22
-	msgShowTerse  = 23
 	msgShowTables = 26
 	msgShowSet    = 27
 )

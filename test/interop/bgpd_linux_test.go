@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -143,6 +144,32 @@ func dialBGPD(t *testing.T, d *daemon, socket string) (c *bgpd.Client) {
 		return err == nil && len(neighbors) > 0
 	})
 	return c
+}
+
+// Asking a daemon while it reads its configuration does it no harm: 9.3 ends
+// with a segmentation fault when CTL_SHOW_TERSE finds a new neighbor.
+func TestBGPDConfiguring(t *testing.T) {
+	for _, p := range bgpdPrograms {
+		t.Run(p.name, func(t *testing.T) {
+			d := startBGPD(t, p.env, p.suite, bgpdConfig, 0)
+			var asking sync.WaitGroup
+			for range 4 {
+				asking.Go(func() {
+					for configured := false; !configured; {
+						c, err := bgpd.Dial(d.ctx, d.socket("bgpd.sock"), nil)
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						neighbors, err := c.Neighbors(d.ctx)
+						configured = err == nil && len(neighbors) > 0 // the version was in doubt before
+					}
+				})
+			}
+			asking.Wait()
+			dialBGPD(t, d, "bgpd.sock")
+		})
+	}
 }
 
 // waitFor asks again and again until the answer is right.
