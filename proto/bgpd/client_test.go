@@ -234,6 +234,55 @@ func TestBadAnswers(t *testing.T) {
 	}
 }
 
+// A daemon that hangs up, or falls silent until the client gives up, behind any
+// byte of an answer.
+func TestCutEverywhere(t *testing.T) {
+	for _, v := range []fakeVersion{fakeVersions[0], fakeVersions[len(fakeVersions)-1]} {
+		path := daemon(t, v, func(r *fake.Request, typ uint32) bool {
+			if typ != msgShowRIB {
+				return false
+			}
+			r.Answer(typ, append(v.route(t), 2, 1, 0, 0, 0xfd, 0xe9)) // one is enough here
+			r.Answer(msgEnd, nil)
+			return true
+		})
+		c, err := Dial(fake.Context(t), path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, ask := range map[string]func(ctx context.Context) error{
+			"dial": func(ctx context.Context) error {
+				_, err := Dial(ctx, c.socket.Path, nil)
+				return err
+			},
+			"neighbors": func(ctx context.Context) error {
+				_, err := c.Neighbors(ctx)
+				return err
+			},
+			"memory": func(ctx context.Context) error {
+				_, err := c.Memory(ctx)
+				return err
+			},
+			"sets": func(ctx context.Context) error {
+				_, err := c.Sets(ctx)
+				return err
+			},
+			"routes": func(ctx context.Context) (err error) {
+				for _, err = range c.RIB(ctx, Filter{}) {
+				}
+				return err
+			},
+		} {
+			t.Run(v.name+"/"+name, func(t *testing.T) {
+				fake.CutEverywhere(t, path, func(ctx context.Context, path string) error {
+					c.socket.Path = path
+					return ask(ctx)
+				})
+			})
+		}
+	}
+}
+
 func TestDialFails(t *testing.T) {
 	answer := func(typ uint32, n int) string {
 		return fake.Daemon(t, nil, 0, func(r *fake.Request) {

@@ -189,6 +189,25 @@ func TestBadAnswers(t *testing.T) {
 	}
 }
 
+// A daemon that hangs up, or falls silent until the client gives up, behind any
+// byte of an answer.
+func TestCutEverywhere(t *testing.T) {
+	path := daemon(t, laidOut(t, status79), nil)
+	c, err := Dial(fake.Context(t), path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fake.CutEverywhere(t, path, func(ctx context.Context, path string) error {
+		_, err := Dial(ctx, path, nil)
+		return err
+	})
+	fake.CutEverywhere(t, path, func(ctx context.Context, path string) error {
+		c.socket.Path = path
+		_, err := c.All(ctx)
+		return err
+	})
+}
+
 func TestDialFails(t *testing.T) {
 	ctx, cancel := context.WithTimeout(fake.Context(t), 10*time.Millisecond)
 	defer cancel()

@@ -11,10 +11,12 @@ import (
 	"example.org/imsg"
 )
 
-// Context returns a context for one test, which takes a small part of it unless
-// it fails.
+// limit is for one test, which takes a small part of it unless it fails.
+const limit = 2 * time.Minute
+
+// Context returns a context for one test.
 func Context(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	t.Cleanup(cancel)
 	return ctx
 }
