@@ -3,7 +3,6 @@ package privsep
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -131,19 +130,7 @@ func TestEnvironments(t *testing.T) {
 // withCapability makes a copy of this program with CAP_NET_BIND_SERVICE.
 func withCapability(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "privsep-setcap-") // t.TempDir is root's alone
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	program, err := os.ReadFile(self)
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := dir + "/program"
-	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(name, program, 0o755)); err != nil {
-		t.Fatal(err)
-	}
+	name := withMode(t, 0o755)
 	const revision2, effective = 0x02000000, 1
 	var caps []byte
 	for _, word := range []uint32{revision2 | effective, 1 << unix.CAP_NET_BIND_SERVICE, 0, 0, 0} {

@@ -58,11 +58,12 @@ var attempts = map[string]attempt{
 	"ptracer":            direct(unix.SYS_PRCTL, unix.PR_SET_PTRACER, same, 0, 0, 0),
 
 	// The root of before.
-	"chroot":           func(*testimony, []string) error { return syscall.Chroot("/") },
-	"chroot and up":    classic,
-	"from a directory": fromHeld,
-	"by a directory":   throughHeld,
-	"send a directory": sendDirectory,
+	"chroot":             func(*testimony, []string) error { return syscall.Chroot("/") },
+	"chroot and up":      classic,
+	"from a directory":   fromHeld,
+	"by a directory":     throughHeld,
+	"send a directory":   sendDirectory,
+	"attach a directory": attachDirectory,
 	"send a file": func(w *testimony, _ []string) error {
 		return w.p.Parent().Send(context.Background(), reqTell, os.Stderr, nil)
 	},

@@ -141,6 +141,27 @@ func sendDirectory(w *testimony, _ []string) error {
 	return w.p.Parent().Send(context.Background(), reqTell, w.p.File("root"), nil)
 }
 
+// attachDirectory passes it past the library, over any of its sockets.
+func attachDirectory(w *testimony, _ []string) error {
+	root, err := w.p.File("root").SyscallConn()
+	if err != nil {
+		return err
+	}
+	err = errors.New("it has no socket")
+	for _, d := range descriptors() {
+		if !d.Socket {
+			continue
+		}
+		cerr := root.Control(func(dir uintptr) {
+			err = unix.Sendmsg(d.FD, fakeFrame(ctlLog, true, fakeRecord(64)), unix.UnixRights(int(dir)), nil, unix.MSG_DONTWAIT)
+		})
+		if err == nil || cerr != nil {
+			return cerr
+		}
+	}
+	return err
+}
+
 // sendToName sends a datagram to a named socket, over one that was never connected
 // to it.
 func sendToName(name string) error {

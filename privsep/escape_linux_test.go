@@ -12,6 +12,9 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"example.org/imsg/internal/unixmsg"
 	"example.org/imsg/privsep/sandbox"
 )
 
@@ -81,7 +84,7 @@ var prisons = []prison{
 		{"setuid", "EPERM", ""}, {"setgid", "EPERM", ""}, {"setresuid", "EPERM", ""}, {"setgroups", "EPERM", ""},
 		{"capset", "EPERM", ""}, {"ambient capability", "EPERM", ""}, {"dumpable", "EPERM", ""}, {"ptracer", "EPERM", ""},
 		{"chroot", "EPERM", ""}, {"chroot and up", "EPERM", ""}, {"from a directory etc/passwd", "EPERM", ""},
-		{"by a directory etc/passwd", "EPERM", ""}, {"send a directory", "EISDIR", ""}, {"send a file", "file passing is off (Config.AllowFDPass)", ""},
+		{"by a directory etc/passwd", "EPERM", ""}, {"send a directory", "EISDIR", ""}, {"attach a directory", "EPERM", ""}, {"send a file", "file passing is off (Config.AllowFDPass)", ""},
 		{"pivot_root", escapeDeath, ""}, {"mount", escapeDeath, ""}, {"open_by_handle_at", escapeDeath, ""},
 		{"read /etc/passwd", "EPERM", ""}, {"list /", "EPERM", ""}, {"create /new", "EPERM", ""}, {"unlink /etc/passwd", "EPERM", ""},
 		{"rename /etc/passwd", "EPERM", ""}, {"link /etc/passwd", "EPERM", ""}, {"chmod /etc/passwd", "EPERM", ""}, {"temporary /tmp/x", "EPERM", ""},
@@ -181,6 +184,9 @@ func escape(t *testing.T, p prison, dir, what, want string) {
 			t.Skipf("this kernel has not all of %v", st)
 		}
 	}
+	if what == "attach a directory" && !refusesFiles(t) {
+		t.Skip("this kernel has no SO_PASSRIGHTS (Linux 6.16)")
+	}
 	got, err := try[string](t.Context(), r.Peer("prisoner"), nil, "escape", escapeArgs(r, dir, what)...)
 	if strings.HasSuffix(got, "EAFNOSUPPORT") && strings.Contains(what, "IPv6") {
 		t.Skip("this kernel has no IPv6")
@@ -204,6 +210,17 @@ func escape(t *testing.T, p prison, dir, what, want string) {
 	if err := r.wait(); !errors.As(err, &child) || child.Role != "prisoner" || !strings.Contains(err.Error(), "bad system call") {
 		t.Errorf("the daemon has ended with %v", err)
 	}
+}
+
+// refusesFiles says whether the kernel can keep files from being sent.
+func refusesFiles(t *testing.T) bool {
+	fd, far, err := unixmsg.Pair(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	defer unix.Close(far)
+	return unixmsg.SetPassRights(fd, false) == nil
 }
 
 // hidesProcesses says whether /proc shows others' processes to nobody else.

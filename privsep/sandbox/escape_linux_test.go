@@ -45,6 +45,7 @@ func TestEscape(t *testing.T) {
 		{"stdio rpath proc exec", "run memory", "EPERM"},
 		{"stdio rpath proc exec", "run sealed memory", "EPERM"},
 		{"stdio", "memory file", "ok"},
+		{vocabulary, "newer calls", "EPERM"},
 	}
 	if runtime.GOARCH == "amd64" {
 		rows = append(rows, row{"stdio", "x32", ""})

@@ -155,12 +155,27 @@ func probes() map[string]probe {
 		"memory file":       now(func() error { _, err := unix.MemfdCreate("x", unix.MFD_CLOEXEC); return err }),
 		"run memory":        runMemory(0),
 		"run sealed memory": runMemory(unix.MFD_NOEXEC_SEAL),
+		"newer calls":       now(newerCalls),
 		"none":              now(func() error { return nil }),
 	}
 	for name, number := range fatalNumbers() {
 		m[name] = raw(number, ^uintptr(0), ^uintptr(0), ^uintptr(0))
 	}
 	return m
+}
+
+// newerCalls makes those that no promise allows: of Linux 6.5 and later, also those
+// that there are not yet (see doc/platforms.md).
+func newerCalls() error {
+	for number := uintptr(unix.SYS_CACHESTAT); number < 600; number++ {
+		if number == unix.SYS_FCHMODAT2 {
+			continue
+		}
+		if err := rawCall(number, ^uintptr(0), ^uintptr(0), ^uintptr(0)); err != syscall.EPERM {
+			return fmt.Errorf("call %d: %w", number, err)
+		}
+	}
+	return syscall.EPERM
 }
 
 // fatalNumbers are the calls that nobody makes by mistake.
