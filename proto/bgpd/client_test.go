@@ -294,7 +294,7 @@ func TestDialFails(t *testing.T) {
 		"unknown memory":   {answer(msgShowMemory, 272), "CTL_SHOW_RIB_MEM (22) has 272 bytes; known are 528, 400, 288 and 200"},
 		"unknown neighbor": {answer(msgShowNeighbor, 1752), "CTL_SHOW_NEIGHBOR (13) has 1752 bytes; known are 1624, 2184, 2160, 2144 and 1744"},
 		"a result":         {answer(msgResult, 4), "success"},
-		"nonsense":         {answer(99, 4), "unexpected answer type 99"},
+		"nonsense":         {answer(999, 4), "unexpected answer type 999"},
 	} {
 		if payload.Host() != payload.LP64 {
 			t.Skip("sizes are those of LP64")

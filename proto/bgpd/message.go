@@ -21,7 +21,8 @@ const (
 	msgShowSet    = 27
 )
 
-// typeNames are those of 8.0 and later, up to where versions differ again.
+// typeNames are those of 8.7 and later. They are the same up to SOCKET_CONN_RTR
+// since 8.0.
 var typeNames = [...]string{
 	"NONE", "CTL_END", "CTL_RELOAD", "CTL_FIB_COUPLE", "CTL_FIB_DECOUPLE", "CTL_NEIGHBOR_UP", "CTL_NEIGHBOR_DOWN",
 	"CTL_NEIGHBOR_CLEAR", "CTL_NEIGHBOR_RREFRESH", "CTL_NEIGHBOR_DESTROY", "CTL_KROUTE", "CTL_KROUTE_ADDR", "CTL_RESULT",
@@ -29,15 +30,24 @@ var typeNames = [...]string{
 	"CTL_SHOW_RIB_COMMUNITIES", "CTL_SHOW_RIB_ATTR", "CTL_SHOW_NETWORK", "CTL_SHOW_FLOWSPEC", "CTL_SHOW_RIB_MEM", "CTL_SHOW_TERSE",
 	"CTL_SHOW_TIMER", "CTL_LOG_VERBOSE", "CTL_SHOW_FIB_TABLES", "CTL_SHOW_SET", "CTL_SHOW_RTR", "CTL_TERMINATE", "NETWORK_ADD",
 	"NETWORK_ASPATH", "NETWORK_ATTR", "NETWORK_REMOVE", "NETWORK_FLUSH", "NETWORK_DONE", "FLOWSPEC_ADD", "FLOWSPEC_DONE",
-	"FLOWSPEC_REMOVE", "FLOWSPEC_FLUSH", "FILTER_SET", "SOCKET_CONN", "SOCKET_CONN_CTL", "SOCKET_CONN_RTR",
+	"FLOWSPEC_REMOVE", "FLOWSPEC_FLUSH", "FILTER_SET", "SOCKET_CONN", "SOCKET_CONN_CTL", "SOCKET_CONN_RTR", "SOCKET_SETUP",
+	"SOCKET_TEARDOWN", "RECONF_CONF", "RECONF_RIB", "RECONF_PEER", "RECONF_PEER_AUTH", "RECONF_FILTER", "RECONF_LISTENER",
+	"RECONF_CTRL", "RECONF_VPN", "RECONF_VPN_EXPORT", "RECONF_VPN_IMPORT", "RECONF_VPN_DONE", "RECONF_PREFIX_SET",
+	"RECONF_PREFIX_SET_ITEM", "RECONF_AS_SET", "RECONF_AS_SET_ITEMS", "RECONF_AS_SET_DONE", "RECONF_ORIGIN_SET", "RECONF_ROA_SET",
+	"RECONF_ROA_ITEM", "RECONF_ASPA", "RECONF_ASPA_TAS", "RECONF_ASPA_DONE", "RECONF_ASPA_PREP", "RECONF_RTR_CONFIG",
+	"RECONF_DRAIN", "RECONF_DONE", "UPDATE", "UPDATE_ERR", "SESSION_ADD", "SESSION_UP", "SESSION_DOWN", "SESSION_DELETE",
+	"SESSION_STALE", "SESSION_NOGRACE", "SESSION_FLUSH", "SESSION_RESTARTED", "SESSION_DEPENDON", "PFKEY_RELOAD", "MRT_OPEN",
+	"MRT_REOPEN", "MRT_CLOSE", "KROUTE_CHANGE", "KROUTE_DELETE", "KROUTE_FLUSH", "NEXTHOP_ADD", "NEXTHOP_REMOVE", "NEXTHOP_UPDATE",
+	"PFTABLE_ADD", "PFTABLE_REMOVE", "PFTABLE_COMMIT", "REFRESH", "DEMOTE", "XON", "XOFF",
 }
 
 // typeFlowspec is the first type that 7.9 and earlier do not have.
 const typeFlowspec = 21
 
-// TypeName returns the name of a message's type in OpenBGPD 8.0 and later,
-// without IMSG_, for example "CTL_SHOW_RIB", or "" if the type is unknown or one
-// of those between the daemon's processes that differ between versions.
+// TypeName returns the name of a message's type in OpenBGPD 8.7 and later,
+// without IMSG_, for example "CTL_SHOW_RIB", or "" if the type is unknown. In 8.0
+// to 8.6, those of the control socket are the same, and some between the daemon's
+// processes are not.
 func TypeName(typ uint32) string {
 	if typ < uint32(len(typeNames)) {
 		return typeNames[typ]
@@ -45,16 +55,20 @@ func TypeName(typ uint32) string {
 	return ""
 }
 
-// TypeNameLegacy is TypeName for OpenBGPD 7.9 and earlier.
+// TypeNameLegacy is TypeName for OpenBGPD 7.6 to 7.9, and "" for types that
+// differ between these.
 func TypeNameLegacy(typ uint32) string {
-	switch {
-	case typ >= 35: // FILTER_SET: there are four more that 8.0 brought
-		if typ <= 38 {
-			return TypeName(typ + 5)
-		}
+	switch { // how many types have come since
+	case typ > 56:
 		return ""
+	case typ >= 42: // RECONF_FILTER
+		typ += 8
+	case typ >= 39: // RECONF_CONF
+		typ += 7
+	case typ >= 35: // FILTER_SET
+		typ += 5
 	case typ >= typeFlowspec:
-		return TypeName(typ + 1)
+		typ++
 	}
 	return TypeName(typ)
 }

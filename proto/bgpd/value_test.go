@@ -37,7 +37,9 @@ func TestNames(t *testing.T) {
 	}{
 		{16, "CTL_SHOW_RIB", "CTL_SHOW_RIB"}, {21, "CTL_SHOW_FLOWSPEC", "CTL_SHOW_RIB_MEM"}, {22, "CTL_SHOW_RIB_MEM", "CTL_SHOW_TERSE"},
 		{28, "CTL_SHOW_RTR", "CTL_TERMINATE"}, {34, "NETWORK_FLUSH", "NETWORK_DONE"}, {35, "NETWORK_DONE", "FILTER_SET"},
-		{38, "FLOWSPEC_REMOVE", "SOCKET_CONN_RTR"}, {43, "SOCKET_CONN_RTR", ""}, {44, "", ""}, {math.MaxUint32, "", ""},
+		{38, "FLOWSPEC_REMOVE", "SOCKET_CONN_RTR"}, {41, "SOCKET_CONN", "RECONF_PEER"},
+		{43, "SOCKET_CONN_RTR", "RECONF_LISTENER"}, {51, "RECONF_LISTENER", "RECONF_AS_SET"}, {52, "RECONF_CTRL", "RECONF_AS_SET_ITEMS"},
+		{56, "RECONF_VPN_DONE", "RECONF_ROA_ITEM"}, {57, "RECONF_PREFIX_SET", ""}, {99, "XOFF", ""}, {100, "", ""}, {math.MaxUint32, "", ""},
 	} {
 		if a, b := TypeName(tt.typ), TypeNameLegacy(tt.typ); a != tt.current || b != tt.previous {
 			t.Errorf("%d is %q, %q, want %q, %q", tt.typ, a, b, tt.current, tt.previous)
