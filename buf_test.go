@@ -94,14 +94,12 @@ func TestComposeBuffer(t *testing.T) {
 	p.Skip(4)
 	p.SetFile(file.W)
 	testutil.Must(t, a.ComposeBuffer(imsg.Header{Type: 5}, p))
-	expect(t, "queue", a.QueueLen(), 1)
+	testutil.Equal(t, "queue", a.QueueLen(), 1)
 	m := pass(t, a, b)
 	if m.Type() != 5 || string(m.Bytes()) != "data" || !m.HasFile() {
 		t.Errorf("type %d, %q, file %v", m.Type(), m.Bytes(), m.HasFile())
 	}
-	if p.Len() != 0 {
-		t.Error("the buffer was not closed after it was sent")
-	}
+	testutil.Equal(t, "bytes of the buffer that was sent", p.Len(), 0)
 	m.Close()
 	if !file.Closed() {
 		t.Error("somebody holds the file")
@@ -116,10 +114,10 @@ func TestComposeBuffer(t *testing.T) {
 
 func TestQueueLen(t *testing.T) {
 	a, b := bufs(t, imsg.Config{})
-	expect(t, "queue", a.QueueLen(), 0)
+	testutil.Equal(t, "queue", a.QueueLen(), 0)
 	for i := range 5 {
 		a.Compose(imsg.Header{}, nil, make([]byte, 100))
-		expect(t, "queue", a.QueueLen(), i+1)
+		testutil.Equal(t, "queue", a.QueueLen(), i+1)
 	}
 	if err := a.WriteSocket(); err != nil || a.QueueLen() != 0 {
 		t.Errorf("%v, %d left", err, a.QueueLen())
@@ -146,12 +144,8 @@ func fill(t *testing.T, b *imsg.Buf, p []byte) {
 
 func TestWriteSocket(t *testing.T) {
 	a, b := bufs(t, imsg.Config{})
-	if err := a.WriteSocket(); err != nil {
-		t.Errorf("with an empty queue: %v", err)
-	}
-	if err := b.ReadSocket(); err != nil {
-		t.Errorf("read of nothing: %v", err)
-	}
+	testutil.WantError(t, "with an empty queue", a.WriteSocket(), nil)
+	testutil.WantError(t, "read of nothing", b.ReadSocket(), nil)
 	p := bytes.Repeat([]byte("x"), 10000)
 	fill(t, a, p)
 	if n := a.QueueLen(); a.WriteSocket() != nil || a.QueueLen() != n {
@@ -221,9 +215,7 @@ func TestBufOnAnyDescriptor(t *testing.T) {
 					types += fmt.Sprint(m.Type())
 					m.Close()
 				}
-				if types != "12" {
-					t.Errorf("messages %s", types)
-				}
+				testutil.Equal(t, "messages", types, "12")
 				if err := b.WriteSocket(); err != nil { // nothing to write
 					t.Error(err)
 				}
@@ -237,13 +229,9 @@ func TestBufOnAnyDescriptor(t *testing.T) {
 					t.Errorf("%d bytes, %v", n, err)
 				}
 				peer.Close()
-				if err := b.ReadSocket(); err != io.EOF {
-					t.Errorf("%v, want io.EOF", err)
-				}
+				testutil.Equal(t, "at the end", b.ReadSocket(), io.EOF)
 				b.Clear()
-				if nonblocking(t, s.FD) != nonblock {
-					t.Error("the mode has changed")
-				}
+				testutil.Equal(t, "non-blocking", nonblocking(t, s.FD), nonblock)
 			})
 		}
 	}
@@ -287,9 +275,7 @@ func TestBufWaits(t *testing.T) {
 				m.Close()
 			}
 			sa.Close()
-			if err := <-done; err != io.EOF {
-				t.Errorf("%v, want io.EOF", err)
-			}
+			testutil.Equal(t, "at the end", <-done, io.EOF)
 		})
 	}
 }
@@ -358,9 +344,7 @@ func TestMaxPendingBytes(t *testing.T) {
 				if !errors.As(err, &oe) || oe.Op != "receive" || !strings.HasSuffix(err.Error(), "bytes of messages wait to be taken, limit 3000 (MaxPendingBytes): queue full") {
 					t.Errorf("error %v", err)
 				}
-				if b.Stats().Received.Bytes != before {
-					t.Error("read in spite of ErrQueueFull")
-				}
+				testutil.Equal(t, "bytes read in spite of ErrQueueFull", b.Stats().Received.Bytes, before)
 			} else if err != nil {
 				t.Fatal(err)
 			}
@@ -376,9 +360,7 @@ func TestMaxPendingBytes(t *testing.T) {
 		t.Error("never full")
 	}
 	peer.Close()
-	if err := b.ReadSocket(); err != io.EOF {
-		t.Errorf("%v, want io.EOF", err)
-	}
+	testutil.Equal(t, "at the end", b.ReadSocket(), io.EOF)
 }
 
 // TestBufAllowFDPass switches file passing on later.
@@ -441,9 +423,7 @@ func TestForwardTwice(t *testing.T) {
 		}
 		m.Close()
 	}
-	if n != 2 {
-		t.Errorf("%d messages forwarded, want 2", n)
-	}
+	testutil.Equal(t, "messages forwarded", n, 2)
 	if !p.Closed() {
 		t.Error("a duplicate of the file is open")
 	}
@@ -623,11 +603,9 @@ func TestBufErrorsStick(t *testing.T) {
 		{"WriteSocket", b.WriteSocket},
 		{"Flush", b.Flush},
 	} {
-		if err := tt.do(); err != want {
-			t.Errorf("%s: %v, want %v", tt.name, err, want)
-		}
+		testutil.Equal(t, tt.name, tt.do(), want)
 	}
-	expect(t, "queue", b.QueueLen(), 0)
+	testutil.Equal(t, "queue", b.QueueLen(), 0)
 	if _, err := f.Stat(); err != nil {
 		t.Errorf("the file that was not taken: %v", err)
 	}

@@ -51,13 +51,11 @@ func TestBuilderLimits(t *testing.T) {
 			t.Errorf("Add over the limit: %v, %d bytes", err, bd.Len())
 		}
 		testutil.Check(t, bd.AddByte('!'))
-		if q.QueueLen() != 0 {
-			t.Error("queued before Commit")
-		}
+		testutil.Equal(t, "queued before Commit", q.QueueLen(), 0)
 		testutil.Must(t, bd.Commit())
 		testutil.WantError(t, "second Commit", bd.Commit(), ibuf.ErrInvalid)
 		bd.Discard() // does nothing
-		expect(t, "queue", q.QueueLen(), 1)
+		testutil.Equal(t, "queue", q.QueueLen(), 1)
 
 		// A lower limit of its own.
 		bd = create(2, 0)

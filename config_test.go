@@ -127,9 +127,7 @@ func TestAuto(t *testing.T) {
 			in := imsg.Auto
 			look := func() {
 				t.Helper()
-				if b.Dialect() != in {
-					t.Errorf("dialect %v, want %v", b.Dialect(), in)
-				}
+				testutil.Equal(t, "dialect", b.Dialect(), in)
 				for _, file := range []bool{false, true} {
 					var f *os.File
 					if file {
@@ -257,9 +255,7 @@ func TestAutoAbove64K(t *testing.T) {
 					m.Close()
 				}
 				<-done
-				if s.Dialect() != tt.want {
-					t.Errorf("dialect %v, want %v", s.Dialect(), tt.want)
-				}
+				testutil.Equal(t, "dialect", s.Dialect(), tt.want)
 			})
 		})
 	}
@@ -286,9 +282,7 @@ func TestSetDialect(t *testing.T) {
 		t.Run(d.String(), func(t *testing.T) {
 			testutil.BothSides(t, imsg.Config{Dialect: imsg.Auto, AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
 				s.SetDialect(d)
-				if s.Dialect() != d {
-					t.Errorf("dialect %v, want %v", s.Dialect(), d)
-				}
+				testutil.Equal(t, "dialect", s.Dialect(), d)
 				f := testutil.DevNull(t)
 				testutil.Must(t, s.Send(imsg.Header{Type: 1, ID: 2, PID: 3}, f))
 				f.Close()
@@ -321,16 +315,12 @@ func TestRequireDialect(t *testing.T) {
 		if _, err := f.Stat(); err != nil {
 			t.Errorf("the file that was refused: %v", err)
 		}
-		if err := s.Send(imsg.Header{Type: 1}, nil, []byte("plain")); err != nil {
-			t.Errorf("a plain message: %v", err)
-		}
+		testutil.WantError(t, "a plain message", s.Send(imsg.Header{Type: 1}, nil, []byte("plain")), nil)
 		peer.Write(testutil.Frame(imsg.Legacy, 2, 0, true), 0)
 		testutil.MustNext(t, s, 2, 0).Close()
 		f2 := testutil.DevNull(t)
 		defer f2.Close()
-		if err := s.Send(imsg.Header{Type: 1}, f2); err != nil {
-			t.Errorf("a file when the dialect is known: %v", err)
-		}
+		testutil.WantError(t, "a file when the dialect is known", s.Send(imsg.Header{Type: 1}, f2), nil)
 	})
 }
 

@@ -126,10 +126,8 @@ func TestAfterClose(t *testing.T) {
 					}
 				}
 			}
-			expect(t, "queue", a.QueueLen(), 0)
-			if string(m.Bytes()) != "received" {
-				t.Errorf("a message received before: %q", m.Bytes())
-			}
+			testutil.Equal(t, "queue", a.QueueLen(), 0)
+			testutil.Equal(t, "a message received before", string(m.Bytes()), "received")
 			m.Close()
 			if _, err := f.Stat(); err != nil {
 				t.Errorf("the refused file: %v", err)
@@ -205,9 +203,7 @@ func TestCloseBehindSend(t *testing.T) {
 		go func() { done <- a.Send(ctx, imsg.Header{Type: 1}, nil, make([]byte, i%2*8000)) }()
 		m := testutil.Receive(t, b)
 		a.Close()
-		if err := <-done; err != nil {
-			t.Errorf("message %d: %v", i, err)
-		}
+		testutil.WantError(t, fmt.Sprintf("message %d", i), <-done, nil)
 		m.Close()
 		b.Close()
 	}
@@ -230,9 +226,7 @@ func TestStaleHandle(t *testing.T) {
 	go func() {
 		for range turn {
 			m := receive() // where the other goroutine's message was
-			if m.Len() != 7 {
-				t.Errorf("%d bytes", m.Len())
-			}
+			testutil.Equal(t, "bytes", m.Len(), 7)
 			m.Close()
 		}
 		close(done)
@@ -498,9 +492,7 @@ func TestNoSIGPIPE(t *testing.T) {
 	m := testutil.Receive(t, c)
 	m.Close()
 	c.Close()
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("child: %v", err)
-	}
+	testutil.WantError(t, "child", cmd.Wait(), nil)
 }
 
 // TestNoDescriptorLeft makes channels when no descriptor is free.
@@ -539,9 +531,7 @@ func TestCloseWrite(t *testing.T) {
 	ctx := testutil.DeadlineCtx(t)
 	a, b := imsgtest.Pair(t, nil)
 	n := testutil.FillConn(t, a)
-	if err := a.Compose(imsg.Header{Type: 1}, testutil.DevNull(t)); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, a.Compose(imsg.Header{Type: 1}, testutil.DevNull(t)))
 	done := make(chan error, 3)
 	for range cap(done) {
 		go func() { done <- a.Send(ctx, imsg.Header{Type: 2}, nil) }()
@@ -549,32 +539,22 @@ func TestCloseWrite(t *testing.T) {
 	testutil.WaitBlocked(t, cap(done), "(*Conn).Send")
 	testutil.Must(t, a.CloseWrite())
 	for range cap(done) {
-		if err := <-done; !errors.Is(err, net.ErrClosed) {
-			t.Errorf("a Send that waited: %v", err)
-		}
+		testutil.WantError(t, "a Send that waited", <-done, net.ErrClosed)
 	}
-	if err := a.Send(ctx, imsg.Header{Type: 2}, nil); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("a later Send: %v", err)
-	}
-	if err := a.CloseWrite(); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("the second CloseWrite: %v", err)
-	}
+	testutil.WantError(t, "a later Send", a.Send(ctx, imsg.Header{Type: 2}, nil), net.ErrClosed)
+	testutil.WantError(t, "the second CloseWrite", a.CloseWrite(), net.ErrClosed)
 	testutil.DrainConn(t, b, n)
 	if _, err := b.Receive(ctx); err != io.EOF {
 		t.Errorf("the other end: %v, want EOF", err)
 	}
-	if err := b.Send(ctx, imsg.Header{Type: 3}, nil); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, b.Send(ctx, imsg.Header{Type: 3}, nil))
 	testutil.ReceiveAll(t, a, 3)
 	b.Close()
 	if _, err := a.Receive(ctx); err != io.EOF {
 		t.Errorf("the end of the other direction: %v", err)
 	}
 	testutil.Check(t, a.Close())
-	if err := a.CloseWrite(); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("CloseWrite after Close: %v", err)
-	}
+	testutil.WantError(t, "CloseWrite after Close", a.CloseWrite(), net.ErrClosed)
 }
 
 // TestAddresses asks both ends for their names.
@@ -592,9 +572,7 @@ func TestAddresses(t *testing.T) {
 	for what, name := range map[string]string{
 		"client remote": client.RemoteAddr().String(), "server local": server.LocalAddr().String(),
 	} {
-		if name != path {
-			t.Errorf("%s: %q, want %q", what, name, path)
-		}
+		testutil.Equal(t, what, name, path)
 	}
 	if raw, err := server.SyscallConn(); err != nil {
 		t.Error(err)
@@ -609,7 +587,6 @@ func TestAddresses(t *testing.T) {
 	if server.LocalAddr() == nil || server.LocalAddr().Network() != "unix" {
 		t.Errorf("after Close: %v", server.LocalAddr())
 	}
-	if _, err := server.SyscallConn(); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("after Close: %v", err)
-	}
+	_, err = server.SyscallConn()
+	testutil.WantError(t, "after Close", err, net.ErrClosed)
 }

@@ -35,9 +35,7 @@ func listen(t *testing.T, cfg *imsg.Config) (*imsg.Listener, string) {
 	l, err := imsg.Listen(path, cfg)
 	testutil.Must(t, err)
 	t.Cleanup(func() { l.Close() })
-	if l.Addr().String() != path {
-		t.Errorf("address %v", l.Addr())
-	}
+	testutil.Equal(t, "address", l.Addr().String(), path)
 	return l, path
 }
 
@@ -72,9 +70,8 @@ func TestDialListen(t *testing.T) {
 		t.Error(err)
 	}
 	testutil.Check(t, l.Close())
-	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the socket's file after Close: %v", err)
-	}
+	_, err := os.Stat(path)
+	testutil.WantError(t, "the socket's file after Close", err, os.ErrNotExist)
 	for range 2 {
 		var oe *imsg.OpError
 		if _, err := l.Accept(testutil.DeadlineCtx(t)); !errors.Is(err, net.ErrClosed) || !errors.As(err, &oe) || oe.Op != "accept" {
@@ -150,12 +147,8 @@ func TestAccept(t *testing.T) {
 	for round := range 3 {
 		ctx, cancel := context.WithCancel(context.Background())
 		go func() { testutil.WaitBlocked(t, 1, "(*Listener).Accept"); cancel() }()
-		if err := accept(ctx); !errors.Is(err, context.Canceled) {
-			t.Errorf("round %d: %v", round, err)
-		}
-		if err := accept(ctx); !errors.Is(err, context.Canceled) {
-			t.Errorf("cancelled before: %v", err)
-		}
+		testutil.WantError(t, fmt.Sprintf("round %d", round), accept(ctx), context.Canceled)
+		testutil.WantError(t, "cancelled before", accept(ctx), context.Canceled)
 		ctx, cancel = context.WithTimeout(context.Background(), time.Millisecond)
 		var oe *imsg.OpError
 		if err := accept(ctx); !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &oe) || !oe.Timeout() {
@@ -186,9 +179,7 @@ func TestAccept(t *testing.T) {
 	for range n / 2 {
 		c, err := imsg.Dial(testutil.DeadlineCtx(t), path, nil)
 		testutil.Must(t, err)
-		if err := <-results; err != nil {
-			t.Errorf("accept: %v", err)
-		}
+		testutil.WantError(t, "accept", <-results, nil)
 		c.Close()
 	}
 	testutil.WaitBlocked(t, n/2-1, "(*Listener).Accept")
@@ -240,7 +231,7 @@ func TestAcceptMany(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	expect(t, "connections", len(seen), n*each)
+	testutil.Equal(t, "connections", len(seen), n*each)
 }
 
 // TestRefusedFiles sends a file to a side that did not ask for files.
@@ -269,9 +260,7 @@ func TestRefusedFiles(t *testing.T) {
 				if !errors.Is(err, syscall.EPERM) || !errors.Is(err, imsg.ErrFileNotSent) {
 					t.Errorf("%v, want EPERM", err)
 				}
-				if err := from.Send(ctx, imsg.Header{Type: 3}, nil, testutil.Pattern(3, 3)); err != nil {
-					t.Errorf("the next message: %v", err)
-				}
+				testutil.WantError(t, "the next message", from.Send(ctx, imsg.Header{Type: 3}, nil, testutil.Pattern(3, 3)), nil)
 				testutil.ReceiveAll(t, to, 3)
 			} else {
 				testutil.Check(t, err)
@@ -286,9 +275,7 @@ func TestRefusedFiles(t *testing.T) {
 				t.Error("the file is open")
 			}
 			testutil.WantError(t, "the error", to.Send(ctx, imsg.Header{Type: 4}, p.W), imsg.ErrNoFDPass)
-			if err := to.Send(ctx, imsg.Header{Type: 4}, nil); err != nil {
-				t.Errorf("the other direction: %v", err)
-			}
+			testutil.WantError(t, "the other direction", to.Send(ctx, imsg.Header{Type: 4}, nil), nil)
 			testutil.ReceiveAll(t, from, 4)
 		})
 	}
@@ -498,9 +485,8 @@ func TestStartChildFails(t *testing.T) {
 		{used(2), 2, ibuf.ErrInvalid},
 		{used(4), 4, ibuf.ErrInvalid},
 	} {
-		if _, err := imsg.StartChild(c.cmd, c.fd, nil); !errors.Is(err, c.is) {
-			t.Errorf("descriptor %d: %v, want %v", c.fd, err, c.is)
-		}
+		_, err := imsg.StartChild(c.cmd, c.fd, nil)
+		testutil.WantError(t, fmt.Sprintf("descriptor %d", c.fd), err, c.is)
 		if c.cmd.Process != nil {
 			t.Errorf("descriptor %d: started", c.fd)
 		}
@@ -513,9 +499,8 @@ func TestStartChildRestores(t *testing.T) {
 	testutil.NoLeak(t)
 	for fd := range 5 {
 		cmd := exec.Command("/nonexistent")
-		if _, err := imsg.StartChild(cmd, fd, nil); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("descriptor %d: %v, want ErrNotExist", fd, err)
-		}
+		_, err := imsg.StartChild(cmd, fd, nil)
+		testutil.WantError(t, fmt.Sprintf("descriptor %d", fd), err, os.ErrNotExist)
 		if cmd.Stdin != nil || cmd.Stdout != nil || cmd.Stderr != nil || cmd.ExtraFiles != nil {
 			t.Errorf("descriptor %d: left in the command: %v %v %v %v", fd, cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles)
 		}
@@ -555,9 +540,7 @@ func socketPairs(t *testing.T, blocking bool, fn func(t *testing.T, a, b *os.Fil
 			fn(t, files[0], files[1])
 			for _, f := range files {
 				control(t, f, func(fd int) {
-					if unixmsg.Blocking(fd) != blocking {
-						t.Errorf("blocking is not %v any more", blocking)
-					}
+					testutil.Equal(t, "blocking", unixmsg.Blocking(fd), blocking)
 				})
 			}
 		})

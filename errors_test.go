@@ -52,9 +52,7 @@ func TestErrorNamesOperation(t *testing.T) {
 		{c.Send(ctx, imsg.Header{Type: 9}, nil, make([]byte, 4)), "imsg: send OPEN (9): " + text},
 		{c.Send(ended, imsg.Header{Type: 9}, nil), "imsg: send OPEN (9): context canceled"},
 	} {
-		if fmt.Sprint(tt.err) != tt.want {
-			t.Errorf("%v, want %v", tt.err, tt.want)
-		}
+		testutil.Equal(t, "the text", fmt.Sprint(tt.err), tt.want)
 	}
 }
 

@@ -184,9 +184,8 @@ func TestPendingBeforeDeadline(t *testing.T) {
 	testutil.ReceiveAll(t, b, 1)
 	b.SetReadDeadline(time.Unix(1, 0))
 	testutil.ReceiveAll(t, b, 2, 3)
-	if _, err := b.Receive(context.Background()); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Error(err)
-	}
+	_, err := b.Receive(context.Background())
+	testutil.WantError(t, "Receive", err, os.ErrDeadlineExceeded)
 }
 
 // TestOneOfManyGivesUp cancels each of four waiting goroutines in turn, also
@@ -256,7 +255,7 @@ func TestWriteDeadlineWakesAll(t *testing.T) {
 	for range n {
 		testutil.WantError(t, "the error", <-errs, os.ErrDeadlineExceeded)
 	}
-	expect(t, "queue", a.QueueLen(), 0)
+	testutil.Equal(t, "queue", a.QueueLen(), 0)
 	a.SetWriteDeadline(time.Time{})
 	testutil.DrainConn(t, b, filler)
 	testutil.Check(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 3}, nil))
@@ -300,7 +299,5 @@ func TestDeadlineHammer(t *testing.T) {
 	}()
 	testutil.WaitBlocked(t, 1, "(*Conn).Receive")
 	testutil.Must(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil))
-	if err := <-got; err != nil {
-		t.Errorf("a deadline is left behind: %v", err)
-	}
+	testutil.WantError(t, "a call without a deadline", <-got, nil)
 }

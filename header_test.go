@@ -128,9 +128,7 @@ func TestGoldenCompose(t *testing.T) {
 		if !bytes.Equal(got, g.stream()) {
 			t.Errorf("composed %d bytes, C composed %d others", len(got), len(g.stream()))
 		}
-		if files != 0 {
-			t.Errorf("%d files did not arrive", files)
-		}
+		testutil.Equal(t, "files that did not arrive", files, 0)
 	})
 }
 
@@ -222,9 +220,7 @@ func TestHeaderLayout(t *testing.T) {
 		var p [imsg.HeaderSize]byte
 		h := imsg.Header{Type: 0x01020304, ID: 0x05060708, PID: -2}
 		tt.d.Encode(p[:], tt.order, h, 20, tt.file)
-		if got := hex.EncodeToString(p[4:8]); got != tt.want {
-			t.Errorf("%v %v file %v: %s, want %s", tt.d, tt.order, tt.file, got, tt.want)
-		}
+		testutil.Equal(t, fmt.Sprintf("%v %v file %v", tt.d, tt.order, tt.file), hex.EncodeToString(p[4:8]), tt.want)
 		if tt.order.Uint32(p[:]) != h.Type || tt.order.Uint32(p[8:]) != h.ID || tt.order.Uint32(p[12:]) != 0xfffffffe {
 			t.Errorf("%v %v: %x", tt.d, tt.order, p)
 		}

@@ -570,9 +570,7 @@ func TestHeldFiles(t *testing.T) {
 					m := testutil.MustNext(t, s, 17, 2)
 					m.Close()
 					for i, p := range probes {
-						if p.Closed() != (i == 0) {
-							t.Errorf("file %d closed: %v", i+1, p.Closed())
-						}
+						testutil.Equal(t, fmt.Sprintf("file %d closed", i+1), p.Closed(), i == 0)
 					}
 					s.Clear()
 					for i, p := range probes {
@@ -695,9 +693,7 @@ func TestReceivedPayloadsAreCleared(t *testing.T) {
 		}
 		s.Clear()
 		checkZero(t, "never taken", behind)
-		if string(taken) != string(secret) {
-			t.Error("the end of the channel has changed a message that is open")
-		}
+		testutil.Equal(t, "an open message after the end of the channel", string(taken), string(secret))
 		var q ibuf.Queue
 		testutil.Must(t, imsg.Push(&q, m))
 		checkZero(t, "moved to a queue", taken)

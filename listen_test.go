@@ -37,9 +37,7 @@ func bound(t *testing.T, path string, typ int) int {
 	testutil.Must(t, err)
 	t.Cleanup(func() { unix.Close(fd) })
 	unix.CloseOnExec(fd)
-	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, unix.Bind(fd, &unix.SockaddrUnix{Name: path}))
 	return fd
 }
 
@@ -49,9 +47,7 @@ func stale(t *testing.T, path string) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	testutil.Must(t, err)
 	defer unix.Close(fd)
-	if err := errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: path}), unix.Listen(fd, 1)); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: path}), unix.Listen(fd, 1)))
 }
 
 func answers(t *testing.T, l *imsg.Listener, path string) {
@@ -102,9 +98,8 @@ func TestListenMode(t *testing.T) {
 	}
 	if os.Geteuid() != 0 {
 		lc.Owner = &imsg.Owner{UID: 0, GID: -1}
-		if _, err := lc.Listen(testutil.DeadlineCtx(t), path, nil); !errors.Is(err, syscall.EPERM) {
-			t.Errorf("another owner: %v", err)
-		}
+		_, err := lc.Listen(testutil.DeadlineCtx(t), path, nil)
+		testutil.WantError(t, "another owner", err, syscall.EPERM)
 	}
 	if exists(path) {
 		t.Error("the socket is still there")
@@ -135,14 +130,11 @@ func TestRemoveStale(t *testing.T) {
 		tt.make(path)
 		before, _ := os.Lstat(path)
 		if before != nil { // without being asked it removes nothing
-			if _, err := imsg.Listen(path, nil); !errors.Is(err, syscall.EADDRINUSE) {
-				t.Errorf("%s: Listen: %v", what, err)
-			}
+			_, err := imsg.Listen(path, nil)
+			testutil.WantError(t, fmt.Sprintf("%s: Listen", what), err, syscall.EADDRINUSE)
 		}
 		l, err := lc.Listen(ctx, path, nil)
-		if !errors.Is(err, tt.want) {
-			t.Errorf("%s: %v, want %v", what, err, tt.want)
-		}
+		testutil.WantError(t, what, err, tt.want)
 		if exists(path + ".lock") {
 			t.Errorf("%s: the lock is left", what)
 		}
@@ -164,9 +156,8 @@ func TestRemoveStale(t *testing.T) {
 	testutil.Must(t, unix.Flock(int(lock.Fd()), unix.LOCK_EX))
 	cancelled, cancel := context.WithCancel(ctx)
 	go func() { testutil.WaitBlocked(t, 1, "lockPath"); cancel() }()
-	if _, err := lc.Listen(cancelled, path, nil); !errors.Is(err, context.Canceled) {
-		t.Errorf("locked: %v", err)
-	}
+	_, err = lc.Listen(cancelled, path, nil)
+	testutil.WantError(t, "locked", err, context.Canceled)
 }
 
 // TestRemoveStaleTogether starts many listeners where a stale socket is: one
@@ -230,15 +221,12 @@ func TestHandOver(t *testing.T) {
 	answers(t, next, path)
 	l.Close()
 	answers(t, next, path)
-	if got := next.Addr().String(); got != path {
-		t.Errorf("address %q", got)
-	}
+	testutil.Equal(t, "address", next.Addr().String(), path)
 	if next.Close(); !exists(path) {
 		t.Error("Close has removed a path that it was not asked to remove")
 	}
-	if _, err := l.File(); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("File after Close: %v", err)
-	}
+	_, err = l.File()
+	testutil.WantError(t, "File after Close", err, net.ErrClosed)
 
 	// What package net has made is not removed either, unless that is asked for.
 	for _, unlink := range []bool{false, true} {
@@ -289,9 +277,8 @@ func TestListenerKind(t *testing.T) {
 	}
 	null := testutil.DevNull(t)
 	defer null.Close()
-	if _, err := imsg.FileListener(null, nil); !errors.Is(err, syscall.ENOTSOCK) {
-		t.Errorf("FileListener of /dev/null: %v", err)
-	}
+	_, err = imsg.FileListener(null, nil)
+	testutil.WantError(t, "FileListener of /dev/null", err, syscall.ENOTSOCK)
 }
 
 func TestAbstractName(t *testing.T) {
@@ -304,9 +291,7 @@ func TestAbstractName(t *testing.T) {
 		lc := imsg.ListenConfig{RemoveStale: true}
 		l, err := lc.Listen(testutil.DeadlineCtx(t), name, nil)
 		testutil.Must(t, err)
-		if l.Addr().String() != name {
-			t.Errorf("address %v", l.Addr())
-		}
+		testutil.Equal(t, "address", l.Addr().String(), name)
 		answers(t, l, name)
 		f, err := l.File()
 		testutil.Must(t, err)
@@ -318,9 +303,8 @@ func TestAbstractName(t *testing.T) {
 		testutil.Check(t, l.Close())
 	}
 	lc := imsg.ListenConfig{Mode: 0o600}
-	if _, err := lc.Listen(testutil.DeadlineCtx(t), name, nil); !errors.Is(err, syscall.EINVAL) {
-		t.Errorf("an abstract name with a mode: %v", err)
-	}
+	_, err := lc.Listen(testutil.DeadlineCtx(t), name, nil)
+	testutil.WantError(t, "an abstract name with a mode", err, syscall.EINVAL)
 }
 
 func TestListenErrors(t *testing.T) {
@@ -352,9 +336,8 @@ func TestListenErrors(t *testing.T) {
 	answers(t, l, longest)
 	l.Close()
 	lc := imsg.ListenConfig{RemoveStale: true}
-	if _, err := lc.Listen(testutil.DeadlineCtx(t), filepath.Dir(path)+"/no/such", nil); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("no directory: %v", err)
-	}
+	_, err = lc.Listen(testutil.DeadlineCtx(t), filepath.Dir(path)+"/no/such", nil)
+	testutil.WantError(t, "no directory", err, fs.ErrNotExist)
 }
 
 // TestServe answers many clients at a time, and ends with its handlers.
@@ -386,9 +369,7 @@ func TestServe(t *testing.T) {
 			c, err := imsg.Dial(testutil.DeadlineCtx(t), path, nil)
 			testutil.Must(t, err)
 			t.Cleanup(func() { c.Close() })
-			if err := c.Send(testutil.DeadlineCtx(t), imsg.Header{Type: typ}, nil); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, c.Send(testutil.DeadlineCtx(t), imsg.Header{Type: typ}, nil))
 			return c
 		}
 		for range 8 {
@@ -413,9 +394,7 @@ func TestServe(t *testing.T) {
 		default:
 		}
 		running <- struct{}{}
-		if err := <-served; !errors.Is(err, want) {
-			t.Errorf("%s: %v, want %v", end, err, want)
-		}
+		testutil.WantError(t, end, <-served, want)
 		if _, err := c.Receive(testutil.DeadlineCtx(t)); err == nil {
 			t.Error("the handler's Conn is still open")
 		}
@@ -451,7 +430,5 @@ func TestServeFullTable(t *testing.T) {
 	free()
 	testutil.Within(t, "the client is served", func() { <-got })
 	cancel()
-	if err := <-served; !errors.Is(err, context.Canceled) {
-		t.Errorf("%v", err)
-	}
+	testutil.WantError(t, "Serve", <-served, context.Canceled)
 }

@@ -67,12 +67,10 @@ func TestMessageAccessors(t *testing.T) {
 	if _, err := m.GetCString(4); !errors.Is(err, ibuf.ErrNoNUL) || m.Len() != 12 {
 		t.Errorf("GetCString without a NUL: %v, %d left", err, m.Len())
 	}
-	if _, err := m.GetCString(13); !errors.Is(err, ibuf.ErrShort) {
-		t.Errorf("GetCString behind the end: %v", err)
-	}
-	if _, err := m.GetCString(-1); !errors.Is(err, ibuf.ErrShort) {
-		t.Errorf("GetCString of a negative length: %v", err)
-	}
+	_, err := m.GetCString(13)
+	testutil.WantError(t, "GetCString behind the end", err, ibuf.ErrShort)
+	_, err = m.GetCString(-1)
+	testutil.WantError(t, "GetCString of a negative length", err, ibuf.ErrShort)
 	if s, err := m.GetCString(5); err != nil || s != "cdef" || m.Len() != 7 {
 		t.Errorf("GetCString: %q, %v, %d left", s, err, m.Len())
 	}
@@ -80,17 +78,12 @@ func TestMessageAccessors(t *testing.T) {
 	if err != nil || string(v.Bytes()) != "hij\x00xyz" || m.Len() != 0 {
 		t.Errorf("GetView: %q, %v, %d left", v.Bytes(), err, m.Len())
 	}
-	if _, err := m.GetView(); !errors.Is(err, ibuf.ErrShort) {
-		t.Errorf("GetView of nothing: %v", err)
-	}
-	if m.Header() != (imsg.Header{Type: 7, ID: 8, PID: 9}) {
-		t.Errorf("header after reading: %+v", m.Header())
-	}
+	_, err = m.GetView()
+	testutil.WantError(t, "GetView of nothing", err, ibuf.ErrShort)
+	testutil.Equal(t, "header after reading", m.Header(), imsg.Header{Type: 7, ID: 8, PID: 9})
 	alias := v.Bytes()
 	testutil.Check(t, c.Close())
-	if string(alias) != "\x00\x00\x00\x00\x00\x00\x00" {
-		t.Errorf("payload after Close: %q", alias)
-	}
+	testutil.Equal(t, "payload after Close", string(alias), "\x00\x00\x00\x00\x00\x00\x00")
 	if !p.Closed() {
 		t.Error("the file is open after Close")
 	}
@@ -156,9 +149,7 @@ func TestTakeFile(t *testing.T) {
 				t.Errorf("queued %v: there is a second file, or %v", queued, m.FileErr())
 			}
 			m.Close()
-			if err := p.Works(f); err != nil {
-				t.Errorf("queued %v bare %v: after Close: %v", queued, bare, err)
-			}
+			testutil.WantError(t, fmt.Sprintf("queued %v bare %v: after Close", queued, bare), p.Works(f), nil)
 			f.Close()
 			p.W.Close()
 			if !p.Closed() {
@@ -277,9 +268,7 @@ func TestSharedFile(t *testing.T) {
 			if err := errors.Join(werr, serr, s.Send(imsg.Header{Type: 2}, f), f.Close()); err != nil && !errors.Is(err, os.ErrClosed) {
 				t.Error(err) // a Buf has closed what it sent
 			}
-			if got := nonblocking(t, p[1]); got != nonblock {
-				t.Errorf("non-blocking %v, was %v", got, nonblock)
-			}
+			testutil.Equal(t, "non-blocking", nonblocking(t, p[1]), nonblock)
 		}
 	})
 }
@@ -401,18 +390,15 @@ func TestGetFamily(t *testing.T) {
 				t.Errorf("at %d: %d, %v", pos, x, err)
 			}
 			for _, bad := range []int{-1, v.Len(), v.Len() + 1, 1<<31 - 1, -1 << 31} {
-				if _, err := at(bad); !errors.Is(err, ibuf.ErrTooLarge) {
-					t.Errorf("at %d of %d: %v", bad, v.Len(), err)
-				}
+				_, err := at(bad)
+				testutil.WantError(t, fmt.Sprintf("at %d of %d", bad, v.Len()), err, ibuf.ErrTooLarge)
 			}
 		}
 		got, err := read(m)
 		if want := []any{byte(1), uint16(2), uint32(3), uint64(4), uint16(5), uint32(6), uint64(7), "name", "ab", "any length", ""}; err != nil || !slices.Equal(got, want) {
 			t.Errorf("%v, %v; want %v", got, err, want)
 		}
-		if m.Len() != 0 {
-			t.Errorf("%d bytes left", m.Len())
-		}
+		testutil.Equal(t, "bytes left", m.Len(), 0)
 		if _, err := read(m); !errors.Is(err, ibuf.ErrShort) || !errors.Is(err, ibuf.ErrNoNUL) {
 			t.Errorf("nothing is left: %v", err)
 		}
@@ -431,9 +417,8 @@ func TestGetFamily(t *testing.T) {
 		t.Errorf("8 bytes of 7: %v, %d left", err, m.Len())
 	}
 	m.Close()
-	if _, err := m.GetHost32(); !errors.Is(err, ibuf.ErrShort) {
-		t.Errorf("closed: %v", err)
-	}
+	_, err := m.GetHost32()
+	testutil.WantError(t, "closed", err, ibuf.ErrShort)
 	m.Rewind()
 }
 
@@ -573,9 +558,7 @@ func TestForwardLostBehindBad(t *testing.T) {
 		f := testutil.DevNull(t)
 		testutil.Must(t, a.Compose(imsg.Header{Type: 9}, f))
 		f.Close() // a mistake: it is the queue's
-		if err := a.Forward(testutil.DeadlineCtx(t), ms[0]); err != nil {
-			t.Errorf("limit %d: %v", most, err)
-		}
+		testutil.WantError(t, fmt.Sprintf("limit %d", most), a.Forward(testutil.DeadlineCtx(t), ms[0]), nil)
 		testutil.Must(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 11}, nil))
 		if m := testutil.Receive(t, b); m.Type() != 7 || m.FileErr() == nil {
 			t.Errorf("limit %d: received type %d, %v", most, m.Type(), m.FileErr())
@@ -596,7 +579,7 @@ func TestSkip(t *testing.T) {
 	}
 	testutil.Must(t, b.ReadSocket())
 	ms := make([]imsg.Message, 5)
-	expect(t, "messages", b.GetBatch(ms), 3)
+	testutil.Equal(t, "messages", b.GetBatch(ms), 3)
 	for typ, m := range ms[:3] {
 		testutil.Must(t, m.Skip(typ))
 		testutil.WantError(t, "skip behind the end", m.Skip(10), ibuf.ErrShort)
@@ -605,5 +588,5 @@ func TestSkip(t *testing.T) {
 		}
 		testutil.Must(t, m.Close())
 	}
-	expect(t, "messages", b.GetBatch(ms), 0)
+	testutil.Equal(t, "messages", b.GetBatch(ms), 0)
 }

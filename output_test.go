@@ -132,9 +132,7 @@ func TestQueueLimits(t *testing.T) {
 						t.Errorf("text %q, want %q", err, want)
 					}
 					if f != nil {
-						if err := f.Close(); err != nil {
-							t.Errorf("the refused file is not ours: %v", err)
-						}
+						testutil.WantError(t, "close of the refused file", f.Close(), nil)
 					}
 				}
 				if q.QueueLen() != tt.fits || q.Stats() != (imsg.Stats{}) {
@@ -152,9 +150,7 @@ func TestQueueLimits(t *testing.T) {
 				if err := <-flushed; err != nil || q.QueueLen() != 0 {
 					t.Fatalf("%v, %d queued", err, q.QueueLen())
 				}
-				if err := queue(imsg.Header{Type: 51}, file(), testutil.Pattern(51, tt.size)); err != nil {
-					t.Errorf("after the flush: %v", err)
-				}
+				testutil.WantError(t, "after the flush", queue(imsg.Header{Type: 51}, file(), testutil.Pattern(51, tt.size)), nil)
 			})
 		})
 	}
@@ -192,9 +188,7 @@ func TestRefused(t *testing.T) {
 					t.Errorf("error %v", err)
 				}
 				if f != nil {
-					if err := f.Close(); err != nil {
-						t.Errorf("the refused file is not ours: %v", err)
-					}
+					testutil.WantError(t, "close of the refused file", f.Close(), nil)
 				}
 				if c, ok := q.(*imsg.Conn); ok {
 					f = nil
@@ -206,7 +200,7 @@ func TestRefused(t *testing.T) {
 						t.Errorf("Send: %v, want %v", e, tt.text)
 					}
 				}
-				expect(t, "queue", q.QueueLen(), 0)
+				testutil.Equal(t, "queue", q.QueueLen(), 0)
 				n := min(tt.max, tt.size)
 				testutil.Must(t, queue(imsg.Header{Type: 10}, nil, testutil.Pattern(10, n)))
 				done := make(chan error, 1)
@@ -410,9 +404,7 @@ func TestBurstMemory(t *testing.T) {
 		for range n {
 			m, err := b.Receive(ctx)
 			testutil.Must(t, err)
-			if m.Len() != size {
-				t.Errorf("%d bytes, want %d", m.Len(), size)
-			}
+			testutil.Equal(t, "bytes", m.Len(), size)
 			m.Close()
 		}
 		testutil.Must(t, <-sent)
@@ -441,16 +433,12 @@ func TestComposeBufferTwice(t *testing.T) {
 		a, b := bufs(t, imsg.Config{})
 		buf := ibuf.New(n)
 		buf.Add(bytes.Repeat([]byte("x"), n))
-		if err := a.ComposeBuffer(imsg.Header{Type: 1}, buf); err != nil {
-			t.Fatal(err)
-		}
+		testutil.Must(t, a.ComposeBuffer(imsg.Header{Type: 1}, buf))
 		var q ibuf.Queue
 		again := func(when string) {
 			t.Helper()
 			for _, err := range []error{a.ComposeBuffer(imsg.Header{Type: 2}, buf), q.Push(buf), b.ComposeBuffer(imsg.Header{}, nil)} {
-				if !errors.Is(err, ibuf.ErrInvalid) {
-					t.Errorf("%d bytes, %s: %v", n, when, err)
-				}
+				testutil.WantError(t, fmt.Sprintf("%d bytes, %s", n, when), err, ibuf.ErrInvalid)
 			}
 		}
 		again("queued")
@@ -481,9 +469,7 @@ func TestComposeOverflow(t *testing.T) {
 	testutil.Must(t, a.SetMaxSize(1<<31-1-imsg.HeaderSize))
 	p := make([]byte, 1<<20)
 	for _, n := range []int{2048, 4096} { // 2 and 4 GiB
-		if err := a.Compose(imsg.Header{}, nil, slices.Repeat([][]byte{p}, n)...); !errors.Is(err, imsg.ErrTooLarge) {
-			t.Errorf("%d MiB: %v", n, err)
-		}
+		testutil.WantError(t, fmt.Sprintf("%d MiB", n), a.Compose(imsg.Header{}, nil, slices.Repeat([][]byte{p}, n)...), imsg.ErrTooLarge)
 	}
 }
 
@@ -657,7 +643,7 @@ func TestTooManyRefsEnds(t *testing.T) {
 			if tt.want == net.ErrClosed {
 				return
 			}
-			expect(t, "queue", a.QueueLen(), 0)
+			testutil.Equal(t, "queue", a.QueueLen(), 0)
 			for range a.Stats().Sent.Messages {
 				testutil.ReceiveAll(t, b, 1)
 			}

@@ -85,9 +85,7 @@ func TestBadLength(t *testing.T) {
 				if want := fmt.Sprintf("imsg: receive: header length %d %s", tt.wantLen, tt.wantText); !strings.HasPrefix(err.Error(), want) {
 					t.Errorf("text %q, want %q", err, want)
 				}
-				if err := s.Send(imsg.Header{Type: 3}, nil); err != nil {
-					t.Errorf("send after a bad header: %v", err)
-				}
+				testutil.WantError(t, "send after a bad header", s.Send(imsg.Header{Type: 3}, nil), nil)
 			})
 		})
 	}
@@ -247,9 +245,7 @@ func TestErrorWakesAll(t *testing.T) {
 				t.Errorf("error %v", first)
 			}
 			testutil.SameError(t, first, n-1, func() error { return <-errs })
-			if err := c.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil); err != nil {
-				t.Errorf("the other direction: %v", err)
-			}
+			testutil.WantError(t, "the other direction", c.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil), nil)
 		})
 	}
 }
@@ -357,9 +353,7 @@ func TestResetBehindMessages(t *testing.T) {
 		peer.Close()
 		for i, n := range []int{5, 0, 7} {
 			m := testutil.MustNext(t, s, uint32(i+2), n)
-			if m.HasFile() != (i < 2) {
-				t.Errorf("message %d: file %v", i+2, m.HasFile())
-			}
+			testutil.Equal(t, fmt.Sprintf("message %d: file", i+2), m.HasFile(), i < 2)
 			m.Close()
 		}
 		if err := testutil.ReceiveError(t, s); !errors.Is(err, syscall.ECONNRESET) && (err != io.EOF || runtime.GOOS == "linux") {
@@ -428,9 +422,7 @@ func TestBatches(t *testing.T) {
 		}
 		for _, m := range ms[:n] {
 			testutil.CheckFrame(t, m, next, int(next*37)%3000)
-			if m.HasFile() != (next == 40) {
-				t.Errorf("message %d: file %v", next, m.HasFile())
-			}
+			testutil.Equal(t, fmt.Sprintf("message %d: file", next), m.HasFile(), next == 40)
 			next++
 		}
 		testutil.Check(t, imsg.CloseAll(ms[:n]))
@@ -440,9 +432,7 @@ func TestBatches(t *testing.T) {
 			}
 		}
 	}
-	if next != 100 {
-		t.Errorf("%d messages", next)
-	}
+	testutil.Equal(t, "messages", next, 100)
 	testutil.Check(t, <-sent)
 	if _, err := r.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("the file is open: %v", err)
@@ -475,9 +465,7 @@ func TestEach(t *testing.T) {
 				defer r.Close()
 				pipes, w = append(pipes, r), wr
 			}
-			if err := compose(imsg.Header{Type: i}, w, testutil.Pattern(i, 20)); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, compose(imsg.Header{Type: i}, w, testutil.Pattern(i, 20)))
 		}
 		testutil.Must(t, errors.Join(a.Flush(), ca.Flush(ctx), ca.Close()))
 		var kept, all []imsg.Message
@@ -493,9 +481,7 @@ func TestEach(t *testing.T) {
 		closed := func() {
 			t.Helper()
 			for i, m := range all {
-				if open := m.Bytes() != nil; open != (i == 4 || i == 13) {
-					t.Errorf("conn %v: message %d is open: %v", conn, i, open)
-				}
+				testutil.Equal(t, fmt.Sprintf("conn %v: message %d is open", conn, i), m.Bytes() != nil, i == 4 || i == 13)
 			}
 		}
 		loop := func() {
@@ -546,9 +532,7 @@ func TestEachClosedByBody(t *testing.T) {
 		a, b, err := imsg.Pair(nil)
 		testutil.Must(t, err)
 		for i := range uint32(8) {
-			if err := a.Compose(imsg.Header{Type: i}, nil, testutil.Pattern(i, 64)); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, a.Compose(imsg.Header{Type: i}, nil, testutil.Pattern(i, 64)))
 		}
 		testutil.Must(t, a.Flush(ctx))
 		var all []imsg.Message
@@ -566,9 +550,7 @@ func TestEachClosedByBody(t *testing.T) {
 		}
 		testutil.CheckFrame(t, all[4], 4, 64)
 		for i := range uint32(3) { // nor is its memory used again
-			if err := a.Send(ctx, imsg.Header{Type: 50 + i}, nil, testutil.Pattern(50+i, 900)); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, a.Send(ctx, imsg.Header{Type: 50 + i}, nil, testutil.Pattern(50+i, 900)))
 			m, err := b.Receive(ctx)
 			testutil.Must(t, err)
 			testutil.CheckFrame(t, m, 50+i, 900)
@@ -576,9 +558,7 @@ func TestEachClosedByBody(t *testing.T) {
 			testutil.CheckFrame(t, all[4], 4, 64)
 		}
 		for i, m := range all {
-			if open := m.Bytes() != nil; open != (i == 4) {
-				t.Errorf("%s: message %d is open: %v", name, i, open)
-			}
+			testutil.Equal(t, fmt.Sprintf("%s: message %d is open", name, i), m.Bytes() != nil, i == 4)
 		}
 		all[4].Close()
 		a.Close()

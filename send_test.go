@@ -115,13 +115,11 @@ func TestCancelLargeSend(t *testing.T) {
 					m.Close()
 					if next != "flush" {
 						m := testutil.ReceiveFrame(t, b, 2, 100)
-						if m.HasFile() != (next == "send of a file") {
-							t.Errorf("file %v", m.HasFile())
-						}
+						testutil.Equal(t, "file", m.HasFile(), next == "send of a file")
 						m.Close()
 					}
 					testutil.Check(t, <-done)
-					expect(t, "queue", a.QueueLen(), 0)
+					testutil.Equal(t, "queue", a.QueueLen(), 0)
 				})
 			}
 		}
@@ -159,9 +157,7 @@ func TestCancelSome(t *testing.T) {
 					continue
 				}
 				cancels[i]()
-				if err := <-done[i]; !errors.Is(err, context.Canceled) {
-					t.Errorf("message %d: %v", i+1, err)
-				}
+				testutil.WantError(t, fmt.Sprintf("message %d", i+1), <-done[i], context.Canceled)
 				if p := probes[i]; p != nil {
 					if _, err := p.W.Stat(); err != nil {
 						t.Errorf("the file of message %d: %v", i+1, err)
@@ -176,19 +172,15 @@ func TestCancelSome(t *testing.T) {
 				m := testutil.ReceiveFrame(t, b, uint32(i+1), size)
 				if p := probes[i]; p != nil {
 					f := m.TakeFile()
-					if err := p.Works(f); err != nil {
-						t.Errorf("message %d: %v", i+1, err)
-					}
+					testutil.WantError(t, fmt.Sprintf("message %d", i+1), p.Works(f), nil)
 					f.Close()
 				} else if m.HasFile() {
 					t.Errorf("message %d has a file", i+1)
 				}
 				m.Close()
-				if err := <-done[i]; err != nil {
-					t.Errorf("message %d: %v", i+1, err)
-				}
+				testutil.WantError(t, fmt.Sprintf("message %d", i+1), <-done[i], nil)
 			}
-			expect(t, "queue", a.QueueLen(), 0)
+			testutil.Equal(t, "queue", a.QueueLen(), 0)
 			testutil.Check(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 6}, nil, testutil.Pattern(6, 9)))
 			testutil.ReceiveAll(t, b, 6)
 		})
@@ -296,7 +288,7 @@ func TestWaitForRoom(t *testing.T) {
 					go func() { errs <- a.Send(ctx, imsg.Header{Type: 3}, f, testutil.Pattern(3, 30)) }()
 				}
 				testutil.WaitBlocked(t, senders, "(*Conn).Send")
-				expect(t, "queue", a.QueueLen(), 2)
+				testutil.Equal(t, "queue", a.QueueLen(), 2)
 				if tt.end != nil {
 					tt.end(a, cancel)
 					for range senders {
@@ -305,7 +297,7 @@ func TestWaitForRoom(t *testing.T) {
 					if tt.want == net.ErrClosed {
 						return
 					}
-					expect(t, "queue", a.QueueLen(), 2)
+					testutil.Equal(t, "queue", a.QueueLen(), 2)
 					a.SetWriteDeadline(time.Time{})
 					go func() {
 						testutil.Check(t, a.Flush(testutil.DeadlineCtx(t)))
@@ -359,7 +351,7 @@ func TestClosedFiles(t *testing.T) {
 			t.Errorf("%s: %v, want os.ErrClosed", what, err)
 		}
 	}
-	expect(t, "queue", buf.QueueLen(), 0)
+	testutil.Equal(t, "queue", buf.QueueLen(), 0)
 	if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 3}, nil, testutil.Pattern(3, 3)); err != nil {
 		t.Fatalf("the next message: %v", err)
 	}
@@ -753,7 +745,7 @@ func TestPeerDiesWithFilesQueued(t *testing.T) {
 	testutil.SameError(t, err, 1, func() error { return a.Send(context.Background(), imsg.Header{Type: 1}, nil) })
 	testutil.SameError(t, err, 1, func() error { return a.Compose(imsg.Header{Type: 1}, nil) })
 	testutil.SameError(t, err, 1, func() error { return a.Flush(context.Background()) })
-	expect(t, "queue", a.QueueLen(), 0)
+	testutil.Equal(t, "queue", a.QueueLen(), 0)
 }
 
 // TestManyFilesACall queues messages with files, among others without: on Linux
@@ -769,9 +761,7 @@ func TestManyFilesACall(t *testing.T) {
 				probes[typ] = testutil.NewProbe(t)
 				f = probes[typ].W
 			}
-			if err := compose(imsg.Header{Type: typ}, f, testutil.Pattern(typ, int(typ))); err != nil {
-				t.Fatal(err)
-			}
+			testutil.Must(t, compose(imsg.Header{Type: typ}, f, testutil.Pattern(typ, int(typ))))
 		}
 		testutil.Must(t, flush())
 		if got := stats().Sent; got.Messages != n || got.Files != n*4/5 || runtime.GOOS == "linux" && got.Calls > 4 {
@@ -782,9 +772,7 @@ func TestManyFilesACall(t *testing.T) {
 			testutil.CheckFrame(t, m, typ, int(typ))
 			f, p := m.TakeFile(), probes[typ]
 			if p != nil {
-				if err := p.Works(f); err != nil {
-					t.Errorf("message %d: %v", typ, err)
-				}
+				testutil.WantError(t, fmt.Sprintf("message %d", typ), p.Works(f), nil)
 				f.Close()
 				if !p.Closed() {
 					t.Errorf("the file of message %d is still open", typ)
@@ -821,9 +809,7 @@ func TestWithdrawnMemory(t *testing.T) {
 	testutil.NoLeak(t)
 	a, _ := imsgtest.Pair(t, &imsg.Config{MaxQueueBytes: 1 << 20})
 	testutil.FillConn(t, a)
-	if err := a.Compose(imsg.Header{Type: 1}, nil, []byte("stuck")); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, a.Compose(imsg.Header{Type: 1}, nil, []byte("stuck")))
 	before := testutil.Heap()
 	p := testutil.Pattern(2, 16000)
 	cancelled := func(n int) {
@@ -831,9 +817,7 @@ func TestWithdrawnMemory(t *testing.T) {
 		var wg sync.WaitGroup
 		for range n {
 			wg.Go(func() {
-				if err := a.Send(ctx, imsg.Header{Type: 2}, nil, p); !errors.Is(err, context.Canceled) {
-					t.Error(err)
-				}
+				testutil.WantError(t, "a Send that is cancelled", a.Send(ctx, imsg.Header{Type: 2}, nil, p), context.Canceled)
 			})
 		}
 		testutil.WaitBlocked(t, n, "(*Conn).Send")

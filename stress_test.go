@@ -178,9 +178,7 @@ func TestStressQueue(t *testing.T) {
 					return
 				}
 			}
-			if err := a.Flush(ctx); err != nil {
-				t.Errorf("sender %d: %v", s, err)
-			}
+			testutil.WantError(t, fmt.Sprintf("sender %d", s), a.Flush(ctx), nil)
 		})
 	}
 	next := [senders]int{}
@@ -194,7 +192,7 @@ func TestStressQueue(t *testing.T) {
 		m.Close()
 	}
 	wg.Wait()
-	expect(t, "queue", a.QueueLen(), 0)
+	testutil.Equal(t, "queue", a.QueueLen(), 0)
 }
 
 // TestChaos mixes everything that senders can do, with contexts, deadlines and

@@ -29,13 +29,6 @@ func tracer() (func(imsg.Event), *[]string) {
 	}, seen
 }
 
-func expect(t *testing.T, what string, got, want any) {
-	t.Helper()
-	if fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want) {
-		t.Errorf("%s:\n got %+v\nwant %+v", what, got, want)
-	}
-}
-
 // TestTraceAndStats watches a known exchange.
 func TestTraceAndStats(t *testing.T) {
 	trace, seen := tracer()
@@ -58,7 +51,7 @@ func TestTraceAndStats(t *testing.T) {
 		testutil.MustNext(t, s, 6, 0).Close()
 		peer.Write(slices.Concat(testutil.Frame(imsg.Current, 7, 0, true), testutil.RawHeader(imsg.Current, 8, 40, false)))
 		testutil.MustNext(t, s, 7, 0).Close()
-		expect(t, "trace", *seen, []string{
+		testutil.Equal(t, "trace", *seen, []string{
 			`sent 1/2/3 "abc" file false lost false`,
 			fmt.Sprintf(`sent 2/0/%d "with" file true lost false`, os.Getpid()),
 			`sent 3/0/-1 "" file false lost false`,
@@ -70,12 +63,12 @@ func TestTraceAndStats(t *testing.T) {
 			Sent:     imsg.Counters{Messages: 3, Bytes: 3*16 + 7, Files: 1, Calls: 3},
 			Received: imsg.Counters{Messages: 3, Bytes: 4*16 + 1, Files: 1, Calls: 3},
 		}
-		expect(t, "stats", s.Stats(), want)
+		testutil.Equal(t, "stats", s.Stats(), want)
 		peer.Close()
 		testutil.ReceiveError(t, s) // moves no bytes
-		expect(t, "stats at the end", s.Stats(), want)
+		testutil.Equal(t, "stats at the end", s.Stats(), want)
 		s.Clear()
-		expect(t, "stats after Clear", s.Stats(), want)
+		testutil.Equal(t, "stats after Clear", s.Stats(), want)
 	})
 }
 
@@ -95,25 +88,25 @@ func TestStatsOfWhatIsNotSent(t *testing.T) {
 		go func() { done <- a.Send(ctx, imsg.Header{Type: 2}, file, []byte("cancelled")) }()
 	}
 	testutil.WaitBlocked(t, 2, "(*Conn).Send")
-	expect(t, "while all wait", a.Stats().Sent, imsg.Counters{})
+	testutil.Equal(t, "while all wait", a.Stats().Sent, imsg.Counters{})
 	cancel()
 	for range 2 {
 		testutil.WantError(t, "the error", <-done, context.Canceled)
 	}
-	expect(t, "after the cancel", a.Stats().Sent, imsg.Counters{})
-	expect(t, "queue", a.QueueLen(), 2)
+	testutil.Equal(t, "after the cancel", a.Stats().Sent, imsg.Counters{})
+	testutil.Equal(t, "queue", a.QueueLen(), 2)
 	testutil.DrainConn(t, b, n)
 	testutil.Must(t, a.Flush(testutil.DeadlineCtx(t)))
 	want := imsg.Counters{Messages: 2, Bytes: 44, Files: 2, Calls: 2}
 	if runtime.GOOS == "linux" {
 		want.Calls = 1 // sendmmsg
 	}
-	expect(t, "after the flush", a.Stats().Sent, want)
+	testutil.Equal(t, "after the flush", a.Stats().Sent, want)
 	for range 3 {
 		testutil.Must(t, a.Compose(imsg.Header{Type: 1}, testutil.DevNull(t), []byte("discarded")))
 	}
 	a.Close()
-	expect(t, "after Close", a.Stats().Sent, want)
+	testutil.Equal(t, "after Close", a.Stats().Sent, want)
 }
 
 // TestCallsAfterRemoval removes the first message of a queue: a write that
@@ -134,7 +127,7 @@ func TestCallsAfterRemoval(t *testing.T) {
 	testutil.DrainConn(t, b, n)
 	testutil.Must(t, a.Flush(testutil.DeadlineCtx(t)))
 	testutil.ReceiveAll(t, b, 3)
-	expect(t, "stats", a.Stats().Sent, imsg.Counters{Messages: 1, Bytes: 21, Files: 1, Calls: 1})
+	testutil.Equal(t, "stats", a.Stats().Sent, imsg.Counters{Messages: 1, Bytes: 21, Files: 1, Calls: 1})
 }
 
 // TestTracePanics has a Trace that panics in every call that can run it. Who
@@ -237,7 +230,7 @@ func TestTracePanicsInABatch(t *testing.T) {
 
 // TestDirectionString names the directions.
 func TestDirectionString(t *testing.T) {
-	expect(t, "names", fmt.Sprint(imsg.Sent, imsg.Received, imsg.Current, imsg.Legacy, imsg.Auto, imsg.Dialect(9)),
+	testutil.Equal(t, "names", fmt.Sprint(imsg.Sent, imsg.Received, imsg.Current, imsg.Legacy, imsg.Auto, imsg.Dialect(9)),
 		"sent received current legacy auto dialect 9")
 }
 
@@ -248,7 +241,7 @@ func TestStatsAtEOF(t *testing.T) {
 		testutil.MustNext(t, s, 1, 3).Close()
 		peer.Close()
 		testutil.ReceiveError(t, s)
-		expect(t, "stats", s.Stats().Received, imsg.Counters{Messages: 1, Bytes: 19, Calls: 1})
+		testutil.Equal(t, "stats", s.Stats().Received, imsg.Counters{Messages: 1, Bytes: 19, Calls: 1})
 	})
 }
 
@@ -273,7 +266,7 @@ func TestEventText(t *testing.T) {
 	cred, err := a.PeerCred()
 	testutil.Must(t, err)
 	n, m := events[0].Channel, events[1].Channel
-	expect(t, "text", text, []string{
+	testutil.Equal(t, "text", text, []string{
 		fmt.Sprintf("channel %d peer %d: sent OPEN (7) id 3 pid 4, 6 bytes", n, cred.PID),
 		fmt.Sprintf("channel %d peer %d: received OPEN (7) id 3 pid 4, 6 bytes", m, cred.PID),
 		fmt.Sprintf("channel %d peer %d: sent type 8 id 3 pid 4, 6 bytes", n, cred.PID),
@@ -292,7 +285,7 @@ func TestEventLog(t *testing.T) {
 	}}))
 	log.Info("message", "imsg", imsg.Event{Channel: 2, Peer: 9, Direction: imsg.Received, Header: imsg.Header{Type: 7, ID: 3, PID: 4},
 		TypeName: "OPEN", Payload: ibuf.NewView([]byte("secret")), FileLost: true})
-	expect(t, "log", out.String(), "level=INFO msg=message imsg.channel=2 imsg.peer=9 imsg.direction=received imsg.type=7 imsg.id=3 "+
+	testutil.Equal(t, "log", out.String(), "level=INFO msg=message imsg.channel=2 imsg.peer=9 imsg.direction=received imsg.type=7 imsg.id=3 "+
 		"imsg.pid=4 imsg.len=6 imsg.file=false imsg.name=OPEN imsg.lost=true\n")
 }
 
@@ -304,7 +297,7 @@ func TestPrintTrace(t *testing.T) {
 		var out bytes.Buffer
 		trace := imsg.PrintTrace(&out, n)
 		trace(e)
-		expect(t, fmt.Sprint(n, " bytes"), out.String(), line+want+"\n")
+		testutil.Equal(t, fmt.Sprint(n, " bytes"), out.String(), line+want+"\n")
 	}
 }
 

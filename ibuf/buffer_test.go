@@ -11,7 +11,7 @@ import (
 	"testing"
 	"unsafe"
 
-	"example.org/imsg/internal/stream/streamtest"
+	"example.org/imsg/internal/check"
 )
 
 // intMethods are the accessors of each number, named as in C.
@@ -74,7 +74,7 @@ func wantIs(t *testing.T, err, want error) {
 func newDynamic(t *testing.T, n, max int) *Buffer {
 	t.Helper()
 	b, err := NewDynamic(n, max)
-	streamtest.Must(t, err)
+	check.Must(t, err)
 	return b
 }
 
@@ -167,8 +167,8 @@ func TestBufferAddItself(t *testing.T) {
 		b := newDynamic(t, n, 64)
 		b.Add([]byte("abcdef"))
 		b.Skip(2)
-		streamtest.Must(t, b.Add(b.Bytes()))
-		streamtest.Must(t, b.AddView(b.View()))
+		check.Must(t, b.Add(b.Bytes()))
+		check.Must(t, b.AddView(b.View()))
 		checkBuffer(t, b, "cdefcdefcdefcdef", 64-18)
 	}
 }
@@ -246,9 +246,7 @@ func TestBufferNumbers(t *testing.T) {
 		wantIs(t, err, ErrShort)
 		b.Rewind()
 		b.Skip(1)
-		if err := m.set(b, 0, 0); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
+		check.Is(t, name, m.set(b, 0, 0), nil)
 		checkBuffer(t, b, string(make([]byte, size)), 0)
 	}
 }
@@ -307,10 +305,8 @@ func TestBufferSetMaxSize(t *testing.T) {
 		wantIs(t, b.SetMaxSize(n), ErrTooLarge)
 	}
 	checkBuffer(t, b, "cd", 12)
-	streamtest.Must(t, b.SetMaxSize(6))
-	if string(memory[6:]) != string(make([]byte, 10)) {
-		t.Errorf("over the maximum there is still %q", memory[6:])
-	}
+	check.Must(t, b.SetMaxSize(6))
+	check.Equal(t, "memory over the maximum", string(memory[6:]), string(make([]byte, 10)))
 	wantIs(t, b.AddZero(3), ErrTooLarge)
 	b.Add([]byte("xy"))
 	checkBuffer(t, b, "cdxy", 0)
@@ -323,11 +319,11 @@ func TestBufferClose(t *testing.T) {
 	b.Truncate(6)
 	b.Skip(3)
 	r, w, err := os.Pipe()
-	streamtest.Must(t, err)
+	check.Must(t, err)
 	defer r.Close()
 	b.SetFile(w)
 	for range 2 {
-		streamtest.Must(t, b.Close())
+		check.Must(t, b.Close())
 		checkBuffer(t, b, "", 0)
 	}
 	if !bytes.Equal(memory, make([]byte, 16)) {
@@ -338,25 +334,19 @@ func TestBufferClose(t *testing.T) {
 	}
 	wantIs(t, b.AddByte(1), ErrTooLarge)
 	var none *Buffer
-	if err := none.Close(); err != nil {
-		t.Error(err)
-	}
+	check.NoError(t, none.Close())
 	var zero Buffer
-	if err := zero.Close(); err != nil {
-		t.Error(err)
-	}
+	check.NoError(t, zero.Close())
 	wantIs(t, zero.AddByte(1), ErrTooLarge)
 	w.Close()
 	zero.SetFile(w)
 	wantIs(t, zero.Close(), os.ErrClosed)
-	if err := zero.Close(); err != nil {
-		t.Error(err)
-	}
+	check.NoError(t, zero.Close())
 }
 
 func TestBufferFile(t *testing.T) {
 	r, w, err := os.Pipe()
-	streamtest.Must(t, err)
+	check.Must(t, err)
 	b := New(0)
 	if b.HasFile() || b.TakeFile() != nil {
 		t.Error("a new buffer has a file")
@@ -381,7 +371,7 @@ func TestBufferFile(t *testing.T) {
 func TestBufferReceived(t *testing.T) {
 	memory := []byte("beforemessageafter")
 	r, w, err := os.Pipe()
-	streamtest.Must(t, err)
+	check.Must(t, err)
 	defer r.Close()
 	released := 0
 	b := newReceived(memory[6:13], w, func() { released++ })
@@ -391,14 +381,10 @@ func TestBufferReceived(t *testing.T) {
 	b.Add([]byte("1234567"))
 	wantIs(t, b.AddByte(1), ErrTooLarge)
 	for range 2 {
-		streamtest.Must(t, b.Close())
+		check.Must(t, b.Close())
 	}
-	if released != 1 {
-		t.Errorf("released %d times", released)
-	}
-	if string(memory) != "before1234567after" {
-		t.Errorf("the memory holds %q; clearing it is up to release", memory)
-	}
+	check.Equal(t, "times released", released, 1)
+	check.Equal(t, "the memory holds", string(memory), "before1234567after")
 	wantIs(t, w.Close(), os.ErrClosed)
 	checkBuffer(t, b, "", 0)
 }
@@ -411,44 +397,42 @@ func TestBufferAllocs(t *testing.T) {
 	p := make([]byte, 8)
 	run := func(f func()) {
 		t.Helper()
-		if n := testing.AllocsPerRun(100, func() { b.Rewind(); b.Truncate(0); f() }); n != 0 {
-			t.Errorf("%v allocations a run", n)
-		}
+		check.Equal(t, "allocations a run", testing.AllocsPerRun(100, func() { b.Rewind(); b.Truncate(0); f() }), 0)
 	}
 	for _, m := range intMethods {
 		run(func() {
-			streamtest.Must(t, m.add(b, 1))
-			streamtest.Must(t, m.set(b, 0, 2))
+			check.Must(t, m.add(b, 1))
+			check.Must(t, m.set(b, 0, 2))
 			if got, err := m.get(&b.reader); got != 2 || err != nil {
 				panic(err)
 			}
 		})
 	}
 	run(func() {
-		streamtest.Must(t, b.Add(p))
-		streamtest.Must(t, b.AddView(v))
-		streamtest.Must(t, b.AddZero(8))
-		streamtest.Must(t, b.AddCString("seven b", 8))
+		check.Must(t, b.Add(p))
+		check.Must(t, b.AddView(v))
+		check.Must(t, b.AddZero(8))
+		check.Must(t, b.AddCString("seven b", 8))
 		q, err := b.Reserve(8)
-		streamtest.Must(t, err)
+		check.Must(t, err)
 		q[0] = 1
-		streamtest.Must(t, b.Set(0, p))
-		streamtest.Must(t, b.Get(p))
-		streamtest.Must(t, b.Skip(8))
+		check.Must(t, b.Set(0, p))
+		check.Must(t, b.Get(p))
+		check.Must(t, b.Skip(8))
 		w, err := b.GetView(8)
-		streamtest.Must(t, err)
-		streamtest.Must(t, w.Skip(8))
+		check.Must(t, err)
+		check.Must(t, w.Skip(8))
 		_, err = b.Slice(8, 8)
-		streamtest.Must(t, err)
+		check.Must(t, err)
 		x := b.View()
-		streamtest.Must(t, x.Truncate(8))
+		check.Must(t, x.Truncate(8))
 	})
 }
 
 // What the runtime could not give ends neither the program nor the buffer.
 func TestBufferEnormous(t *testing.T) {
 	b, err := NewDynamic(4, math.MaxInt)
-	streamtest.Must(t, err)
+	check.Must(t, err)
 	b.Add([]byte("abcd"))
 	sizes := []int{math.MaxInt, math.MaxInt - 3}
 	if math.MaxInt > math.MaxInt32 {

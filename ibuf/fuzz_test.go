@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"example.org/imsg/internal/stream/streamtest"
+	"example.org/imsg/internal/check"
 )
 
 // script is the fuzzer's input, eaten from the front; past its end it is
@@ -133,7 +133,7 @@ func FuzzAccessors(f *testing.F) {
 		b.Rewind()
 		m.pos = 0
 		fuzzCompare(t, &b.reader, m)
-		streamtest.Must(t, b.Close())
+		check.Must(t, b.Close())
 		if b.Len() != 0 || b.Available() != 0 || !bytes.Equal(memory, make([]byte, len(memory))) {
 			t.Fatalf("closed, but Len %d, Available %d, memory % x", b.Len(), b.Available(), memory)
 		}

@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"testing"
 
-	"example.org/imsg/internal/stream/streamtest"
+	"example.org/imsg/internal/check"
 )
 
 // goldenOps is how many calls of testdata/ibuf-ops.jsonl are compared: all
@@ -47,7 +47,7 @@ func TestGoldenOps(t *testing.T) {
 		t.Skip("the scripts were recorded on a little-endian machine; TestHostOrder is for both")
 	}
 	f, err := os.Open("../testdata/ibuf-ops.jsonl")
-	streamtest.Must(t, err)
+	check.Must(t, err)
 	defer f.Close()
 	cases, ops := 0, 0
 	sc := bufio.NewScanner(f)
@@ -57,11 +57,11 @@ func TestGoldenOps(t *testing.T) {
 			Case string
 			Ops  []goldenOp
 		}
-		streamtest.Must(t, json.Unmarshal(sc.Bytes(), &c))
+		check.Must(t, json.Unmarshal(sc.Bytes(), &c))
 		cases++
 		ops += goldenCase(t, c.Case, c.Ops)
 	}
-	streamtest.Must(t, sc.Err())
+	check.Must(t, sc.Err())
 	if cases != 400 || ops != goldenOps {
 		t.Errorf("compared %d scripts and %d calls, want 400 and %d", cases, ops, goldenOps)
 	}
@@ -114,13 +114,13 @@ func goldenRun(t *testing.T, b **Buffer, f []string) (string, error) {
 	t.Helper()
 	num := func(i int) uint64 {
 		v, err := strconv.ParseUint(f[i], 10, 64)
-		streamtest.Must(t, err)
+		check.Must(t, err)
 		return v
 	}
 	size := func(i int) int { return int(num(i)) } // SIZE_MAX becomes -1
 	raw := func(i int) []byte {
 		p, err := hex.DecodeString(f[i])
-		streamtest.Must(t, err)
+		check.Must(t, err)
 		return p
 	}
 	switch f[0] {

@@ -10,25 +10,23 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"example.org/imsg/internal/check"
 	"example.org/imsg/internal/stream/streamtest"
 )
 
 func newTestReader(t *testing.T) *MsgBuf {
 	t.Helper()
 	m, err := NewMsgBufReader(streamtest.HeaderSize, streamtest.Parse)
-	streamtest.Must(t, err)
+	check.Must(t, err)
 	return m
 }
 
 func TestMsgBufRead(t *testing.T) {
 	for _, n := range []int{0, -1, maxHeader + 1} {
-		if _, err := NewMsgBufReader(n, streamtest.Parse); !errors.Is(err, ErrInvalid) {
-			t.Errorf("header of %d bytes: %v", n, err)
-		}
+		_, err := NewMsgBufReader(n, streamtest.Parse)
+		check.Is(t, fmt.Sprintf("header of %d bytes", n), err, ErrInvalid)
 	}
-	if err := NewMsgBuf().ReadStream(new(bytes.Buffer)); !errors.Is(err, syscall.EINVAL) {
-		t.Errorf("read without a header function: %v", err)
-	}
+	check.Is(t, "read without a header function", NewMsgBuf().ReadStream(new(bytes.Buffer)), syscall.EINVAL)
 	if err := NewMsgBuf().Fill(nil); !errors.Is(err, syscall.EINVAL) || NewMsgBuf().Get() != nil {
 		t.Errorf("read without a header function: %v", err)
 	}
@@ -37,11 +35,9 @@ func TestMsgBufRead(t *testing.T) {
 	m := newTestReader(t)
 	r := iotest.OneByteReader(bytes.NewReader(append(append([]byte(nil), a...), b...)))
 	for range len(a) + len(b) {
-		streamtest.Must(t, m.ReadStream(r))
+		check.Must(t, m.ReadStream(r))
 	}
-	if err := m.ReadStream(r); err != io.EOF {
-		t.Errorf("at the end: %v", err)
-	}
+	check.Equal(t, "at the end", m.ReadStream(r), io.EOF)
 	for _, want := range [][]byte{a, b} {
 		got := m.Get()
 		if got == nil || !bytes.Equal(got.Bytes(), want) || got.Available() != 0 {
@@ -55,7 +51,7 @@ func TestMsgBufRead(t *testing.T) {
 
 	m = newTestReader(t)
 	r = iotest.DataErrReader(bytes.NewReader(a)) // the end comes with the last bytes
-	streamtest.Must(t, m.ReadStream(r))
+	check.Must(t, m.ReadStream(r))
 	got := m.Get()
 	if err := m.ReadStream(r); err != io.EOF || got == nil || !bytes.Equal(got.Bytes(), a) {
 		t.Errorf("at the end that came with a message: %v", err)
@@ -63,10 +59,8 @@ func TestMsgBufRead(t *testing.T) {
 	got.Close()
 
 	m = newTestReader(t)
-	streamtest.Must(t, m.ReadStream(bytes.NewReader(a[:299])))
-	if err := m.ReadStream(new(bytes.Buffer)); err != io.ErrUnexpectedEOF {
-		t.Errorf("the end inside a message: %v", err)
-	}
+	check.Must(t, m.ReadStream(bytes.NewReader(a[:299])))
+	check.Equal(t, "the end inside a message", m.ReadStream(new(bytes.Buffer)), io.ErrUnexpectedEOF)
 	m.Clear()
 
 	m = newTestReader(t)
@@ -91,26 +85,20 @@ func (s *scripted) ReadMsg(p []byte) (n, fd int, lost bool, err error) {
 
 func TestMsgBufReadMsg(t *testing.T) {
 	r, w, err := os.Pipe()
-	streamtest.Must(t, err)
+	check.Must(t, err)
 	defer r.Close()
 	fd, err := syscall.Dup(int(w.Fd()))
-	streamtest.Must(t, err)
+	check.Must(t, err)
 	w.Close()
 	m := newTestReader(t)
-	if err := m.Fill(&scripted{err: syscall.EAGAIN, fd: -1}); err != nil {
-		t.Errorf("EAGAIN: %v", err)
-	}
-	streamtest.Must(t, m.Fill(&scripted{p: streamtest.Msg(10, true, 'x'), fd: fd}))
+	check.Is(t, "EAGAIN", m.Fill(&scripted{err: syscall.EAGAIN, fd: -1}), nil)
+	check.Must(t, m.Fill(&scripted{p: streamtest.Msg(10, true, 'x'), fd: fd}))
 	b := m.Get()
 	if b == nil || !b.HasFile() {
 		t.Fatal("no message with a file")
 	}
-	if err := m.Fill(&scripted{fd: -1}); err != io.EOF {
-		t.Errorf("at the end: %v", err)
-	}
-	if err := m.Fill(&scripted{err: syscall.EIO, fd: -1}); err != syscall.EIO {
-		t.Errorf("EIO: %v", err)
-	}
+	check.Equal(t, "at the end", m.Fill(&scripted{fd: -1}), io.EOF)
+	check.Equal(t, "EIO", m.Fill(&scripted{err: syscall.EIO, fd: -1}), syscall.EIO)
 	b.Close()
 	if _, err := r.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("the file is not closed with its buffer: %v", err)
@@ -123,13 +111,13 @@ func TestMsgBufReadMsg(t *testing.T) {
 func TestMsgBufClear(t *testing.T) {
 	m := newTestReader(t)
 	r, w, err := os.Pipe()
-	streamtest.Must(t, err)
+	check.Must(t, err)
 	defer r.Close()
 	b := New(4)
 	b.Add([]byte("data"))
 	b.SetFile(w)
 	m.Push(b)
-	streamtest.Must(t, m.ReadStream(bytes.NewReader(streamtest.Msg(10, false, 'x'))))
+	check.Must(t, m.ReadStream(bytes.NewReader(streamtest.Msg(10, false, 'x'))))
 	m.Clear()
 	if m.QueueLen() != 0 || m.Get() != nil {
 		t.Error("something is left")
@@ -184,7 +172,7 @@ func TestMsgBufWriteStream(t *testing.T) {
 		m.Push(b)
 	}
 	w := &limited{n: 20}
-	streamtest.Must(t, m.WriteStream(w))
+	check.Must(t, m.WriteStream(w))
 	if m.QueueLen() != 2 || string(w.got) != "bbbbbbbbbbcccccccccc" {
 		t.Errorf("%d left after %q", m.QueueLen(), w.got)
 	}
@@ -201,28 +189,26 @@ func TestMsgBufWriteStream(t *testing.T) {
 // TestMsgBufDrain writes files, and waits when no more can be taken.
 func TestMsgBufDrain(t *testing.T) {
 	m, w := NewMsgBuf(), &taker{}
-	streamtest.Must(t, m.Drain(w)) // nothing to write
+	check.Must(t, m.Drain(w)) // nothing to write
 	for i := range 3 {
 		b := New(1)
 		b.Add([]byte{byte('a' + i)})
 		if i == 1 {
 			f, err := os.Open(os.DevNull)
-			streamtest.Must(t, err)
+			check.Must(t, err)
 			b.SetFile(f)
 		}
 		m.Push(b)
 	}
 	for i, err := range []error{syscall.ENOBUFS, syscall.EAGAIN, nil, nil} {
 		w.err = err
-		streamtest.Must(t, m.Drain(w))
+		check.Must(t, m.Drain(w))
 		if want := []int{3, 3, 2, 0}[i]; m.QueueLen() != want {
 			t.Errorf("%d left behind write %d, want %d", m.QueueLen(), i, want)
 		}
 	}
-	streamtest.Must(t, m.Drain(w))
-	if s := fmt.Sprint(w.got); s != "[a +bc]" {
-		t.Errorf("wrote %s", s)
-	}
+	check.Must(t, m.Drain(w))
+	check.Equal(t, "wrote", fmt.Sprint(w.got), "[a +bc]")
 }
 
 // taker is a MsgWriter that takes all, or fails.

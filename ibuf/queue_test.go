@@ -7,7 +7,7 @@ import (
 	"os"
 	"testing"
 
-	"example.org/imsg/internal/stream/streamtest"
+	"example.org/imsg/internal/check"
 )
 
 // pushBytes pushes one-byte buffers.
@@ -24,9 +24,7 @@ func popAll(t *testing.T, q *Queue) string {
 	t.Helper()
 	s := ""
 	for n := q.Len(); n > 0; n-- {
-		if q.Len() != n {
-			t.Errorf("Len %d, want %d", q.Len(), n)
-		}
+		check.Equal(t, "Len", q.Len(), n)
 		b := q.Pop()
 		if b == nil {
 			t.Fatalf("Pop returned nil with %d queued", n)
@@ -44,17 +42,13 @@ func TestQueue(t *testing.T) {
 	var q Queue
 	for _, s := range []string{"", "a", "ab", "abcd"} {
 		pushBytes(&q, s)
-		if got := popAll(t, &q); got != s {
-			t.Errorf("pushed %q, popped %q", s, got)
-		}
+		check.Equal(t, "popped", popAll(t, &q), s)
 	}
 	pushBytes(&q, "ab")
 	b := q.Pop()
 	pushBytes(&q, "c")
 	q.Push(b) // may be queued again once it is out
-	if got := popAll(t, &q); got != "bca" {
-		t.Errorf("popped %q, want bca", got)
-	}
+	check.Equal(t, "popped", popAll(t, &q), "bca")
 }
 
 func TestQueueConcat(t *testing.T) {
@@ -67,12 +61,8 @@ func TestQueueConcat(t *testing.T) {
 			q.Concat(&q) // changes nothing
 			pushBytes(&from, "X")
 			pushBytes(&q, "Y")
-			if got := popAll(t, &q); got != tt.to+tt.from+"Y" {
-				t.Errorf("popped %q", got)
-			}
-			if got := popAll(t, &from); got != "X" {
-				t.Errorf("the emptied queue popped %q, want X", got)
-			}
+			check.Equal(t, "popped", popAll(t, &q), tt.to+tt.from+"Y")
+			check.Equal(t, "the emptied queue popped", popAll(t, &from), "X")
 		})
 	}
 }
@@ -81,7 +71,7 @@ func TestQueueClear(t *testing.T) {
 	var q Queue
 	pushBytes(&q, "ab")
 	r, w, err := os.Pipe()
-	streamtest.Must(t, err)
+	check.Must(t, err)
 	defer r.Close()
 	b := New(4)
 	memory := b.buf[:4]
@@ -92,14 +82,10 @@ func TestQueueClear(t *testing.T) {
 	if q.Len() != 0 || q.Pop() != nil {
 		t.Errorf("%d buffers are left", q.Len())
 	}
-	if string(memory) != "\x00\x00\x00\x00" {
-		t.Errorf("the memory still holds %q", memory)
-	}
+	check.Equal(t, "memory", string(memory), "\x00\x00\x00\x00")
 	wantIs(t, w.Close(), os.ErrClosed)
 	pushBytes(&q, "c")
-	if got := popAll(t, &q); got != "c" {
-		t.Errorf("popped %q after Clear, want c", got)
-	}
+	check.Equal(t, "popped", popAll(t, &q), "c")
 }
 
 // A buffer that was given away cannot be given away again, closed or moved.
@@ -110,38 +96,30 @@ func TestQueuePushTwice(t *testing.T) {
 	b.Add([]byte("abc"))
 	closed.Close()
 	grows, err := NewDynamic(1, 100)
-	streamtest.Must(t, err)
+	check.Must(t, err)
 	grows.Add([]byte("d"))
-	streamtest.Must(t, errors.Join(q.Push(b), m.Push(grows)))
+	check.Must(t, errors.Join(q.Push(b), m.Push(grows)))
 	for name, err := range map[string]error{
 		"nil": q.Push(nil), "the same": q.Push(b), "another queue": other.Push(b), "a MsgBuf": m.Push(b),
 		"from a MsgBuf": q.Push(grows), "a MsgBuf twice": m.Push(grows), "closed": q.Push(closed),
 		"closed to a MsgBuf": m.Push(closed), "zero": q.Push(new(Buffer)), "nil to a MsgBuf": m.Push(nil),
 		"close": b.Close(), "close a MsgBuf's": grows.Close(), "grow": grows.Add([]byte("e")),
 	} {
-		if !errors.Is(err, ErrInvalid) {
-			t.Errorf("%s: %v, want ErrInvalid", name, err)
-		}
+		check.Is(t, name, err, ErrInvalid)
 	}
 	var w bytes.Buffer
 	if err := m.WriteStream(&w); err != nil || w.String() != "d" {
 		t.Errorf("wrote %q, %v", w.String(), err)
 	}
-	if err := m.Push(grows); !errors.Is(err, ErrInvalid) {
-		t.Errorf("push of a buffer that was sent: %v", err)
-	}
+	check.Is(t, "push of a buffer that was sent", m.Push(grows), ErrInvalid)
 	if q.Len() != 1 || other.Len() != 0 || q.Pop() != b || string(b.Bytes()) != "abc" {
 		t.Error("a refused call changed a queue")
 	}
-	if err := b.Close(); err != nil {
-		t.Error(err)
-	}
+	check.NoError(t, b.Close())
 }
 
 func TestQueueAllocs(t *testing.T) {
 	var q Queue
 	b := New(0)
-	if n := testing.AllocsPerRun(100, func() { q.Push(b); b = q.Pop() }); n != 0 {
-		t.Errorf("%v allocations for a Push and a Pop", n)
-	}
+	check.Equal(t, "allocations for a Push and a Pop", testing.AllocsPerRun(100, func() { q.Push(b); b = q.Pop() }), 0)
 }

@@ -2,8 +2,11 @@ package ibuf
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math"
 	"testing"
+
+	"example.org/imsg/internal/check"
 )
 
 func TestViewZero(t *testing.T) {
@@ -15,9 +18,7 @@ func TestViewZero(t *testing.T) {
 		t.Error(err)
 	}
 	for _, err := range []error{v.Get(nil), v.Skip(0), v.Truncate(0)} {
-		if err != nil {
-			t.Error(err)
-		}
+		check.NoError(t, err)
 	}
 	_, err := v.GetByte()
 	wantIs(t, err, ErrShort)
@@ -34,13 +35,9 @@ func TestViewTruncate(t *testing.T) {
 		t.Errorf("cut to %q, %v; want bcd", v.Bytes(), err)
 	}
 	v.Rewind()
-	if string(v.Bytes()) != "abcd" {
-		t.Errorf("rewound to %q, want abcd", v.Bytes())
-	}
+	check.Equal(t, "rewound to", string(v.Bytes()), "abcd")
 	_ = append(v.Bytes(), 'X')
-	if string(p) != "abcdef" {
-		t.Errorf("an append reached the memory: %q", p)
-	}
+	check.Equal(t, "memory behind an append", string(p), "abcdef")
 }
 
 // TestViewClamped appends to every slice and view that is handed out: the memory
@@ -61,9 +58,7 @@ func TestViewClamped(t *testing.T) {
 	_ = append(b.Bytes(), "XYZ"...)
 	b.Truncate(8)
 	checkBuffer(t, b, "abcd\x00\x00\x00\x00", 0)
-	if string(p) != "abcdefgh" {
-		t.Errorf("the memory is %q now", p)
-	}
+	check.Equal(t, "the memory is", string(p), "abcdefgh")
 }
 
 // TestViewIndependent reads two views and their origin at different speeds.
@@ -75,9 +70,7 @@ func TestViewIndependent(t *testing.T) {
 	b.Skip(2)
 	c.Skip(4)
 	b.Rewind() // to where it was made
-	if got := string(a.Bytes()) + "," + string(b.Bytes()) + "," + string(c.Bytes()); got != "bcdef,bcdef,f" {
-		t.Errorf("they hold %s", got)
-	}
+	check.Equal(t, "they hold", string(a.Bytes())+","+string(b.Bytes())+","+string(c.Bytes()), "bcdef,bcdef,f")
 }
 
 func TestViewSlice(t *testing.T) {
@@ -103,9 +96,7 @@ func TestViewSlice(t *testing.T) {
 	for _, tt := range tests {
 		p, err := v.Slice(tt.pos, tt.n)
 		wantIs(t, err, tt.err)
-		if string(p) != tt.want {
-			t.Errorf("Slice(%d, %d) = %q, want %q", tt.pos, tt.n, p, tt.want)
-		}
+		check.Equal(t, fmt.Sprintf("Slice(%d, %d)", tt.pos, tt.n), string(p), tt.want)
 		if v.Len() != 3 {
 			t.Fatalf("Slice(%d, %d) consumed", tt.pos, tt.n)
 		}
@@ -159,9 +150,7 @@ func TestViewShort(t *testing.T) {
 	v := NewView([]byte("abc"))
 	p := []byte("1234")
 	wantIs(t, v.Get(p), ErrShort)
-	if string(p) != "1234" {
-		t.Errorf("a failed Get wrote %q", p)
-	}
+	check.Equal(t, "memory behind a failed Get", string(p), "1234")
 	for _, n := range []int{4, -1, math.MinInt, math.MaxInt} {
 		wantIs(t, v.Skip(n), ErrShort)
 		w, err := v.GetView(n)
@@ -170,9 +159,7 @@ func TestViewShort(t *testing.T) {
 			t.Errorf("a failed GetView(%d) holds %q", n, w.Bytes())
 		}
 	}
-	if string(v.Bytes()) != "abc" {
-		t.Errorf("a failed read consumed: %q are left", v.Bytes())
-	}
+	check.Equal(t, "left by a failed read", string(v.Bytes()), "abc")
 	if err := v.Get(p[:3]); err != nil || string(p) != "abc4" || v.Len() != 0 {
 		t.Errorf("Get: %q, %v, %d left", p, err, v.Len())
 	}
@@ -188,9 +175,7 @@ func TestViewTerminated(t *testing.T) {
 	}
 	_, err := v.GetTerminated()
 	wantIs(t, err, ErrNoNUL)
-	if string(v.Bytes()) != "two" {
-		t.Errorf("a failed read consumed: %q are left", v.Bytes())
-	}
+	check.Equal(t, "left by a failed read", string(v.Bytes()), "two")
 }
 
 // TestViewAt reads numbers at every position, also where not all of them is.
@@ -233,7 +218,5 @@ func TestViewAt(t *testing.T) {
 			}
 		}
 	}
-	if v.Len() != len(p) {
-		t.Errorf("%d bytes are left of %d", v.Len(), len(p))
-	}
+	check.Equal(t, "bytes left", v.Len(), len(p))
 }

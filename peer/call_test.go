@@ -81,9 +81,7 @@ func TestRequestHeader(t *testing.T) {
 				t.Fatal(err)
 			}
 			h := receive(t, c).Header()
-			if h != want {
-				t.Errorf("%+v: message %d: %+v, want %+v", tt.cfg, i, h, want)
-			}
+			testutil.Equal(t, fmt.Sprintf("%+v: message %d", tt.cfg, i), h, want)
 			if want.Type == ask {
 				send(t, c, imsg.Header{Type: answer, ID: h.ID, PID: h.PID}, nil, "")
 			}
@@ -219,7 +217,7 @@ func TestOwnFaults(t *testing.T) {
 		}{
 			{"no end", peer.Request{Type: ask}, nil},
 			{"too large", peer.Request{Type: ask, Data: make([]byte, 20000), Ends: []uint32{answer}}, imsg.ErrTooLarge},
-			{"file closed", peer.Request{Type: ask, File: shut, Ends: []uint32{answer}}, os.ErrClosed},
+			{"times the file was closed", peer.Request{Type: ask, File: shut, Ends: []uint32{answer}}, os.ErrClosed},
 		} {
 			_, err := p.Call(shortCtx(t), tt.req)
 			if err == nil || tt.want != nil && !errors.Is(err, tt.want) {
@@ -366,9 +364,7 @@ func TestLast(t *testing.T) {
 				got += string(m.Bytes()) + " "
 				m.Close()
 			}
-			if got != tt.want {
-				t.Errorf("match %d: %q", match, got)
-			}
+			testutil.Equal(t, fmt.Sprintf("match %d", match), got, tt.want)
 		}
 		m, err := p.Call(shortCtx(t), peer.Request{Type: ask, Items: []uint32{item}, Last: func(m imsg.Message) bool { return m.Len() == 0 }})
 		if err != nil || m.Len() != 0 {

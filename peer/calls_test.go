@@ -139,9 +139,7 @@ func TestCancelHalfSent(t *testing.T) {
 			}
 		})
 		m = receive(t, c)
-		if string(m.Bytes()) != "next" {
-			t.Errorf("match %d: %q", match, m.Bytes())
-		}
+		testutil.Equal(t, fmt.Sprintf("match %d", match), string(m.Bytes()), "next")
 		send(t, c, imsg.Header{Type: answer, ID: m.ID()}, nil, "good")
 		wg.Wait()
 	}
@@ -263,7 +261,5 @@ func TestCancelType(t *testing.T) {
 	for range began {
 		n++
 	}
-	if n != 2 {
-		t.Errorf("%d more were handled, want those of the stream and the last", n)
-	}
+	testutil.Equal(t, "handled, of the stream and the last", n, 2)
 }

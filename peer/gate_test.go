@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"example.org/imsg"
+	"example.org/imsg/internal/testutil"
 	"example.org/imsg/peer"
 )
 
@@ -32,9 +33,7 @@ func TestPause(t *testing.T) {
 	}
 	c.Close()
 	check(t, "Serve", served(), nil)
-	if handled != requests {
-		t.Errorf("%d handled", handled)
-	}
+	testutil.Equal(t, "handled", handled, requests)
 }
 
 // TestReadOn sends more requests than may wait while somebody waits for an

@@ -587,7 +587,5 @@ func TestWaitingMemory(t *testing.T) {
 	close(release)
 	c.Close()
 	check(t, "Serve", served(), nil)
-	if got != requests {
-		t.Errorf("%d handled", got)
-	}
+	testutil.Equal(t, "handled", got, requests)
 }

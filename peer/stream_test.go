@@ -47,9 +47,7 @@ func TestStream(t *testing.T) {
 					i++
 					m.Close()
 				}
-				if i != n+1 {
-					t.Errorf("match %d: %d messages, want %d", match, i, n+1)
-				}
+				testutil.Equal(t, fmt.Sprintf("match %d: messages", match), i, n+1)
 			}
 		}
 	}
@@ -126,9 +124,7 @@ func TestStreamErrors(t *testing.T) {
 				}
 				m.Close()
 			}
-			if got != 1+tt.more {
-				t.Errorf("%d messages, want %d", got, 1+tt.more)
-			}
+			testutil.Equal(t, "messages", got, 1+tt.more)
 			var remote *peer.RemoteError
 			if tt.want == nil && (!errors.As(last, &remote) || remote.Text != "no more") || tt.want != nil && !errors.Is(last, tt.want) {
 				t.Errorf("%v, want %v", last, tt.want)

@@ -2,7 +2,6 @@ package peer_test
 
 import (
 	"context"
-	"errors"
 	"os"
 	"runtime"
 	"sync"
@@ -124,12 +123,7 @@ func call(ctx context.Context, p *peer.Peer, text string) (string, error) {
 // echo answers a request with its own text.
 func echo(_ context.Context, r *peer.Incoming) error { return r.Reply(answer, nil, r.Bytes()) }
 
-func check(t testing.TB, what string, err, want error) {
-	t.Helper()
-	if !errors.Is(err, want) {
-		t.Errorf("%s: %v, want %v", what, err, want)
-	}
-}
+var check = testutil.WantError
 
 // until waits for a condition that becomes true without telling.
 func until(t testing.TB, what string, cond func() bool) {

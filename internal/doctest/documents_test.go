@@ -1,6 +1,7 @@
 package doctest
 
 import (
+	"fmt"
 	"os"
 	"regexp"
 	"strings"
@@ -37,9 +38,7 @@ func TestDocumentsNameTests(t *testing.T) {
 			t.Errorf("%s: %d rows that begin with a %s, want %d", tt.file, len(table), tt.title, tt.row)
 		}
 		for _, row := range table {
-			if len(row) != tt.columns {
-				t.Errorf("%s: %q: %d columns, want %d", tt.file, row[0], len(row), tt.columns)
-			}
+			testutil.Equal(t, fmt.Sprintf("%s: %q: columns", tt.file, row[0]), len(row), tt.columns)
 			if !proven.MatchString(strings.Join(row, "|")) {
 				t.Errorf("%s: %q: names no test", tt.file, row[0])
 			}

@@ -53,9 +53,7 @@ func TestMapping(t *testing.T) {
 	m.promises(sections[3])
 	manual, err := os.ReadFile("internal/doctest/testdata/manual.md")
 	testutil.Must(t, err)
-	if n := m.promises(string(manual)); n != promises {
-		t.Errorf("%d promises of the manual page, want %d", n, promises)
-	}
+	testutil.Equal(t, "promises of the manual page", m.promises(string(manual)), promises)
 }
 
 // A mapping is the parsed packages that the tables name.

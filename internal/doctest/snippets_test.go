@@ -235,8 +235,6 @@ func TestSnippetFaults(t *testing.T) {
 		{"package main\n\nfunc main() { unknown() }", true},
 	} {
 		_, faults := m.build(fmt.Sprint("f", i), snippet{where: "doc/x.md:1", text: tt.text + "\n"})
-		if (len(faults) > 0) != tt.bad {
-			t.Errorf("%q: %q, want some: %v", tt.text, faults, tt.bad)
-		}
+		testutil.Equal(t, fmt.Sprintf("%q: %q are faults", tt.text, faults), len(faults) > 0, tt.bad)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"time"
 	"weak"
 
+	"example.org/imsg/internal/check"
 	"example.org/imsg/internal/stream/streamtest"
 )
 
@@ -59,7 +61,7 @@ func TestFramerMemoryIsUsedAgain(t *testing.T) {
 	msg := streamtest.Msg(1000, false, 'x')
 	round := func() {
 		for range 200 { // more than any chunk holds
-			streamtest.Must(t, feed(f, msg, -1))
+			check.Must(t, feed(f, msg, -1))
 		}
 		for m, ok := f.Next(); ok; m, ok = f.Next() {
 			if !bytes.Equal(m.Bytes(), msg) {
@@ -80,7 +82,7 @@ func TestFramerHeldMessagesKeepTheirBytes(t *testing.T) {
 	f, _ := newTestFramer(0)
 	var held []Frame
 	for i := range 3000 {
-		streamtest.Must(t, feed(f, streamtest.Msg(100+i%900, false, byte(i)), -1))
+		check.Must(t, feed(f, streamtest.Msg(100+i%900, false, byte(i)), -1))
 		m, ok := f.Next()
 		if !ok {
 			t.Fatal("no message")
@@ -117,9 +119,7 @@ func closedTwice(t *testing.T) bool {
 	old, _ := f.Next()
 	alias := old.Bytes()
 	old.Close()
-	if closed[5] != 1 {
-		t.Errorf("file closed %d times", closed[5])
-	}
+	check.Equal(t, "times the file was closed", closed[5], 1)
 	if !bytes.Equal(alias, make([]byte, 10)) {
 		t.Errorf("not cleared: %q", alias)
 	}
@@ -140,9 +140,7 @@ func closedTwice(t *testing.T) bool {
 		t.Error("the closed handle reached its successor")
 	}
 	m.Close()
-	if closed[6] != 0 {
-		t.Error("a file that was taken was closed")
-	}
+	check.Equal(t, "times a taken file was closed", closed[6], 0)
 	return true
 }
 
@@ -153,7 +151,7 @@ func TestFrameOwnFile(t *testing.T) {
 		func(m Frame) *os.File { return os.NewFile(uintptr(m.TakeFD()), "") },
 	} {
 		r, w, err := os.Pipe()
-		streamtest.Must(t, err)
+		check.Must(t, err)
 		defer r.Close()
 		m := NewFrame(streamtest.Msg(10, true, 'a'), streamtest.HeaderSize, w, false)
 		wrote := 0
@@ -168,13 +166,13 @@ func TestFrameOwnFile(t *testing.T) {
 		if _, err := file.Write([]byte("y")); err != nil {
 			t.Error(err)
 		}
-		streamtest.Must(t, file.Close())
+		check.Must(t, file.Close())
 		if p, err := io.ReadAll(r); string(p) != "xy" || err != nil {
 			t.Errorf("%q, %v", p, err)
 		}
 	}
 	r, w, err := os.Pipe()
-	streamtest.Must(t, err)
+	check.Must(t, err)
 	defer r.Close()
 	m := NewFrame(streamtest.Msg(10, true, 'a'), streamtest.HeaderSize, w, false)
 	w.Close()
@@ -271,7 +269,7 @@ func TestFramerBusyKeepsNoBigBuffer(t *testing.T) {
 	big := make([]byte, size)
 	binary.NativeEndian.PutUint32(big, size)
 	small := streamtest.Msg(1000, false, 's')
-	streamtest.Must(t, feed(f, append(big, small[:500]...), -1))
+	check.Must(t, feed(f, append(big, small[:500]...), -1))
 	m, _ := f.Next()
 	c := weak.Make(m.b.c)
 	m.Close()
@@ -332,7 +330,7 @@ func TestFramerClosedElsewhere(t *testing.T) {
 		}
 		for len(stream) > 0 {
 			n := min(len(stream), 1+(i*7919)%40000)
-			streamtest.Must(t, feed(f, stream[:n], -1))
+			check.Must(t, feed(f, stream[:n], -1))
 			stream = stream[n:]
 			for m, ok := f.Next(); ok; m, ok = f.Next() {
 				got++
@@ -345,9 +343,7 @@ func TestFramerClosedElsewhere(t *testing.T) {
 	}
 	close(work)
 	wg.Wait()
-	if got != sent {
-		t.Errorf("%d messages of %d", got, sent)
-	}
+	check.Equal(t, "messages", got, sent)
 }
 
 // Nor when nobody reads during several collections while a message is open,
@@ -359,7 +355,7 @@ func TestFramerBusyAfterQuiet(t *testing.T) {
 		f, _ := newTestFramer(0)
 		var held []Frame
 		for range 900 { // more than the largest chunk holds
-			streamtest.Must(t, feed(f, msg, -1))
+			check.Must(t, feed(f, msg, -1))
 			m, _ := f.Next()
 			held = append(held, m)
 		}
@@ -384,7 +380,7 @@ func TestFramerBusyAfterQuiet(t *testing.T) {
 		const sent = 600
 		for p := bytes.Repeat(msg, sent); len(p) > 0; {
 			n := min(len(p), 60001)
-			streamtest.Must(t, feed(f, p[:n], -1))
+			check.Must(t, feed(f, p[:n], -1))
 			p = p[n:]
 			for m, ok := f.Next(); ok; m, ok = f.Next() {
 				work <- m
@@ -409,7 +405,7 @@ func TestFramerLongHeader(t *testing.T) {
 				t.Fatal("no room for the rest of a header")
 			}
 			n := copy(space, p)
-			streamtest.Must(t, f.Advance(n, -1, false, n == len(space)))
+			check.Must(t, f.Advance(n, -1, false, n == len(space)))
 			p = p[n:]
 		}
 		m, ok := f.Next()
@@ -520,9 +516,7 @@ func TestFramerDroppedWithFiles(t *testing.T) {
 	defer mu.Unlock()
 	for i := range framers {
 		for k, n := range []int{0, 1, 1, i % 2} {
-			if got := closed[10*i+k]; got != n {
-				t.Errorf("framer %d: file %d closed %d times, want %d", i, k, got, n)
-			}
+			check.Equal(t, fmt.Sprintf("framer %d: times file %d was closed", i, k), closed[10*i+k], n)
 		}
 	}
 }
@@ -683,9 +677,7 @@ func TestRunClosedMeanwhile(t *testing.T) {
 			}
 			m.Close()
 		}
-		if n := c.refs.Load(); n != 0 {
-			t.Errorf("%s: %d references to a chunk without open messages", name, n)
-		}
+		check.Equal(t, name+": references to a chunk without open messages", c.refs.Load(), 0)
 	}
 }
 
@@ -712,9 +704,7 @@ func TestFramerEOF(t *testing.T) {
 			return n, mark, err
 		}
 		feed(f, tt.in, -1)
-		if err := f.EOF(); err != tt.want {
-			t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
-		}
+		check.Equal(t, tt.name, f.EOF(), tt.want)
 	}
 }
 
@@ -722,9 +712,7 @@ func TestFramerEOF(t *testing.T) {
 func TestFramerRefusesAnImpossibleSize(t *testing.T) {
 	for _, size := range []int{0, -1, 2} {
 		f := &Framer{HeaderSize: 3, Header: func([]byte) (int, bool, error) { return size, false, nil }}
-		if err := feed(f, make([]byte, 3), -1); !errors.Is(err, ErrInvalid) {
-			t.Errorf("size %d: %v", size, err)
-		}
+		check.Is(t, fmt.Sprintf("size %d", size), feed(f, make([]byte, 3), -1), ErrInvalid)
 	}
 }
 
@@ -736,9 +724,7 @@ func TestFramerClear(t *testing.T) {
 	f.Clear()
 	f.Clear()
 	for fd := 1; fd <= 3; fd++ {
-		if closed[fd] != 1 {
-			t.Errorf("file %d closed %d times", fd, closed[fd])
-		}
+		check.Equal(t, fmt.Sprintf("times file %d was closed", fd), closed[fd], 1)
 	}
 	if f.Pending() != 0 || f.EOF() != io.EOF {
 		t.Errorf("%d bytes pending, %v", f.Pending(), f.EOF())

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"weak"
 
-	"example.org/imsg/internal/stream/streamtest"
+	"example.org/imsg/internal/check"
 )
 
 // A queued message as the test remembers it.
@@ -42,7 +42,7 @@ func FuzzWriter(f *testing.F) {
 			var file *os.File
 			if (op == 1 || op == 2 && arg%2 == 1) && len(all) < 20 {
 				r, wr, err := os.Pipe()
-				streamtest.Must(t, err)
+				check.Must(t, err)
 				wr.Close()
 				file = r
 				all = append(all, r)
@@ -139,9 +139,7 @@ func FuzzWriter(f *testing.F) {
 		if w.Len() != 0 || w.Size() != 0 || w.Files() != 0 {
 			t.Fatalf("after Clear: %d messages, %d bytes, %d files", w.Len(), w.Size(), w.Files())
 		}
-		if given != 0 {
-			t.Errorf("%d Buffers were not given back", given)
-		}
+		check.Equal(t, "Buffers that were not given back", given, 0)
 		for i, f := range all {
 			if err := f.Close(); !errors.Is(err, os.ErrClosed) {
 				t.Errorf("file %d was not closed", i)
@@ -166,13 +164,9 @@ func TestWriterClearsWhatIsWritten(t *testing.T) {
 	p := w.Append(8, nil, false)
 	copy(p, "password")
 	w.Consume(3)
-	if string(p) != "\x00\x00\x00sword" {
-		t.Errorf("%q after a write of 3 bytes", p)
-	}
+	check.Equal(t, "after a write of 3 bytes", string(p), "\x00\x00\x00sword")
 	w.Clear()
-	if string(p) != "\x00\x00\x00\x00\x00\x00\x00\x00" {
-		t.Errorf("%q after Clear", p)
-	}
+	check.Equal(t, "after Clear", string(p), "\x00\x00\x00\x00\x00\x00\x00\x00")
 }
 
 func TestWriterMemoryIsUsedAgain(t *testing.T) {
@@ -296,7 +290,7 @@ func TestWriterFirst(t *testing.T) {
 		t.Errorf("an empty queue begins with %q", p)
 	}
 	file, err := os.Open(os.DevNull)
-	streamtest.Must(t, err)
+	check.Must(t, err)
 	defer file.Close()
 	copy(w.Append(3, nil, false), "one")
 	copy(w.Append(5, file, false), "three")

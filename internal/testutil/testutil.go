@@ -19,6 +19,7 @@ import (
 
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
+	"example.org/imsg/internal/check"
 	"golang.org/x/sys/unix"
 )
 
@@ -41,6 +42,14 @@ func NoLeak(t testing.TB) {
 		}
 	})
 }
+
+// These are check's, for tests that may import this package.
+var (
+	Must      = check.Must
+	Check     = check.NoError
+	WantError = check.Is
+	Equal     = check.Equal
+)
 
 // DeadlineCtx returns a context that bounds a failure.
 func DeadlineCtx(t testing.TB) context.Context {
@@ -564,15 +573,6 @@ func Heap() (least int) {
 	return least
 }
 
-// Must ends the test if err is not nil. It costs a benchmark nothing otherwise:
-// Helper takes longer than a message.
-func Must(t testing.TB, err error) {
-	if err != nil {
-		t.Helper()
-		t.Fatal(err)
-	}
-}
-
 // NewConn returns a Conn on fd, which is closed when the test ends.
 func NewConn(t testing.TB, fd int, cfg *imsg.Config) *imsg.Conn {
 	t.Helper()
@@ -598,20 +598,4 @@ func ReceiveFrame(t testing.TB, c *imsg.Conn, typ uint32, payload int) imsg.Mess
 	m := Receive(t, c)
 	CheckFrame(t, m, typ, payload)
 	return m
-}
-
-// Check fails the test if err is not nil.
-func Check(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Error(err)
-	}
-}
-
-// WantError fails the test unless err is want.
-func WantError(t testing.TB, what string, err, want error) {
-	t.Helper()
-	if !errors.Is(err, want) {
-		t.Errorf("%s: error %v, want %v", what, err, want)
-	}
 }

@@ -4,6 +4,7 @@ import (
 	"syscall"
 	"testing"
 
+	"example.org/imsg/internal/check"
 	"golang.org/x/sys/unix"
 )
 
@@ -21,24 +22,21 @@ func TestAllocs(t *testing.T) {
 	for i := range sixteen {
 		sixteen[i] = []byte("x")
 	}
-	check := func(err error) {
-		must(t, err)
-	}
 	large, parts := make([]byte, 4<<10), make([]Part, MaxParts)
 	write := func(bufs [][]byte) func() {
 		return func() {
 			_, err := Send(a, bufs, -1, 0)
-			check(err)
+			check.Must(t, err)
 			_, err = Read(b, p, 0)
-			check(err)
+			check.Must(t, err)
 		}
 	}
 	send := func(from, to int, bufs [][]byte, file int) func() {
 		return func() {
 			_, err := Send(from, bufs, file, 0)
-			check(err)
+			check.Must(t, err)
 			_, got, lost, err := Recv(to, p, 0)
-			check(err)
+			check.Must(t, err)
 			if lost || (got >= 0) != (file >= 0) {
 				t.Fatalf("sent file %d, got %d, lost %v", file, got, lost)
 			}
@@ -78,13 +76,13 @@ func TestAllocs(t *testing.T) {
 				}
 			}
 			n, err := RecvMany(b, large, parts, 0)
-			must(t, err)
+			check.Must(t, err)
 			for _, part := range parts[:n] {
 				unix.Close(int(part.File))
 			}
 		}},
 		{"Poll", func() {
-			must(t, Poll(a, true, 1000))
+			check.Must(t, Poll(a, true, 1000))
 		}},
 		{"Recv into the stack", func() {
 			var q [16]byte
@@ -96,9 +94,7 @@ func TestAllocs(t *testing.T) {
 			}
 		}},
 	} {
-		if n := testing.AllocsPerRun(200, tt.do); n != 0 {
-			t.Errorf("%s: %v allocations", tt.name, n)
-		}
+		check.Equal(t, tt.name+": allocations", testing.AllocsPerRun(200, tt.do), 0)
 	}
 
 	full := [][]byte{make([]byte, 1<<16), make([]byte, 1<<16)}

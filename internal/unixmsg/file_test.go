@@ -12,6 +12,7 @@ import (
 	"testing"
 	"unsafe"
 
+	"example.org/imsg/internal/check"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,7 +26,7 @@ func TestPassFile(t *testing.T) {
 				r, w := pipe(t)
 				closeLater(t, r)
 				closeLater(t, w)
-				must(t, unix.SetNonblock(w, nonblock))
+				check.Must(t, unix.SetNonblock(w, nonblock))
 				if n, err := Send(a, [][]byte{nil, []byte("take "), []byte("this")}, w, 0); err != nil || n == 0 {
 					t.Fatalf("send: %d, %v", n, err)
 				}
@@ -39,9 +40,7 @@ func TestPassFile(t *testing.T) {
 					t.Error("the file survives exec")
 				}
 				for _, fd := range []int{w, file} {
-					if got := nonblocking(t, fd); got != nonblock {
-						t.Errorf("descriptor %d: non-blocking %v, was %v before it was passed", fd, got, nonblock)
-					}
+					check.Equal(t, fmt.Sprintf("descriptor %d: non-blocking", fd), nonblocking(t, fd), nonblock)
 				}
 				if _, err := unix.Write(file, []byte("!")); err != nil {
 					t.Fatal(err)
@@ -114,7 +113,7 @@ func TestSeveralFiles(t *testing.T) {
 				closeLater(t, r)
 				rs, ws = append(rs, r), append(ws, w)
 			}
-			must(t, syscall.Sendmsg(a, []byte("many"), syscall.UnixRights(ws...), nil, 0))
+			check.Must(t, syscall.Sendmsg(a, []byte("many"), syscall.UnixRights(ws...), nil, 0))
 			for _, w := range ws {
 				mustClose(t, w)
 			}
@@ -138,9 +137,7 @@ func TestSeveralFiles(t *testing.T) {
 				}
 				return
 			}
-			if got := len(openFDs()); got != before+1 {
-				t.Errorf("%d descriptors before, %d after, want one more", before, got)
-			}
+			check.Equal(t, "open descriptors", len(openFDs()), before+1)
 			if !cloexec(t, file) {
 				t.Error("the file survives exec")
 			}
@@ -161,7 +158,7 @@ func TestSeveralFiles(t *testing.T) {
 func installsBeyondRoom(t *testing.T) bool {
 	t.Helper()
 	a, b := pair(t, true)
-	must(t, syscall.Sendmsg(a, []byte("x"), syscall.UnixRights(a, a, a), nil, 0))
+	check.Must(t, syscall.Sendmsg(a, []byte("x"), syscall.UnixRights(a, a, a), nil, 0))
 	before := openFDs()
 	oob := make([]byte, unix.CmsgSpace(sizeofFD))
 	if _, _, _, _, err := syscall.Recvmsg(b, make([]byte, 1), oob, 0); err != nil {
@@ -239,7 +236,7 @@ func TestKeepFirst(t *testing.T) {
 				data := make([]int, len(m.data))
 				for i, k := range m.data {
 					fd, err := Dup(w)
-					must(t, err)
+					check.Must(t, err)
 					fds[k], data[i], state[k] = fd, fd, false
 				}
 				m.data = data
@@ -254,14 +251,10 @@ func TestKeepFirst(t *testing.T) {
 				state[k] = true
 			}
 			b = b[:len(b)-tt.cut]
-			if got := keepFirst(slices.Clip(b)); got != want {
-				t.Errorf("kept %d, want %d", got, want)
-			}
+			check.Equal(t, "kept", keepFirst(slices.Clip(b)), want)
 			for k, open := range state {
 				_, err := unix.FcntlInt(uintptr(fds[k]), unix.F_GETFD, 0)
-				if open != (err == nil) {
-					t.Errorf("descriptor %d: open %v, want %v", k, err == nil, open)
-				}
+				check.Equal(t, fmt.Sprintf("descriptor %d: open", k), err == nil, open)
 				if err == nil {
 					mustClose(t, fds[k])
 				}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"example.org/imsg/internal/check"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,7 +19,7 @@ func TestInterrupted(t *testing.T) {
 	for name, read := range readers {
 		a, b := pair(t, false)
 		long := unix.Timeval{Sec: 60}
-		must(t, unix.SetsockoptTimeval(b, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &long))
+		check.Must(t, unix.SetsockoptTimeval(b, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &long))
 		tid, done := make(chan int), make(chan error)
 		go func() {
 			runtime.LockOSThread()
@@ -41,7 +42,7 @@ func TestInterrupted(t *testing.T) {
 	const name = "Send"
 	a, b := pair(t, false)
 	long := unix.Timeval{Sec: 60}
-	must(t, unix.SetsockoptTimeval(a, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &long))
+	check.Must(t, unix.SetsockoptTimeval(a, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &long))
 	p := make([]byte, 1<<16)
 	for {
 		if _, err := unix.SendmsgN(a, p, nil, nil, unix.MSG_DONTWAIT); err == unix.EAGAIN {
@@ -76,19 +77,17 @@ func interrupt(t *testing.T, name string, tid int, done chan error, finish func(
 		} else if time.Now().After(end) {
 			t.Fatalf("%s: the thread does not sleep in a system call", name)
 		}
-		must(t, unix.Tgkill(unix.Getpid(), tid, unix.SIGURG))
+		check.Must(t, unix.Tgkill(unix.Getpid(), tid, unix.SIGURG))
 	}
 	finish()
-	if err := <-done; err != nil {
-		t.Errorf("%s: %v", name, err)
-	}
+	check.Is(t, name, <-done, nil)
 }
 
 // sleeping reports whether a thread waits in the kernel.
 func sleeping(t *testing.T, tid int) bool {
 	t.Helper()
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/stat", tid))
-	must(t, err)
+	check.Must(t, err)
 	state := stat[bytes.LastIndexByte(stat, ')')+2]
 	return state == 'S'
 }

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"example.org/imsg/internal/check"
 	"golang.org/x/sys/unix"
 )
 
@@ -102,13 +103,13 @@ func childFullTable() error {
 func TestNoDescriptor(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
 	var old syscall.Rlimit
-	must(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &old))
-	must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Max: old.Max}))
+	check.Must(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &old))
+	check.Must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Max: old.Max}))
 	_, _, pairErr := Pair(true)
 	_, bindErr := Bind(path)
 	bound, boundErr := Bound(path)
 	pollErr := Poll(0, true, 0) // of more than may be open
-	must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &old))
+	check.Must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &old))
 	for _, err := range []error{pairErr, bindErr, boundErr} {
 		if !isSyscall(err, syscall.EMFILE) {
 			t.Errorf("%v, want EMFILE", err)

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 
+	"example.org/imsg/internal/check"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,7 +25,7 @@ func TestListen(t *testing.T) {
 	}
 	bound(false)
 	fd, err := Bind(path)
-	must(t, err)
+	check.Must(t, err)
 	bound(true)
 	if name, err := Name(fd); name != path || err != nil {
 		t.Errorf("the name is %q, %v, want %q", name, err, path)
@@ -33,20 +34,18 @@ func TestListen(t *testing.T) {
 		t.Errorf("bound twice: %d, %v", again, err)
 	}
 	client, err := socket(unix.SOCK_STREAM)
-	must(t, err)
+	check.Must(t, err)
 	defer unix.Close(client)
 	addr := &unix.SockaddrUnix{Name: path}
-	if err := unix.Connect(client, addr); err != unix.ECONNREFUSED {
-		t.Errorf("connected before Listen: %v", err)
-	}
-	must(t, Listen(fd))
+	check.Equal(t, "connected before Listen", unix.Connect(client, addr), unix.ECONNREFUSED)
+	check.Must(t, Listen(fd))
 	if n, err := Accept(fd); n != -1 || err != unix.EAGAIN {
 		t.Errorf("nobody is there: %d, %v", n, err)
 	}
-	must(t, unix.Connect(client, addr))
-	must(t, unix.SetNonblock(fd, false)) // by another holder
+	check.Must(t, unix.Connect(client, addr))
+	check.Must(t, unix.SetNonblock(fd, false)) // by another holder
 	n, err := Accept(fd)
-	must(t, err)
+	check.Must(t, err)
 	defer unix.Close(n)
 	if !nonblocking(t, n) || !cloexec(t, n) || !nonblocking(t, fd) {
 		t.Error("a socket blocks or survives exec")
@@ -67,15 +66,13 @@ func TestLockFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	open := func() *os.File {
 		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-		must(t, err)
+		check.Must(t, err)
 		t.Cleanup(func() { f.Close() })
 		return f
 	}
 	f, g := open(), open()
-	must(t, LockFile(int(f.Fd())))
-	if err := LockFile(int(g.Fd())); err != syscall.EAGAIN {
-		t.Errorf("locked twice: %v", err)
-	}
+	check.Must(t, LockFile(int(f.Fd())))
+	check.Equal(t, "locked twice", LockFile(int(g.Fd())), syscall.EAGAIN)
 	f.Close()
-	must(t, LockFile(int(g.Fd())))
+	check.Must(t, LockFile(int(g.Fd())))
 }

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"example.org/imsg/internal/check"
 	"golang.org/x/sys/unix"
 )
 
@@ -57,7 +58,7 @@ func TestMain(m *testing.M) {
 func runChild(t *testing.T, name string, change func(*exec.Cmd)) {
 	t.Helper()
 	exe, err := os.Executable()
-	must(t, err)
+	check.Must(t, err)
 	cmd := exec.Command(exe)
 	cmd.Env = []string{childEnv + "=" + name}
 	if change != nil {
@@ -102,7 +103,7 @@ func noLeak(t *testing.T) {
 func pair(t testing.TB, nonblock bool) (a, b int) {
 	t.Helper()
 	a, b, err := Pair(nonblock)
-	must(t, err)
+	check.Must(t, err)
 	closeLater(t, a)
 	closeLater(t, b)
 	return a, b
@@ -113,23 +114,15 @@ func pair(t testing.TB, nonblock bool) (a, b int) {
 func pipe(t testing.TB) (r, w int) {
 	t.Helper()
 	var p [2]int
-	must(t, unix.Pipe(p[:]))
+	check.Must(t, unix.Pipe(p[:]))
 	for _, fd := range p {
 		unix.CloseOnExec(fd)
-		must(t, unix.SetNonblock(fd, true))
+		check.Must(t, unix.SetNonblock(fd, true))
 	}
 	return p[0], p[1]
 }
 
 func closeLater(t testing.TB, fd int) { t.Cleanup(func() { unix.Close(fd) }) }
-
-// must ends the test if err is not nil.
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // mustClose fails the test if fd was not open: someone else closed it.
 func mustClose(t testing.TB, fd int) {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"example.org/imsg/internal/check"
 	"golang.org/x/sys/unix"
 )
 
@@ -82,9 +83,7 @@ func TestOptions(t *testing.T) {
 						}
 					}
 					files -= receiveAll(t, b, receive)
-					if files != 0 {
-						t.Errorf("%d files are missing", files)
-					}
+					check.Equal(t, "files that are missing", files, 0)
 					mustClose(t, w)
 					if !allClosed(t, r) {
 						t.Error("a file is still open")
@@ -104,7 +103,7 @@ func receiveAll(t *testing.T, fd int, receive func(int, []byte) ([]Part, error))
 		if err == unix.EAGAIN {
 			return files
 		}
-		must(t, err)
+		check.Must(t, err)
 		for _, part := range parts {
 			if part.Lost {
 				t.Error("a file was lost")
@@ -148,26 +147,26 @@ func TestOptionsRead(t *testing.T) {
 func TestCheckStreamLinux(t *testing.T) {
 	noLeak(t)
 	netlink, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
-	must(t, err)
+	check.Must(t, err)
 	closeLater(t, netlink)
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	must(t, err)
+	check.Must(t, err)
 	closeLater(t, epoll)
-	check := func(fd int, text string, want error) {
+	refused := func(fd int, text string, want error) {
 		t.Helper()
 		if err := CheckStream(fd); !errors.Is(err, want) || !strings.Contains(err.Error(), text) {
 			t.Errorf("%v, want %v and %q", err, want, text)
 		}
 	}
-	check(netlink, "domain 16 type 3 socket", unix.EAFNOSUPPORT)
-	check(epoll, "anonymous file", unix.ENOTSOCK)
+	refused(netlink, "domain 16 type 3 socket", unix.EAFNOSUPPORT)
+	refused(epoll, "anonymous file", unix.ENOTSOCK)
 	tcp, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err == unix.EAFNOSUPPORT {
 		t.Skip("no IPv6")
 	}
-	must(t, err)
+	check.Must(t, err)
 	closeLater(t, tcp)
-	check(tcp, "IPv6 stream socket", unix.EAFNOSUPPORT)
+	refused(tcp, "IPv6 stream socket", unix.EAFNOSUPPORT)
 	if name, err := Name(tcp); name != "" || err != nil {
 		t.Errorf("the name of an IPv6 socket is %q, %v", name, err)
 	}
@@ -189,12 +188,12 @@ func TestFileWithoutBytes(t *testing.T) {
 	} {
 		noLeak(t)
 		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-		must(t, err)
+		check.Must(t, err)
 		closeLater(t, fds[0])
 		closeLater(t, fds[1])
 		r, w := pipe(t)
 		closeLater(t, r)
-		must(t, unix.Sendmsg(fds[0], nil, unix.UnixRights(w), nil, 0))
+		check.Must(t, unix.Sendmsg(fds[0], nil, unix.UnixRights(w), nil, 0))
 		mustClose(t, w)
 		if n, err := receive(fds[1]); err != unix.EAGAIN {
 			t.Errorf("%s: the file alone: %d, %v", name, n, err)
@@ -202,7 +201,7 @@ func TestFileWithoutBytes(t *testing.T) {
 		if !allClosed(t, r) {
 			t.Errorf("%s: the file is open", name)
 		}
-		must(t, unix.Sendmsg(fds[0], []byte("next"), nil, nil, 0))
+		check.Must(t, unix.Sendmsg(fds[0], []byte("next"), nil, nil, 0))
 		if n, err := receive(fds[1]); err != nil || string(p[:n]) != "next" {
 			t.Errorf("%s: %q, %v", name, p[:n], err)
 		}

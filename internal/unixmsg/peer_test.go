@@ -11,13 +11,14 @@ import (
 	"syscall"
 	"testing"
 
+	"example.org/imsg/internal/check"
 	"golang.org/x/sys/unix"
 )
 
 func TestPeerCred(t *testing.T) {
 	noLeak(t)
 	a, _ := pair(t, true)
-	check := func(how string, fd int) {
+	myself := func(how string, fd int) {
 		t.Helper()
 		pid, uid, gid, err := PeerCred(fd)
 		wantPID := os.Getpid()
@@ -28,10 +29,10 @@ func TestPeerCred(t *testing.T) {
 			t.Errorf("%s: %d, %d, %d, %v; want %d, %d, %d", how, pid, uid, gid, err, wantPID, os.Geteuid(), os.Getegid())
 		}
 	}
-	check("socketpair", a)
+	myself("socketpair", a)
 
 	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
-	must(t, err)
+	check.Must(t, err)
 	closeLater(t, s)
 	if _, _, _, err := PeerCred(s); err == nil {
 		t.Error("an unconnected socket has a peer")
@@ -51,7 +52,7 @@ func TestPassRights(t *testing.T) {
 	if errors.Is(err, errors.ErrUnsupported) {
 		t.Skip("the kernel has no SO_PASSRIGHTS (linux 6.16)")
 	}
-	must(t, err)
+	check.Must(t, err)
 	msg := [][]byte{[]byte("x")}
 	if n, err := Send(a, msg, a, 0); n != 0 || !isSyscall(err, syscall.EPERM) {
 		t.Errorf("send of a file to a peer that refuses files: %d, %v; want EPERM", n, err)
@@ -59,7 +60,7 @@ func TestPassRights(t *testing.T) {
 	if n, err := Send(a, msg, -1, 0); n != 1 || err != nil {
 		t.Errorf("send without a file: %d, %v", n, err)
 	}
-	must(t, SetPassRights(b, true))
+	check.Must(t, SetPassRights(b, true))
 	if n, err := Send(a, msg, a, 0); n != 1 || err != nil {
 		t.Errorf("send of a file after it was allowed again: %d, %v", n, err)
 	}
@@ -104,22 +105,22 @@ func TestNamedPeer(t *testing.T) {
 func namedPair(t *testing.T) (client, server int) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "um") // t.TempDir may be too long for an address
-	must(t, err)
+	check.Must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	addr := &unix.SockaddrUnix{Name: filepath.Join(dir, "s")}
 	socket := func() int {
 		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
-		must(t, err)
+		check.Must(t, err)
 		closeLater(t, fd)
 		unix.CloseOnExec(fd)
 		return fd
 	}
 	listener, client := socket(), socket()
-	must(t, unix.Bind(listener, addr))
-	must(t, unix.Listen(listener, 1))
-	must(t, unix.Connect(client, addr))
+	check.Must(t, unix.Bind(listener, addr))
+	check.Must(t, unix.Listen(listener, 1))
+	check.Must(t, unix.Connect(client, addr))
 	server, _, err = unix.Accept(listener)
-	must(t, err)
+	check.Must(t, err)
 	closeLater(t, server)
 	unix.CloseOnExec(server)
 	return client, server
@@ -136,7 +137,7 @@ func TestCheckStream(t *testing.T) {
 	noLeak(t)
 	open := func(fd int, err error) int {
 		t.Helper()
-		must(t, err)
+		check.Must(t, err)
 		closeLater(t, fd)
 		return fd
 	}

@@ -3,10 +3,13 @@
 package unixmsg
 
 import (
+	"fmt"
 	"os"
 	"syscall"
 	"testing"
 	"time"
+
+	"example.org/imsg/internal/check"
 )
 
 func TestPollReady(t *testing.T) {
@@ -14,9 +17,7 @@ func TestPollReady(t *testing.T) {
 	a, b := pair(t, true)
 	wantTimeout := func(what string, err error) {
 		t.Helper()
-		if err != os.ErrDeadlineExceeded {
-			t.Errorf("%s: %v, want the deadline error", what, err)
-		}
+		check.Equal(t, what, err, os.ErrDeadlineExceeded)
 	}
 	wantTimeout("empty, no wait", Poll(b, false, 0))
 	start := time.Now()
@@ -24,16 +25,12 @@ func TestPollReady(t *testing.T) {
 	if d := time.Since(start); d < 20*time.Millisecond {
 		t.Errorf("waited only %v", d)
 	}
-	if err := Poll(a, true, -1); err != nil {
-		t.Errorf("writable: %v", err)
-	}
+	check.Is(t, "writable", Poll(a, true, -1), nil)
 	if _, err := Send(a, [][]byte{[]byte("x")}, -1, 0); err != nil {
 		t.Fatal(err)
 	}
 	for _, ms := range []int{0, 60_000, -1} {
-		if err := Poll(b, false, ms); err != nil {
-			t.Errorf("readable, timeout %d: %v", ms, err)
-		}
+		check.Is(t, fmt.Sprintf("readable, timeout %d", ms), Poll(b, false, ms), nil)
 	}
 
 	full := make([]byte, 1<<16)
@@ -45,9 +42,7 @@ func TestPollReady(t *testing.T) {
 
 	mustClose(t, b)
 	for _, write := range []bool{false, true} {
-		if err := Poll(a, write, -1); err != nil {
-			t.Errorf("peer gone, write %v: %v", write, err)
-		}
+		check.Is(t, fmt.Sprintf("peer gone, write %v", write), Poll(a, write, -1), nil)
 	}
 	mustClose(t, a)
 	if err := Poll(a, false, -1); !isSyscall(err, syscall.EBADF) {
@@ -65,9 +60,7 @@ func TestPollWakes(t *testing.T) {
 	if _, err := Send(a, [][]byte{[]byte("x")}, -1, 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-got; err != nil {
-		t.Error(err)
-	}
+	check.NoError(t, <-got)
 	p := make([]byte, 1)
 	if _, err := Read(b, p, 0); err != nil {
 		t.Fatal(err)

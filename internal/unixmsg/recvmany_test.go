@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"testing"
 
+	"example.org/imsg/internal/check"
 	"golang.org/x/sys/unix"
 )
 
@@ -53,7 +54,7 @@ func TestRecvMany(t *testing.T) {
 				files := 0
 				for {
 					n, err := RecvMany(b, p, parts, 0)
-					must(t, err)
+					check.Must(t, err)
 					if parts[0].N == 0 {
 						break
 					}
@@ -115,7 +116,5 @@ func TestRecvManyWaitsForOne(t *testing.T) {
 	if n != 1 || err != nil || string(p[:parts[0].N]) != "hello" || parts[0].File != -1 || parts[0].Full {
 		t.Errorf("%d parts, %+v, %v", n, parts[0], err)
 	}
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
+	check.NoError(t, <-done)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"testing"
 
+	"example.org/imsg/internal/check"
 	"golang.org/x/sys/unix"
 )
 
@@ -30,9 +31,7 @@ func TestSendMany(t *testing.T) {
 				noLeak(t)
 				a, b := pair(t, true)
 				if room > 0 {
-					if err := unix.SetsockoptInt(a, unix.SOL_SOCKET, unix.SO_SNDBUF, room); err != nil {
-						t.Fatal(err)
-					}
+					check.Must(t, unix.SetsockoptInt(a, unix.SOL_SOCKET, unix.SO_SNDBUF, room))
 				}
 				r, w := pipe(t)
 				closeLater(t, r)

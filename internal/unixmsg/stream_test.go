@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"example.org/imsg/internal/check"
 	"golang.org/x/sys/unix"
 )
 
@@ -63,7 +64,7 @@ func TestRoundTrip(t *testing.T) {
 					}
 					rest = [][]byte{want[len(got)+n:]}
 					n, err = read(b, p)
-					must(t, err)
+					check.Must(t, err)
 					got = append(got, p[:n]...)
 				}
 				if !bytes.Equal(got, want) {
@@ -105,9 +106,7 @@ func TestWouldBlock(t *testing.T) {
 	for err == nil {
 		_, err = write(a, [][]byte{full, full})
 	}
-	if err != syscall.EAGAIN {
-		t.Errorf("%s to a full socket: %v, want the bare EAGAIN", name, err)
-	}
+	check.Equal(t, name+" to a full socket", err, syscall.EAGAIN)
 }
 
 func TestPeerGone(t *testing.T) {
@@ -164,7 +163,7 @@ func TestPairAndDup(t *testing.T) {
 	for _, nonblock := range []bool{false, true} {
 		a, b := pair(t, nonblock)
 		c, err := Dup(a)
-		must(t, err)
+		check.Must(t, err)
 		closeLater(t, c)
 		if c < 3 || c == a {
 			t.Errorf("dup of %d is %d", a, c)
@@ -173,9 +172,7 @@ func TestPairAndDup(t *testing.T) {
 			if !cloexec(t, fd) {
 				t.Errorf("descriptor %d survives exec", fd)
 			}
-			if got := nonblocking(t, fd); got != nonblock {
-				t.Errorf("descriptor %d: non-blocking %v, want %v", fd, got, nonblock)
-			}
+			check.Equal(t, fmt.Sprintf("descriptor %d: non-blocking", fd), nonblocking(t, fd), nonblock)
 		}
 		if _, err := Send(c, [][]byte{[]byte("via dup")}, -1, 0); err != nil {
 			t.Fatal(err)
@@ -191,11 +188,11 @@ func TestPairAndDup(t *testing.T) {
 func TestDupFile(t *testing.T) {
 	noLeak(t)
 	f, err := os.Open(os.DevNull)
-	must(t, err)
+	check.Must(t, err)
 	fd, err := DupFile(f)
-	must(t, err)
+	check.Must(t, err)
 	mustClose(t, fd)
-	must(t, f.Close())
+	check.Must(t, f.Close())
 	for _, f := range []*os.File{f, nil} {
 		if fd, err := DupFile(f); fd != -1 || !errors.Is(err, os.ErrClosed) {
 			t.Errorf("%v: %d, %v", f, fd, err)
@@ -212,14 +209,14 @@ func isSyscall(err error, errno syscall.Errno) bool {
 func cloexec(t testing.TB, fd int) bool {
 	t.Helper()
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
-	must(t, err)
+	check.Must(t, err)
 	return flags&unix.FD_CLOEXEC != 0
 }
 
 func nonblocking(t testing.TB, fd int) bool {
 	t.Helper()
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
-	must(t, err)
+	check.Must(t, err)
 	return flags&unix.O_NONBLOCK != 0
 }
 

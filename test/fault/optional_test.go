@@ -60,9 +60,7 @@ func TestOptionalCalls(t *testing.T) {
 				}
 				const n = 20
 				for i := range uint32(n) {
-					if err := a.Send(ctx, imsg.Header{Type: i}, file); err != nil {
-						t.Fatal(err)
-					}
+					testutil.Must(t, a.Send(ctx, imsg.Header{Type: i}, file))
 				}
 				for i := range uint32(n) {
 					m, err := b.Receive(ctx)

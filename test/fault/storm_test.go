@@ -81,9 +81,7 @@ func storm(t *testing.T, seed uint64, d imsg.Dialect, who [2]string) (sum tally)
 	}
 	wg.Wait()
 	for i, s := range sides {
-		if err := close[i](); err != nil {
-			t.Errorf("close: %v", err)
-		}
+		testutil.WantError(t, "close", close[i](), nil)
 		if s.err != nil {
 			t.Errorf("seed %d, %s: %v", seed, who[i], s.err)
 		}

@@ -156,9 +156,7 @@ func TestFaultOneTry(t *testing.T) {
 		done <- err
 	}()
 	testutil.WaitBlocked(t, 1, "(*Conn).Receive")
-	if err := a.Send(ctx, imsg.Header{Type: 1}, nil); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Must(t, a.Send(ctx, imsg.Header{Type: 1}, nil))
 	if err := <-done; err != nil || calls.Load() != 2 {
 		t.Errorf("%d calls, %v", calls.Load(), err)
 	}

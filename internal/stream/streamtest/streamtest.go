@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"testing"
 )
 
 // The header of the tests: 32 bits of length with the header, the highest of
@@ -36,12 +35,4 @@ func Msg(n int, mark bool, fill byte) []byte {
 	}
 	binary.NativeEndian.PutUint32(p, word)
 	return p
-}
-
-// Must ends the test if err is not nil.
-func Must(t testing.TB, err error) {
-	if err != nil {
-		t.Helper()
-		t.Fatal(err)
-	}
 }
