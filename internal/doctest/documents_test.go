@@ -1,7 +1,6 @@
 package doctest
 
 import (
-	"fmt"
 	"os"
 	"regexp"
 	"strings"
@@ -10,38 +9,23 @@ import (
 	"example.org/imsg/internal/testutil"
 )
 
-// proven is how a document names a test: `directory.TestName`, or
-// `directory.TestName/subtest`.
-var proven = regexp.MustCompile("`([a-z/]+)\\.((?:Test|Fuzz|Example)\\w*)(?:/[^`]*)?`")
-
 // TestDocumentsNameTests fails when SECURITY.md or doc/platforms.md names a
-// test that does not exist, or when a row of their tables names none.
+// test that does not exist, or when an item of their lists names none.
 func TestDocumentsNameTests(t *testing.T) {
 	inRoot(t)
+	m := newMapping(t)
 	for _, tt := range []struct {
-		file, title  string
-		columns, row int // of the table; how many rows at least
+		file, heading string
+		items         int // at least
 	}{
-		{"SECURITY.md", "threat", 3, 20},
-		{"doc/platforms.md", "behaviour", 3, 15},
+		{"SECURITY.md", "Threats", 45},
+		{"doc/platforms.md", "What depends on the system", 15},
 	} {
 		text, err := os.ReadFile(tt.file)
 		testutil.Must(t, err)
-		m := &mapping{t: t, tests: map[string]map[string]bool{}}
-		for _, name := range proven.FindAllStringSubmatch(string(text), -1) {
-			if !m.hasTest(name[1], name[2]) {
-				t.Errorf("%s: no test %s.%s", tt.file, name[1], name[2])
-			}
-		}
-		table := rows(string(text), tt.title)
-		if len(table) < tt.row {
-			t.Errorf("%s: %d rows that begin with a %s, want %d", tt.file, len(table), tt.title, tt.row)
-		}
-		for _, row := range table {
-			testutil.Equal(t, fmt.Sprintf("%s: %q: columns", tt.file, row[0]), len(row), tt.columns)
-			if !proven.MatchString(strings.Join(row, "|")) {
-				t.Errorf("%s: %q: names no test", tt.file, row[0])
-			}
+		m.proof(string(text))
+		if n := len(m.items(section(t, tt.file, tt.heading))); n < tt.items {
+			t.Errorf("%s: %d %s, want %d", tt.file, n, tt.heading, tt.items)
 		}
 	}
 }
@@ -56,12 +40,14 @@ var (
 // nothing reaches a user, it is the tools.
 func TestDependencies(t *testing.T) {
 	inRoot(t)
-	text, err := os.ReadFile("SECURITY.md")
-	testutil.Must(t, err)
 	justified := map[string]bool{}
-	for _, row := range rows(string(text), "module") {
-		for _, name := range quoted(row[1]) {
-			justified[row[0]+" "+name] = false
+	for item := range strings.SplitSeq(section(t, "SECURITY.md", "Dependencies"), "\n- ") {
+		part := strings.SplitN(item, ": ", 3) // go.mod's directory, modules, the reason
+		if len(part) < 3 {
+			continue
+		}
+		for _, name := range quoted(part[1]) {
+			justified[part[0]+" "+name] = false
 		}
 	}
 	for in, file := range map[string]string{"root": "go.mod", "tools": "tools/go.mod", "bench": "bench/go.mod", "examples/metrics": "examples/metrics/go.mod"} {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -37,96 +38,140 @@ const (
 	promises = 63
 )
 
-// TestMapping checks doc/mapping.md, and the list of what the manual page
-// promises, against the code.
+// TestMapping checks doc/mapping.md, what doc/wire.md says of C, and the list
+// of what the manual page promises, against the code.
 func TestMapping(t *testing.T) {
 	inRoot(t)
-	text, err := os.ReadFile("doc/mapping.md")
-	testutil.Must(t, err)
-	m := &mapping{t: t, pkgs: map[string]*types.Package{}, tests: map[string]map[string]bool{}}
-	sections := strings.Split(string(text), "\n## ")
-	if len(sections) != 4 {
-		t.Fatalf("%d sections, want 4", len(sections))
+	m := newMapping(t)
+	m.names(section(t, "doc/mapping.md", "imsg_init(3): package imsg"), "imsg", strings.Fields(cImsg))
+	m.names(section(t, "doc/mapping.md", "ibuf_add(3): package ibuf"), "ibuf", strings.Fields(cIbuf))
+	if n := len(m.items(section(t, "doc/wire.md", "Where C differs"))); n < 6 {
+		t.Errorf("doc/wire.md: C differs in %d ways, want 6", n)
 	}
-	m.names(sections[1], cImsg)
-	m.names(sections[2], cIbuf)
-	m.promises(sections[3])
 	manual, err := os.ReadFile("internal/doctest/testdata/manual.md")
 	testutil.Must(t, err)
 	testutil.Equal(t, "promises of the manual page", m.promises(string(manual)), promises)
 }
 
-// A mapping is the parsed packages that the tables name.
+// A mapping is the parsed packages that the documents name.
 type mapping struct {
 	t     *testing.T
 	pkgs  map[string]*types.Package
-	tests map[string]map[string]bool // directory, function
+	tests map[string]map[string]names // directory, function: what its file uses
 }
 
-// names checks a table of C names against the list of them.
-func (m *mapping) names(section, list string) {
-	want := map[string]bool{}
-	for c := range strings.FieldsSeq(list) {
-		want[c] = false
+type names map[string]bool
+
+func newMapping(t *testing.T) *mapping {
+	return &mapping{t: t, pkgs: map[string]*types.Package{}, tests: map[string]map[string]names{}}
+}
+
+// section returns what a document says below a heading.
+func section(t *testing.T, file, heading string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	testutil.Must(t, err)
+	_, body, found := strings.Cut(string(text), "\n## "+heading+"\n")
+	if !found {
+		t.Fatalf("%s has no section %q", file, heading)
 	}
-	for _, row := range rows(section, "C name") {
-		if len(row) != 4 {
-			m.t.Errorf("%q: %d columns, want 4", row, len(row))
+	body, _, _ = strings.Cut(body, "\n## ")
+	return strings.Trim(body, "\n")
+}
+
+// items returns the items of a section's lists. Each says what follows from
+// what, with a colon between, and names a test.
+func (m *mapping) items(section string) (all []string) {
+	for para := range strings.SplitSeq(section, "\n\n") {
+		if items, found := strings.CutPrefix(para, "- "); found {
+			all = append(all, strings.Split(items, "\n- ")...)
+		}
+	}
+	for _, item := range all {
+		if !strings.Contains(item, ": ") || len(m.proof(item)) == 0 {
+			m.t.Errorf("%q: no colon, or no test", item)
+		}
+	}
+	return all
+}
+
+// proven is how a document names a test: `directory.TestName`, or
+// `directory.TestName/subtest`.
+var proven = regexp.MustCompile("`([a-z/]+)\\.((?:Test|Fuzz|Example)\\w*)(?:/[^`]*)?`")
+
+// proof returns what the tests that a text names use; they must exist.
+func (m *mapping) proof(text string) (all []names) {
+	for _, name := range proven.FindAllStringSubmatch(text, -1) {
+		if used := m.test(name[1], name[2]); used != nil {
+			all = append(all, used)
+		} else {
+			m.t.Errorf("no test %s.%s", name[1], name[2])
+		}
+	}
+	return all
+}
+
+// names checks lines of a C name and its Go names, and the list of differences.
+// Above the lines stand the tests that prove them: the file of one of them uses
+// each function and constant.
+func (m *mapping) names(section, pkg string, want []string) {
+	seen := names{}
+	var proof []names
+	for para := range strings.SplitSeq(section, "\n\n") {
+		if !strings.HasPrefix(para, "\t") {
+			proof = m.proof(para)
 			continue
 		}
-		c := row[0]
-		seen, known := want[c]
-		switch {
-		case !known:
-			m.t.Errorf("%s: no such C name", c)
-		case seen:
-			m.t.Errorf("%s: has two rows", c)
-		}
-		want[c] = true
-		symbols := quoted(row[1])
-		if len(symbols) == 0 {
-			m.t.Errorf("%s: names no Go symbol", c)
-		}
-		for _, s := range symbols {
-			if !m.symbol(s) {
-				m.t.Errorf("%s: no Go symbol %s", c, s)
+		for line := range strings.Lines(para) {
+			c, symbols, _ := strings.Cut(strings.TrimSpace(line), " ")
+			if seen[c] || !slices.Contains(want, c) {
+				m.t.Errorf("%s: no such C name, or its second line", c)
+			}
+			seen[c] = true
+			for s := range strings.SplitSeq(symbols, ",") {
+				s = strings.TrimSpace(s)
+				switch symbol := m.symbol(pkg + "." + s).(type) {
+				case nil:
+					m.t.Errorf("%s: no Go symbol %s.%s", c, pkg, s)
+				case *types.TypeName: // which a test need not mention
+				default:
+					if !slices.ContainsFunc(proof, func(used names) bool { return used[symbol.Name()] }) {
+						m.t.Errorf("%s: no test that is named uses %s", c, s)
+					}
+				}
 			}
 		}
-		m.proof(c, row[2], row[3])
 	}
-	for c, seen := range want {
-		if !seen {
-			m.t.Errorf("%s: has no row", c)
+	for _, c := range want {
+		if !seen[c] {
+			m.t.Errorf("%s: has no line", c)
+		}
+	}
+	for _, item := range m.items(section) {
+		about, _, _ := strings.Cut(item, ": ")
+		for c := range strings.SplitSeq(about, ", ") {
+			if !seen[c] {
+				m.t.Errorf("difference of %q: no such C name", c)
+			}
 		}
 	}
 }
 
 // promises checks a table of promises and returns how many there are: those of
-// one row are parted by semicolons.
-func (m *mapping) promises(section string) (n int) {
-	for _, row := range rows(section, "promise") {
+// one row are parted by semicolons. A row without a test says why.
+func (m *mapping) promises(table string) (n int) {
+	for _, row := range rows(table, "promise") {
 		if len(row) != 3 {
 			m.t.Errorf("%q: %d columns, want 3", row, len(row))
 			continue
 		}
-		m.proof(row[0], row[1], row[2])
+		tests := len(m.proof(row[1]))
+		if tests != len(quoted(row[1])) || tests == 0 && (row[1] != "" || row[2] == "") {
+			m.t.Errorf("%s: neither a test nor a difference", row[0])
+		}
 		n += len(strings.Split(row[0], ";"))
 	}
 	return n
-}
-
-// proof checks that the tests exist, and that a row without any says why.
-func (m *mapping) proof(what, tests, difference string) {
-	names := quoted(tests)
-	if len(names) == 0 && (tests != "" || difference == "") {
-		m.t.Errorf("%s: neither a test nor a difference", what)
-	}
-	for _, name := range names {
-		dot := strings.LastIndexByte(name, '.')
-		if dot < 0 || !m.hasTest(name[:dot], name[dot+1:]) {
-			m.t.Errorf("%s: no test %s", what, name)
-		}
-	}
 }
 
 // rows returns the cells of the table whose head begins with the title.
@@ -160,24 +205,19 @@ func quoted(cell string) (names []string) {
 	return names
 }
 
-// symbol reports whether package.Name or package.Type.Name is exported.
-func (m *mapping) symbol(name string) bool {
+// symbol returns package.Name or package.Type.Name, or nil if there is none that
+// is exported.
+func (m *mapping) symbol(name string) types.Object {
 	part := strings.Split(name, ".")
-	for _, s := range part[1:] {
-		if !ast.IsExported(s) {
-			return false
-		}
-	}
-	if len(part) < 2 || len(part) > 3 {
-		return false
-	}
 	pkg := m.load(part[0])
 	obj := pkg.Scope().Lookup(part[1])
-	if obj == nil || len(part) == 2 {
-		return obj != nil
+	if obj != nil && len(part) == 3 {
+		obj, _, _ = types.LookupFieldOrMethod(obj.Type(), true, pkg, part[2])
 	}
-	member, _, _ := types.LookupFieldOrMethod(obj.Type(), true, pkg, part[2])
-	return member != nil
+	if obj == nil || len(part) > 3 || !obj.Exported() || !ast.IsExported(part[1]) {
+		return nil
+	}
+	return obj
 }
 
 // load checks the types of a package of this module. What it needs of others
@@ -223,30 +263,31 @@ func directory(name string) string {
 	return name
 }
 
-// hasTest reports whether a test file of a directory, for any system, has the
-// function.
-func (m *mapping) hasTest(dir, name string) bool {
+// test returns the names that are used in the file of a test of a directory, or
+// nil: there is no such test, for any system.
+func (m *mapping) test(dir, name string) names {
 	funcs := m.tests[dir]
 	if funcs == nil {
-		funcs = map[string]bool{}
+		funcs = map[string]names{}
 		m.tests[dir] = funcs
 		files, err := filepath.Glob(filepath.Join(directory(dir), "*_test.go"))
-		if err != nil {
-			m.t.Fatal(err)
-		}
+		testutil.Must(m.t, err)
 		for _, path := range files {
 			file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
-			if err != nil {
-				m.t.Fatal(err)
-			}
+			testutil.Must(m.t, err)
+			used := names{}
+			ast.Inspect(file, func(n ast.Node) bool {
+				if id, ok := n.(*ast.Ident); ok {
+					used[id.Name] = true
+				}
+				return true
+			})
 			for _, d := range file.Decls {
 				if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil {
-					funcs[f.Name.Name] = true
+					funcs[f.Name.Name] = used
 				}
 			}
 		}
 	}
-	return testName.MatchString(name) && funcs[name]
+	return funcs[name]
 }
-
-var testName = regexp.MustCompile("^(Test|Fuzz|Example)")
