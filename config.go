@@ -145,6 +145,12 @@ func (s *settings) maxMessage() int {
 	return int(limit)
 }
 
+// allows reports whether a message may be n bytes, header included. Small ones,
+// which are many, do not ask for the dialect.
+func (s *settings) allows(n int) bool {
+	return n <= int(s.limit.Load()) && (n <= legacyLimit || s.spoken() != Legacy)
+}
+
 // guesses reports whether a message of n bytes, header included, is written
 // in a dialect that the peer may not understand.
 func (s *settings) guesses(n int, file bool) bool {

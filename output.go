@@ -31,13 +31,27 @@ type output struct {
 }
 
 // compose queues one message. The file belongs to the queue if owned is set.
-// It checks everything before it changes anything.
+// Most messages have no file and a payload in one piece: these take the way
+// that calls nothing but memmove, and need no other check than that of sizes.
 func (o *output) compose(h Header, f *os.File, owned bool, data [][]byte) error {
+	if len(data) == 1 && f == nil && o.err == nil && plainAlike {
+		payload := data[0]
+		n := HeaderSize + len(payload)
+		if len(payload) <= o.q.Available()-HeaderSize && o.withinLimits(n) {
+			p := o.q.Extend(n)
+			putHeader(p, h, uint32(n))
+			copy(p[HeaderSize:], payload)
+			return nil
+		}
+	}
+	return o.composeAny(h, f, owned, data)
+}
+
+// composeAny is compose of whatever there is. It checks everything before it
+// changes anything.
+func (o *output) composeAny(h Header, f *os.File, owned bool, data [][]byte) error {
 	if o.err != nil {
 		return o.err
-	}
-	if len(data) == 1 && f == nil && o.composePlain(h, data[0]) {
-		return nil
 	}
 	n := sizeOf(data)
 	if f == nil && n <= o.q.Available() && o.withinLimits(n) { // no other check is needed
@@ -55,26 +69,6 @@ func (o *output) compose(h Header, f *os.File, owned bool, data [][]byte) error 
 	encode(p, h, o.lengthWord(n, f != nil), data)
 	o.trace(h, p[HeaderSize:], f != nil)
 	return nil
-}
-
-// composePlain is compose of a message without a file whose payload is in one
-// piece, as most are, if no other check is needed.
-func (o *output) composePlain(h Header, payload []byte) bool {
-	if len(payload) > o.q.Available()-HeaderSize || o.err != nil {
-		return false
-	}
-	n := HeaderSize + len(payload)
-	if !o.withinLimits(n) {
-		return false
-	}
-	word := uint32(n)
-	if !plainAlike {
-		word = o.lengthWord(n, false)
-	}
-	p := o.q.Extend(n)
-	putHeader(p, h, word)
-	copy(p[HeaderSize:], payload)
-	return true
 }
 
 // composeLost queues m, whose file was lost, with the mark of one.
@@ -142,7 +136,7 @@ func sizeOf(data [][]byte) int {
 // withinLimits reports whether there is nothing to look at but sizes, and they are
 // right.
 func (o *output) withinLimits(n int) bool {
-	return n <= o.c.maxMessage() && n <= o.c.plainQueue-o.q.Size()
+	return o.c.allows(n) && n <= o.c.plainQueue-o.q.Size()
 }
 
 // encode writes a whole message to p.

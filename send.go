@@ -279,9 +279,6 @@ func (c *Conn) ComposeBatch(ms []Outgoing) (n int, err error) {
 	defer w.mu.Unlock()
 	for i := range ms {
 		m := &ms[i]
-		if m.File == nil && w.err == nil && w.out.composePlain(c.withPID(m.Header), m.Data) {
-			continue
-		}
 		if err := w.queue(c.withPID(m.Header), m.File, [][]byte{m.Data}); err != nil {
 			return i, c.opError("compose", m.Header.Type, err)
 		}

@@ -26,7 +26,7 @@ type Writer struct {
 	sizes []uint32 // of the messages, sizes[first:]
 	first int
 	part  int    // so many bytes of the first one are written
-	end   uint64 // stream offset behind the last message
+	end   uint64 // stream offset behind the last message, but for used
 	gone  uint64 // bytes written or removed
 	files int
 	bufs  [][]byte // what Pending returned
@@ -34,7 +34,8 @@ type Writer struct {
 	sentMessages, sentFiles uint64
 
 	cur   *outChunk // messages are encoded at its end
-	grows bool      // and with it the last segment, whose end is out of date
+	mem   []byte    // all of its memory while the last segment grows, nil otherwise
+	used  int       // of mem; the chunk and the segment say less
 	pools *outPools // nil before the first use
 	lists *outLists // where the lists came from
 }
@@ -82,7 +83,8 @@ func (w *Writer) Append(n int, file *os.File, owned bool) []byte {
 	if n > bigChunk/4 && n > w.Available() { // no chunk would be used well
 		p := make([]byte, n)
 		w.add(&outChunk{buf: p}, n, file, owned)
-		w.finish(n)
+		w.end += uint64(n)
+		w.sizes = append(w.sizes, uint32(n))
 		return p
 	}
 	if file != nil || n > w.Available() {
@@ -92,25 +94,20 @@ func (w *Writer) Append(n int, file *os.File, owned bool) []byte {
 }
 
 // Available returns how many bytes Extend can add.
-func (w *Writer) Available() int {
-	if !w.grows {
-		return 0
-	}
-	return cap(w.cur.buf) - len(w.cur.buf)
-}
+func (w *Writer) Available() int { return len(w.mem) - w.used }
 
 // Extend is Append of a message without a file and of not more than Available bytes.
 // It is small enough to be inlined, which matters with small messages.
 func (w *Writer) Extend(n int) []byte {
-	w.finish(n)
-	return w.cur.extend(n)
+	w.sizes = append(w.sizes, uint32(n))
+	return w.extend(n)
 }
 
-// extend returns the next n bytes of c, which must have room.
-func (c *outChunk) extend(n int) []byte {
-	beg := len(c.buf)
-	c.buf = c.buf[:beg+n]
-	return c.buf[beg:]
+// extend returns the next n bytes of memory.
+func (w *Writer) extend(n int) []byte {
+	beg := w.used
+	w.used = beg + n
+	return w.mem[beg:w.used]
 }
 
 // AppendOwned adds a message that is n bytes, which may be 0 and are to be filled
@@ -120,20 +117,13 @@ func (c *outChunk) extend(n int) []byte {
 func (w *Writer) AppendOwned(n int, body []byte, file *os.File, release func()) (head []byte) {
 	if n > 0 {
 		w.begin(n, file, true)
-		head = w.cur.extend(n)
+		head = w.extend(n)
 		file = nil
 	}
-	w.end += uint64(n)
 	w.add(&outChunk{buf: body, release: release}, len(body), file, true)
-	w.end -= uint64(n)
-	w.finish(n + len(body))
+	w.end += uint64(len(body))
+	w.sizes = append(w.sizes, uint32(n+len(body)))
 	return head
-}
-
-// finish counts a message of n bytes that was added.
-func (w *Writer) finish(n int) {
-	w.end += uint64(n)
-	w.sizes = append(w.sizes, uint32(n))
 }
 
 // add adds a segment for the bytes that are, or will be, at the end of c.
@@ -158,7 +148,8 @@ func (w *Writer) begin(n int, file *os.File, owned bool) {
 	if file != nil || last < w.head || w.segs[last].c != c || w.segs[last].end != len(c.buf) || w.gap() {
 		w.add(c, 0, file, owned)
 	}
-	w.grows = true
+	w.mem, w.used = c.buf[:cap(c.buf)], len(c.buf)
+	w.end -= uint64(w.used) // below 0 is fine: seal adds it
 }
 
 // gap reports whether a message was removed behind the last segment.
@@ -169,9 +160,11 @@ func (w *Writer) gap() bool {
 
 // seal ends the growth of the last segment.
 func (w *Writer) seal() {
-	if w.grows {
-		w.grows = false
-		w.segs[len(w.segs)-1].end = len(w.cur.buf)
+	if w.mem != nil {
+		w.cur.buf = w.mem[:w.used]
+		w.segs[len(w.segs)-1].end = w.used
+		w.end += uint64(w.used)
+		w.mem, w.used = nil, 0
 	}
 }
 
@@ -506,13 +499,13 @@ func (w *Writer) Start() uint64 {
 }
 
 // End returns the stream offset behind the last message.
-func (w *Writer) End() uint64 { return w.end }
+func (w *Writer) End() uint64 { return w.end + uint64(w.used) }
 
 // Len returns the number of messages that are not completely written.
 func (w *Writer) Len() int { return len(w.sizes) - w.first }
 
 // Size returns the number of bytes that are not written.
-func (w *Writer) Size() int { return int(w.end - w.gone) }
+func (w *Writer) Size() int { return int(w.End() - w.gone) }
 
 // Files returns the number of files that are not sent.
 func (w *Writer) Files() int { return w.files }
