@@ -67,6 +67,7 @@ type number struct {
 	g, size int
 	signed  bool
 	field   string
+	typ     reflect.Type
 }
 
 // A tail is what follows the struct.
@@ -180,22 +181,31 @@ func parseTag(f reflect.StructField) (o options, err error) {
 			return o, invalid("unknown word %q in its tag", word)
 		}
 	}
-	if (o.tail || o.flex) && o.count == "" || o.count == "" {
-		return o, nil
-	}
-	if !o.tail && !o.flex {
+	switch {
+	case o.union != "" && (o.net || o.long || o.char != 0 || o.tail || o.flex):
+		return o, invalid("net, long, char, tail or flex with union")
+	case o.tail && o.flex:
+		return o, invalid("tail with flex")
+	case o.count != "" && !o.tail && !o.flex:
 		return o, invalid("count without tail or flex")
 	}
 	return o, nil
 }
 
-// maxSize bounds the size of a struct: a message cannot be longer.
-const maxSize = 1<<31 - 1
+const (
+	maxSize  = 1<<31 - 1 // of a struct with its tail: a message cannot be longer
+	maxAlign = 8
+)
+
+// isMarker reports whether f says that the struct it is in is packed.
+func isMarker(f reflect.StructField) bool {
+	return f.Name == "_" && f.Tag.Get("c") == "packed" && f.Type.Size() == 0
+}
 
 // packed reports whether t has the marker.
 func packed(t reflect.Type) bool {
 	for f := range t.Fields() {
-		if f.Name == "_" && f.Tag.Get("c") == "packed" && f.Type.Size() == 0 {
+		if isMarker(f) {
 			return true
 		}
 	}
@@ -210,7 +220,7 @@ func (c *compiler) structure(t reflect.Type, path string, outer bool) (node, err
 	for i := range t.NumField() {
 		f := t.Field(i)
 		name := path + f.Name
-		if pack && f.Name == "_" && f.Tag.Get("c") == "packed" {
+		if isMarker(f) {
 			continue
 		}
 		o, err := parseTag(f)
@@ -254,9 +264,10 @@ func (c *compiler) structure(t reflect.Type, path string, outer bool) (node, err
 				}
 			}
 		}
-		if n.size += sub.size; n.size > maxSize {
-			return n, fieldError(name, invalid("the struct is longer than %d bytes", maxSize))
+		if sub.size > maxSize-n.size-maxAlign {
+			return n, fieldError(name, invalid("the struct is longer than %d bytes", maxSize-maxAlign))
 		}
+		n.size += sub.size
 	}
 	n.ops = append(n.ops, late...)
 	n.size = alignUp(n.size, n.align)
@@ -337,12 +348,18 @@ func (c *compiler) array(t reflect.Type, o options, field string) (node, error) 
 	}
 	n.size = elem.size * t.Len()
 	step := int(t.Elem().Size())
-	if len(elem.ops) == 1 && elem.ops[0].kind == opCopy && elem.ops[0].n == elem.size && elem.size == step {
+	if elem.plain(step) {
 		n.ops = []op{{kind: opCopy, n: n.size, field: field}}
-	} else if t.Len() > 0 {
+	} else if t.Len() > 0 && len(elem.ops) > 0 {
 		n.ops = []op{{kind: opArray, n: t.Len(), cstep: elem.size, gstep: step, sub: elem.ops, field: field}}
 	}
 	return n, nil
+}
+
+// plain reports whether values of the type, which take step bytes in Go, are
+// the same in C: then one step copies many.
+func (n *node) plain(step int) bool {
+	return len(n.ops) == 1 && n.ops[0].kind == opCopy && n.ops[0].n == n.size && n.size == step
 }
 
 // union lays out the field f of in, which is a union.
@@ -357,8 +374,12 @@ func (c *compiler) union(in reflect.Type, f reflect.StructField, o options, fiel
 	}
 	by.g -= int(f.Offset) // it is moved with the union
 	u := &union{by: by, typ: f.Type}
+	pack := packed(f.Type)
 	for m := range f.Type.Fields() {
 		name := field + "." + m.Name
+		if isMarker(m) {
+			continue
+		}
 		mo, err := parseTag(m)
 		if err != nil {
 			return n, fieldError(name, err)
@@ -373,10 +394,20 @@ func (c *compiler) union(in reflect.Type, f reflect.StructField, o options, fiel
 		if err != nil {
 			return n, err
 		}
+		for _, v := range mo.cases {
+			if !by.holds(v) {
+				return n, fieldError(name, invalid("case %d, but %s is a %v", v, by.field, by.typ))
+			}
+		}
+		if m.Name == "_" {
+			sub.ops = nil
+		}
 		for j := range sub.ops {
 			sub.ops[j].g += int(m.Offset)
 		}
-		n.size, n.align = max(n.size, sub.size), max(n.align, sub.align)
+		if n.size = max(n.size, sub.size); !pack {
+			n.align = max(n.align, sub.align)
+		}
 		n.pointers = n.pointers || sub.pointers
 		for _, other := range u.members {
 			if mo.cases == nil && other.cases == nil || slices.ContainsFunc(mo.cases, func(v int64) bool { return slices.Contains(other.cases, v) }) {
@@ -399,11 +430,16 @@ func findNumber(t reflect.Type, path string) (number, error) {
 			return n, invalid("no field %q", path)
 		}
 		f, ok := t.FieldByName(name)
-		if !ok || len(f.Index) != 1 {
+		if !ok || name == "_" {
 			return n, invalid("no field %q", path)
 		}
-		n.g += int(f.Offset)
-		t = f.Type
+		for _, i := range f.Index { // more than one for a field of an embedded struct
+			if t.Kind() != reflect.Struct {
+				return n, invalid("no field %q", path)
+			}
+			n.g += int(t.Field(i).Offset)
+			t = t.Field(i).Type
+		}
 	}
 	switch k := t.Kind(); {
 	case k >= reflect.Int8 && k <= reflect.Int64:
@@ -412,8 +448,20 @@ func findNumber(t reflect.Type, path string) (number, error) {
 	default:
 		return n, invalid("field %q is no integer of a fixed size, but %v", path, t)
 	}
-	n.size = int(t.Size())
+	n.typ, n.size = t, int(t.Size())
 	return n, nil
+}
+
+// holds reports whether the field can be v.
+func (n *number) holds(v int64) bool {
+	bits := 8 * n.size
+	switch {
+	case bits == 64:
+		return true // as load returns it
+	case n.signed:
+		return v>>(bits-1) == 0 || v>>(bits-1) == -1
+	}
+	return v>>bits == 0
 }
 
 // tail notes the field f of in, at the end of what n has so far.
@@ -428,6 +476,9 @@ func (c *compiler) tail(n *node, in reflect.Type, f reflect.StructField, o optio
 			return fieldError(field, invalid("elements without a size"))
 		}
 	case reflect.String:
+		if o.net || o.long || o.char != 0 {
+			return fieldError(field, invalid("net, long or char with a tail that is a string"))
+		}
 		t.elem = node{size: 1, align: 1}
 	default:
 		return fieldError(field, invalid("a tail is a slice or a string, not %v", f.Type))

@@ -23,12 +23,13 @@
 //	long      an int64 or uint64 is a C long, size_t or pointer: 4 bytes where those have 4
 //	net       an integer, or an array of them, in network byte order
 //	char[N]   a string is a char array of N bytes that must hold a NUL; the rest is NULs
-//	union=F   a struct is a union; the integer field F, or A.F, tells which member it is
+//	union=F   a struct is a union; the integer field F, or A.F or F of an embedded A, tells which member it is
 //	case=N|M  a member of a union, for these values; one without is for all others
 //	tail      the last field, a slice, []byte or string: what follows the struct
-//	flex      the last field, a slice: a flexible array member. It may begin in the padding, which without a count is part of it
+//	flex      the last field, a slice: a flexible array member. It may begin in the padding, which without a count is part of
+//	          it; with one, the payload may end behind the last element, or have sizeof the struct and the elements
 //	count=F   with tail or flex: the field F tells how many elements there are
-//	packed    on a field "_ struct{}": the struct is packed
+//	packed    on a field "_ struct{}": the struct or union is packed
 //
 // A blank field (_ uint32) is skipped, and zero when written. Bit fields are
 // refused: their order is the compiler's. So is a Go int, whose size differs

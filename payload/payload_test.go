@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -141,6 +142,102 @@ func TestTails(t *testing.T) {
 	}
 }
 
+type counted struct {
+	A    uint64
+	N    uint16
+	Data []byte `c:"flex,count=N"`
+}
+
+type quads struct {
+	A    uint64
+	N    uint16
+	Data [][4]byte `c:"flex"`
+}
+
+// A flexible array member may begin in the padding: then C programs send
+// offsetof, sizeof or the larger of the two for an array, or sizeof and more.
+func TestFlexInPadding(t *testing.T) {
+	l := layoutOf[counted](t, payload.LP64)
+	for n := range 9 {
+		v := counted{1, uint16(n), bytes.Repeat([]byte{9}, n)}
+		data, err := l.Append(nil, &v)
+		if err != nil || len(data) != max(16, 10+n) {
+			t.Fatalf("%d elements: %d bytes, %v", n, len(data), err)
+		}
+		data = append(data, make([]byte, 16)...)
+		for _, length := range []int{10 + n, max(16, 10+n), 16 + n} {
+			var back counted
+			if err := l.Decode(data[:length], &back); err != nil || !bytes.Equal(back.Data, v.Data) {
+				t.Errorf("%d elements in %d bytes: %v, %v", n, length, back.Data, err)
+			}
+		}
+		if err := l.Decode(data[:17+n], new(counted)); !errors.Is(err, ibuf.ErrInvalid) {
+			t.Errorf("%d elements in %d bytes: %v", n, 17+n, err)
+		}
+		if err := l.Decode(data[:10+n-1], new(counted)); err == nil {
+			t.Errorf("%d elements in %d bytes", n, 9+n)
+		}
+	}
+	q := layoutOf[quads](t, payload.LP64)
+	for n := range 4 {
+		data, err := q.Append(nil, &quads{Data: make([][4]byte, n)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var back quads
+		if err := q.Decode(data, &back); err != nil || len(back.Data) != max(1, n) {
+			t.Errorf("%d elements without a count: %d, %v", n, len(back.Data), err)
+		}
+	}
+	if err := q.Decode(make([]byte, 17), new(quads)); !errors.Is(err, ibuf.ErrShort) {
+		t.Errorf("half an element: %v", err)
+	}
+	data := make([]byte, 12)
+	var f counted
+	if n := testing.AllocsPerRun(10, func() { l.Decode(data[:10], &f) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+type header struct{ Kind, N uint8 }
+
+type withHeader struct {
+	header
+	U struct {
+		A int32 `c:"case=1"`
+		_ [8]byte
+	} `c:"union=Kind"`
+	P struct {
+		_ struct{} `c:"packed"`
+		A int64    `c:"case=1"`
+		B [9]byte  `c:"case=2"`
+	} `c:"union=Kind"`
+	Data []uint16 `c:"tail,count=N,net"`
+}
+
+// A count or a tag may be a field of an embedded struct, a member of a union
+// may be nothing but room, and a union may be packed.
+func TestEmbedded(t *testing.T) {
+	l := layoutOf[withHeader](t, payload.LP64)
+	if l.Size() != 24 {
+		t.Fatalf("size %d", l.Size())
+	}
+	data := append([]byte{1, 2, 0, 0, 7, 7, 7, 7, 9, 9, 9, 9}, make([]byte, 12)...)
+	data = append(data, 0, 1, 0, 2)
+	var v withHeader
+	if err := l.Decode(data, &v); err != nil || v.U.A != 0x07070707 || !slices.Equal(v.Data, []uint16{1, 2}) {
+		t.Errorf("%+v, %v", v, err)
+	}
+	data[0] = 2 // nothing of U is read or written then
+	if err := l.Decode(data, &v); err != nil || v.U.A != 0 {
+		t.Errorf("%+v, %v", v, err)
+	}
+	clear(data[4:12])
+	if out, err := l.Append(nil, &v); err != nil || !bytes.Equal(out, data) {
+		t.Errorf("%x, %v", out, err)
+	}
+}
+
 // TestBadTypes names the field that is in the way, and the cure.
 func TestBadTypes(t *testing.T) {
 	check := func(err error, text string) {
@@ -200,6 +297,40 @@ func TestBadTypes(t *testing.T) {
 	check(is(payload.LayoutOf[struct {
 		A int32 `c:"case=1"`
 	}](payload.LP64)), ".A: case outside")
+	check(is(payload.LayoutOf[struct {
+		N uint8
+		U struct {
+			A int32 `c:"case=256"`
+		} `c:"union=N"`
+	}](payload.LP64)), ".U.A: case 256, but N is a uint8")
+	check(is(payload.LayoutOf[struct {
+		N int8
+		U struct {
+			A int32 `c:"case=-129"`
+		} `c:"union=N"`
+	}](payload.LP64)), ".U.A: case -129, but N is a int8")
+	check(is(payload.LayoutOf[struct {
+		_ int32
+		U struct{ A int32 } `c:"union=_"`
+	}](payload.LP64)), `.U: no field "_"`)
+	check(is(payload.LayoutOf[struct {
+		N uint8
+		U struct{ A int32 } `c:"union=N,net"`
+	}](payload.LP64)), ".U: net, long, char, tail or flex with union")
+	check(is(payload.LayoutOf[struct {
+		A []byte `c:"tail,flex"`
+	}](payload.LP64)), ".A: tail with flex")
+	check(is(payload.LayoutOf[struct {
+		A string `c:"tail,char[4]"`
+	}](payload.LP64)), ".A: net, long or char with a tail that is a string")
+	check(is(payload.LayoutOf[struct {
+		A int64
+		B string `c:"char[2147483639]"`
+	}](payload.LP64)), "longer than")
+	check(is(payload.LayoutOf[struct {
+		A string `c:"char[2147483630]"`
+		B string `c:"char[2147483630]"`
+	}](payload.LP64)), ".B: the struct is longer than")
 	check(is(payload.LayoutOf[struct {
 		A [1 << 20]string `c:"char[4096]"`
 	}](payload.LP64)), "longer than")
@@ -415,6 +546,19 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
+// BenchmarkTail decodes a tail of 16 kB, which costs little more than a copy.
+func BenchmarkTail(b *testing.B) {
+	l := layoutOf[flexible](b, payload.LP64)
+	data := make([]byte, 16368)
+	var v flexible
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := l.Decode(data, &v); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 // FuzzDecode decodes what a peer may send. What can be read must be written as
 // it was read, and read again as the same.
 func FuzzDecode(f *testing.F) {
@@ -426,6 +570,7 @@ func FuzzDecode(f *testing.F) {
 			again(t, layoutOf[ctlPeer](t, abi), data)
 			again(t, layoutOf[list](t, abi), data)
 			again(t, layoutOf[texts](t, abi), data)
+			again(t, layoutOf[counted](t, abi), data)
 		}
 	})
 }

@@ -41,20 +41,26 @@ func (p *program) decode(data []byte, v unsafe.Pointer) error {
 		return p.get(p.ops, data, v)
 	}
 	t := p.tail
-	if len(data) < t.at || (len(data)-t.at)%t.elem.size != 0 {
+	rest, pad := len(data)-t.at, p.size-t.at // bytes of the tail, and of padding that it may begin in
+	whole := rest%t.elem.size == 0
+	if rest < 0 || t.count == nil && !whole && rest != pad {
 		return p.sizeError(len(data))
 	}
-	head := data
-	if len(data) < p.size { // the padding behind a flexible array member need not be there
-		head = make([]byte, p.size)
-		copy(head, data)
-	}
-	if err := p.get(p.ops, head, v); err != nil {
+	if err := p.get(p.ops, data, v); err != nil {
 		return err
 	}
-	n := (len(data) - t.at) / t.elem.size
-	if t.count != nil && !t.count.is(v, n) {
-		return p.fieldError(t.field, invalid("%d elements, but %s is %d", n, t.count.field, t.count.load(v)))
+	n := rest / t.elem.size
+	if t.count != nil {
+		count := t.count.load(v)
+		behind := int64(rest) - min(max(count, 0), int64(n))*int64(t.elem.size) // the last element that counts
+		switch {
+		case count >= 0 && count <= int64(n) && (behind == 0 || behind == int64(pad) || rest == pad):
+			n = int(count)
+		case !whole:
+			return p.sizeError(len(data))
+		default:
+			return p.fieldError(t.field, invalid("%d elements, but %s is %d", n, t.count.field, count))
+		}
 	}
 	return p.getTail(data[t.at:], n, v)
 }
@@ -75,6 +81,10 @@ func (p *program) getTail(data []byte, n int, v unsafe.Pointer) error {
 	}
 	step := int(t.typ.Elem().Size())
 	first := s.UnsafePointer()
+	if t.elem.plain(step) {
+		copy(raw(first, 0, n*step), data)
+		return nil
+	}
 	for i := range n {
 		if err := p.get(t.elem.ops, data[i*t.elem.size:], unsafe.Add(first, i*step)); err != nil {
 			return err
@@ -175,9 +185,6 @@ func (n *number) load(v unsafe.Pointer) int64 {
 	return *(*int64)(at)
 }
 
-// is reports whether the field of the struct at v is n, which is not negative.
-func (n *number) is(v unsafe.Pointer, want int) bool { return n.load(v) == int64(want) }
-
 // swap moves an integer between host and network byte order.
 func swap(to, from []byte) {
 	ne := binary.NativeEndian
@@ -198,7 +205,7 @@ func (p *program) length(v unsafe.Pointer) (int, error) {
 	}
 	t := p.tail
 	n := t.elements(v)
-	if t.count != nil && !t.count.is(v, n) {
+	if t.count != nil && t.count.load(v) != int64(n) {
 		return 0, p.fieldError(t.field, invalid("%d elements, but %s is %d", n, t.count.field, t.count.load(v)))
 	}
 	if n > (maxSize-t.at)/t.elem.size {
@@ -228,6 +235,10 @@ func (p *program) encode(data []byte, v unsafe.Pointer) error {
 		return nil
 	}
 	first, step := unsafe.Pointer(unsafe.SliceData(*(*[]byte)(at))), int(t.typ.Elem().Size())
+	if t.elem.plain(step) {
+		copy(data[t.at:], raw(first, 0, t.elements(v)*step))
+		return nil
+	}
 	for i := range t.elements(v) {
 		if err := p.put(t.elem.ops, data[t.at+i*t.elem.size:], unsafe.Add(first, i*step)); err != nil {
 			return err
