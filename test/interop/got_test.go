@@ -6,11 +6,13 @@ import (
 	"crypto/sha1"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"example.org/imsg"
@@ -189,5 +191,47 @@ func TestGotErrors(t *testing.T) {
 			c.exit(1)
 			expectEnd(t, c.ctx, conn)
 		})
+	}
+}
+
+// A helper ends by itself when its parent is gone behind any byte of a request.
+func TestGotGone(t *testing.T) {
+	b := newBlob(t, t.TempDir(), 100)
+	object, err := os.Open(b.path)
+	testutil.Must(t, err)
+	defer object.Close()
+	type message struct {
+		imsg.Header
+		file bool
+		data []byte
+	}
+	for env, base := range map[string]uint32{"IMSG_GOT": 51, "IMSG_GOT_NEWEST": 52} {
+		for helper, messages := range map[string][]message{
+			"got-read-blob":      {{imsg.Header{Type: gotBlobRequest}, true, b.id[:]}, {imsg.Header{Type: gotBlobOutFile}, true, nil}},
+			"got-read-gitconfig": {{imsg.Header{Type: base + gotConfigParse}, true, nil}, {imsg.Header{Type: base + gotConfigName}, false, nil}},
+		} {
+			argv := append(unpacked(t, env, "usr/libexec/"+helper), "interop")
+			for n, whole := 0, false; !whole; n++ {
+				_, err := object.Seek(0, io.SeekStart)
+				testutil.Must(t, err)
+				c, left := start(t, 3, argv...), n
+				for _, m := range messages {
+					p := append(make([]byte, imsg.HeaderSize), m.data...)
+					imsg.Current.Encode(p, binary.NativeEndian, m.Header, len(p), m.file)
+					p = p[:min(left, len(p))]
+					if left -= len(p); m.file && len(p) > 0 {
+						c.socket.Write(p, int(object.Fd()))
+					} else {
+						c.socket.Write(p)
+					}
+				}
+				whole = left > 0
+				c.socket.Close()
+				c.cmd.Wait()
+				if s := c.cmd.ProcessState; !s.Exited() && s.Sys().(syscall.WaitStatus).Signal() != syscall.SIGPIPE {
+					t.Errorf("%s after %d bytes: %v: %s", helper, n, s, &c.stderr)
+				}
+			}
+		}
 	}
 }

@@ -38,11 +38,12 @@ type cutter struct {
 	over chan struct{} // closed when it has ended
 }
 
-func newCutter(t *testing.T, s *tmuxServer) *cutter {
+// newCutter makes one at the path "cut" in dir.
+func newCutter(t *testing.T, dir, server string) *cutter {
 	t.Helper()
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(s.dir, "cut"), Net: "unix"})
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, "cut"), Net: "unix"})
 	testutil.Must(t, err)
-	c := &cutter{t: t, l: l, server: s.socket}
+	c := &cutter{t: t, l: l, server: server}
 	c.set(0, 1<<30)
 	c.work.Go(func() {
 		for {
@@ -100,6 +101,7 @@ func (c *cutter) join(client *net.UnixConn) {
 	p, oob := make([]byte, 64<<10), make([]byte, 64)
 	for {
 		n, on, _, _, err := client.ReadMsgUnix(p, oob)
+		n = max(n, 0) // -1 with an error
 		end := err != nil || n == 0
 		if cut {
 			c.mu.Lock()
@@ -138,7 +140,7 @@ func rights(oob []byte) (fds []int) {
 func TestTmuxCutClient(t *testing.T) {
 	tmuxServers(t, func(t *testing.T, s *tmuxServer) {
 		ctx := bounded(t)
-		cut := newCutter(t, s)
+		cut := newCutter(t, s.dir, s.socket)
 		cfg := &tmux.Config{Dir: s.dir, Env: []string{"A=b"}}
 		direct := s.client(t, ctx)
 		if r, err := direct.Run(ctx, "set-buffer", "-b", "text", "some text"); err != nil || r.Err() != nil {
