@@ -22,6 +22,7 @@ import (
 // imports are the packages that a snippet may use without importing them.
 var imports = map[string]string{
 	"imsg": "example.org/imsg", "ibuf": "example.org/imsg/ibuf", "imsgtest": "example.org/imsg/imsgtest",
+	"payload": "example.org/imsg/payload", "control": "example.org/imsg/proto/control",
 	"peer": "example.org/imsg/peer", "privsep": "example.org/imsg/privsep", "sandbox": "example.org/imsg/privsep/sandbox",
 	"exec": "os/exec", "signal": "os/signal", "user": "os/user", "slog": "log/slog", "filepath": "path/filepath",
 	"binary": "encoding/binary", "json": "encoding/json", "unix": "golang.org/x/sys/unix", "fs": "io/fs", "atomic": "sync/atomic",
@@ -36,12 +37,11 @@ var prelude = map[string]string{
 }
 
 // preludeOf is what they are in one document.
-var preludeOf = map[string]map[string]string{"doc/privsep.md": {"p": "*privsep.Proc"}, "doc/peer.md": {"p": "*peer.Peer"}}
+var preludeOf = map[string]map[string]string{"doc/privsep.md": {"p": "*privsep.Proc"}}
 
 // A snippet is one block of Go in a document. An HTML comment that begins with
 // "<!--go" directly before it has declarations that it needs, and that readers
-// of the document need not see; "<!--go norun-->" says that a program is not
-// to be run.
+// of the document need not see.
 type snippet struct {
 	where, setup, text string
 }
@@ -75,14 +75,10 @@ func (s snippet) source() string {
 	if s.program() {
 		return s.text
 	}
-	setup := s.setup
-	if strings.TrimSpace(setup) == "norun" {
-		setup = ""
-	}
 	line := fmt.Sprintf("\n//line %s\n", s.where)
-	body := setup + line + s.text
+	body := s.setup + line + s.text
 	if _, err := parser.ParseFile(token.NewFileSet(), "", "package p\n"+body, 0); err != nil {
-		body = setup + "\nfunc _() (err error) {" + line + s.text + "\nreturn\n}\n"
+		body = s.setup + "\nfunc _() (err error) {" + line + s.text + "\nreturn\n}\n"
 	}
 	var head strings.Builder
 	file, err := parser.ParseFile(token.NewFileSet(), "", "package p\n"+body, 0)
@@ -208,7 +204,7 @@ func TestSnippets(t *testing.T) {
 			if len(faults) > 0 {
 				t.Fatal(strings.Join(faults, "\n"))
 			}
-			if s.program() && strings.TrimSpace(s.setup) != "norun" {
+			if s.program() {
 				if out, err := m.command(program); err != nil {
 					t.Errorf("%v\n%s", err, out)
 				}
