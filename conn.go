@@ -157,7 +157,7 @@ func (c *Conn) CloseWrite() error {
 		w.fail(opError("send", 0, net.ErrClosed))
 		w.fd = -1
 	}
-	w.mu.Unlock()
+	w.unlock()
 	if err != nil {
 		return opError("close write", 0, err)
 	}

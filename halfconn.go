@@ -33,41 +33,41 @@ type halfConn struct {
 	deadline deadline
 }
 
-// A waiter is a goroutine that sleeps.
+// A waiter is a goroutine that may have to sleep.
 type waiter struct {
 	ch   chan struct{} // has room for the one token that wakes it
 	mine bool          // it has the turn: set before it is woken
+
+	sending         // of a sender
+	next    *waiter // to be woken after it
 }
 
 var waiters = sync.Pool{New: func() any { return &waiter{ch: make(chan struct{}, 1)} }}
 
-// wake wakes x, which then has the turn if mine is set.
-func (x *waiter) wake(mine bool) {
-	x.mine = mine
-	x.ch <- struct{}{}
+// wake wakes x.
+func (x *waiter) wake() { x.ch <- struct{}{} }
+
+// sleep waits until x is woken, or until ctx ends, whose error it returns: then
+// x may have been woken nevertheless.
+func (x *waiter) sleep(ctx context.Context) error {
+	end := ctx.Done()
+	if end == nil {
+		<-x.ch
+		return nil
+	}
+	select {
+	case <-x.ch:
+		return nil
+	case <-end:
+		return ctx.Err()
+	}
 }
 
 // free gives x back, which nobody refers to any more.
 func (x *waiter) free() {
 	x.mine = false
+	x.forget()
 	waiters.Put(x)
-}
-
-// sleep gives up h.mu until x is woken, or until ctx ends, whose error it
-// returns: then x may have been woken nevertheless.
-func (h *halfConn) sleep(ctx context.Context, x *waiter) (err error) {
-	h.mu.Unlock()
-	if end := ctx.Done(); end == nil {
-		<-x.ch
-	} else {
-		select {
-		case <-x.ch:
-		case <-end:
-			err = ctx.Err()
-		}
-	}
-	h.mu.Lock()
-	return err
 }
 
 // run makes system calls until one has an outcome, and returns its error, or

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -224,4 +225,19 @@ func BenchmarkDecodeBatch(b *testing.B) {
 			CloseAll(ms[:n])
 		}
 	})
+}
+
+// TestNothingIsKept: a payload that was copied because its sender had to wait is
+// cleared when that is over.
+func TestNothingIsKept(t *testing.T) {
+	x := &waiter{sending: sending{size: 6}}
+	x.keep(letter{f: os.Stdin}, [][]byte{[]byte("sec"), nil, []byte("ret")})
+	p := x.payload[0]
+	if !x.kept || string(p) != "secret" {
+		t.Fatalf("%q", p)
+	}
+	x.forget()
+	if string(p) != "\x00\x00\x00\x00\x00\x00" || x.kept || x.letter.f != nil || x.size != 0 || len(x.payload[0]) != 0 {
+		t.Errorf("%q, %+v", p, x.sending)
+	}
 }

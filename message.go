@@ -243,7 +243,7 @@ func (b *Buf) Forward(m Message) error {
 		return b.opError("forward", m.Type(), err)
 	}
 	if m.f.FileLost() {
-		err = b.out.composeLost(m)
+		err = b.out.composeLost(m.Header(), m.Bytes())
 	} else if err = b.out.compose(m.Header(), f, true, [][]byte{m.Bytes()}); err != nil && f != nil {
 		f.Close()
 	}
@@ -251,14 +251,11 @@ func (b *Buf) Forward(m Message) error {
 }
 
 // Forward sends a copy of m as Buf.Forward queues it, and returns when the
-// kernel has it whole. The errors are Send's. A message whose file was lost
-// stays queued when ctx ends before it was sent.
+// kernel has it whole. The errors are Send's.
 func (c *Conn) Forward(ctx context.Context, m Message) error {
 	f, err := m.prepareForward()
-	if err == nil && m.f.FileLost() {
-		err = c.forwardLost(ctx, m)
-	} else if err == nil {
-		err = c.send(ctx, "forward", m.Header(), f, [][]byte{m.Bytes()})
+	if err == nil {
+		err = c.send(ctx, "forward", letter{m.Header(), f, m.f.FileLost()}, [][]byte{m.Bytes()})
 	}
 	if f != nil {
 		f.Close()
@@ -279,22 +276,6 @@ func (m Message) prepareForward() (f *os.File, err error) {
 		}
 	})
 	return f, err
-}
-
-// forwardLost sends a message that promises a file and has none. Why others'
-// messages were not sent is for Flush to report.
-func (c *Conn) forwardLost(ctx context.Context, m Message) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	w := &c.w
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	mine, err := w.compose(ctx, func() error { return w.out.composeLost(m) })
-	if err != nil {
-		return err
-	}
-	return w.flush(ctx, w.out.q.End(), mine)
 }
 
 // Push moves m, with its file, to the end of q, as if nothing of its payload

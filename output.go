@@ -71,12 +71,11 @@ func (o *output) composeAny(h Header, f *os.File, owned bool, data [][]byte) err
 	return nil
 }
 
-// composeLost queues m, whose file was lost, with the mark of one.
-func (o *output) composeLost(m Message) error {
+// composeLost queues a message whose file was lost, with the mark of one.
+func (o *output) composeLost(h Header, payload []byte) error {
 	if o.err != nil {
 		return o.err
 	}
-	h, payload := m.Header(), m.Bytes()
 	if o.c.cfg.RequireDialect && o.c.guesses(HeaderSize, true) {
 		return ErrDialectUnknown
 	}

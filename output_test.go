@@ -524,7 +524,7 @@ func TestTooManyRefsSend(t *testing.T) {
 		short, cancel := context.WithCancel(ctx)
 		errs := make(chan error, 1)
 		go func() { errs <- a.Send(short, imsg.Header{Type: 999}, file, []byte("x")) }()
-		testutil.WaitBlocked(t, 1, "(*halfConn).sleep")
+		testutil.WaitBlocked(t, 1, "(*waiter).sleep")
 		cancel()
 		testutil.WantError(t, "cancelled while the system has too many files", <-errs, context.Canceled)
 	}

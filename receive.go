@@ -101,7 +101,9 @@ func (r *receiver) sleep(ctx context.Context, again bool) (mine bool, err error)
 	defer x.free()
 	r.turn.Wait(x, again)
 	r.wakeNext()
-	err = r.halfConn.sleep(ctx, x)
+	r.mu.Unlock()
+	err = x.sleep(ctx)
+	r.mu.Lock()
 	if err != nil && r.turn.GiveUp(x) {
 		return false, err
 	}
@@ -121,7 +123,8 @@ func (r *receiver) wakeNext() {
 		if !ok {
 			return
 		}
-		x.wake(mine)
+		x.mine = mine
+		x.wake()
 	}
 }
 

@@ -1,13 +1,13 @@
 package imsg
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
 	"os"
 	"runtime"
 	"slices"
-	"sync"
 	"time"
 
 	"example.org/imsg/ibuf"
@@ -21,9 +21,9 @@ type sender struct {
 	out  output
 	fd   int // for direct; -1 before it becomes another file's
 
-	writing  bool      // a system call is reading out.q's memory: nothing may be removed from it
-	written  sync.Cond // signalled when writing becomes false
-	failedAt uint64    // with err set: the stream offset that had been written when it was set
+	writing  bool          // a system call is reading out.q's memory: nothing may be removed from it
+	written  chan struct{} // closed when writing becomes false, if somebody waits for that
+	failedAt uint64        // with err set: the stream offset that had been written when it was set
 
 	contention contention
 
@@ -60,10 +60,51 @@ func (c *contention) note(found bool) {
 	}
 }
 
+// A letter is a message on its way into the queue, but for the payload: with that
+// in it, every Send's would go to the heap.
+type letter struct {
+	h    Header
+	f    *os.File // borrowed
+	lost bool     // it had a file: see composeLost
+}
+
+// A sending is what a waiter knows of the message that it sends.
+type sending struct {
+	size   int    // 0: none, a Flush
+	end    uint64 // with queued: the stream offset behind it
+	queued bool
+	done   bool  // it is written, or rejected because of err
+	err    error // or why it cannot be queued
+
+	// With kept set, others may queue it: the payload is a copy, as nobody else
+	// may look at what is on a goroutine's stack.
+	kept    bool
+	letter  letter
+	payload [1][]byte
+}
+
+// maxKept is up to what size the payload of a message that waits for room is
+// copied. Whoever waits with a larger one queues it himself.
+const maxKept = 4 << 10
+
+// keep lets others queue l.
+func (s *sending) keep(l letter, data [][]byte) {
+	p := s.payload[0][:0]
+	for _, part := range data {
+		p = append(p, part...)
+	}
+	s.payload[0], s.letter, s.kept = p, l, true
+}
+
+// forget clears everything, and keeps the memory.
+func (s *sending) forget() {
+	clear(s.payload[0])
+	*s = sending{payload: [1][]byte{s.payload[0][:0]}}
+}
+
 func (w *sender) init(c *Conn, fd int) {
 	w.fd = fd
 	w.out.c = &c.settings
-	w.written.L = &w.mu
 	w.done = c.done
 	w.loop, w.call = c.raw.Write, w.write
 	w.deadline.set = c.file.SetWriteDeadline
@@ -82,13 +123,13 @@ func (w *sender) init(c *Conn, fd int) {
 // of the message was written it is taken out of the queue again, and otherwise
 // the rest of it stays queued and is sent by the next Send or Flush.
 func (c *Conn) Send(ctx context.Context, h Header, f *os.File, data ...[]byte) error {
-	return c.send(ctx, "send", c.withPID(h), f, data)
+	return c.send(ctx, "send", letter{c.withPID(h), f, false}, data)
 }
 
-// send is Send of a header that is sent as it is.
-func (c *Conn) send(ctx context.Context, op string, h Header, f *os.File, data [][]byte) error {
+// send sends a message with a header that is sent as it is.
+func (c *Conn) send(ctx context.Context, op string, l letter, data [][]byte) error {
 	if err := ctx.Err(); err != nil {
-		return c.opError(op, h.Type, err)
+		return c.opError(op, l.h.Type, err)
 	}
 	n := sizeOf(data)
 	w := &c.w
@@ -96,24 +137,19 @@ func (c *Conn) send(ctx context.Context, op string, h Header, f *os.File, data [
 		w.mu.Lock()
 		w.contention.note(true)
 	}
-	defer w.mu.Unlock()
-	mine := false
-	taken, err := w.direct(h, f, n, data)
-	if !taken {
-		mine, err = w.compose(ctx, func() error { return w.out.compose(h, f, false, data) })
+	taken, err := w.direct(l, n, data)
+	if err != nil || taken && w.out.q.Len() == 0 {
+		w.unlock()
+		return c.opError(op, l.h.Type, err)
 	}
-	if err != nil {
-		return c.opError(op, h.Type, err)
+	x := waiters.Get().(*waiter)
+	x.size = n
+	if taken { // and the rest of it is queued
+		x.queued, x.end = true, w.out.q.End()
 	}
-	end := w.out.q.End()
-	err = w.flush(ctx, end, mine)
-	if err != nil && w.err == nil && (taken || !w.withdraw(end, n)) && w.sent(end) {
-		err = nil // the last byte went out while we were giving up
-	}
-	if err == nil && len(w.rejected) > 0 {
-		err = w.rejection(end)
-	}
-	return c.opError(op, h.Type, err)
+	err = w.await(ctx, x, l, data)
+	x.free()
+	return c.opError(op, l.h.Type, err)
 }
 
 // maxParts is how many parts of a payload one system call takes from where they
@@ -125,15 +161,16 @@ const maxParts = 7
 // kernel does not take is queued. The lock is held meanwhile: the call does not
 // wait, and copies no more than fits the socket. If taken is false nothing has
 // happened. w.mu is held.
-func (w *sender) direct(h Header, f *os.File, n int, data [][]byte) (taken bool, err error) {
-	if len(data) > maxParts || !w.out.withinLimits(n) || f != nil && !w.out.c.cfg.AllowFDPass {
+func (w *sender) direct(l letter, n int, data [][]byte) (taken bool, err error) {
+	f := l.f
+	if len(data) > maxParts || !w.out.withinLimits(n) || f != nil && !w.out.c.cfg.AllowFDPass || l.lost {
 		return false, nil
 	}
 	if w.fd < 0 || w.err != nil || !w.turn.Idle() || w.contention > 0 || w.out.q.Len() > 0 || w.deadline.given.Load() {
 		return false, nil
 	}
 	var head [HeaderSize]byte
-	putHeader(head[:], h, w.out.lengthWord(n, f != nil))
+	putHeader(head[:], l.h, w.out.lengthWord(n, f != nil))
 	var parts [1 + maxParts][]byte
 	parts[0] = head[:]
 	for i, p := range data {
@@ -157,92 +194,171 @@ func (w *sender) direct(h Header, f *os.File, n int, data [][]byte) (taken bool,
 	return true, w.err
 }
 
-// compose queues a message with queue, as soon as there is room, and reports
-// whether the caller has the turn then.
-func (w *sender) compose(ctx context.Context, queue func() error) (mine bool, err error) {
-	queued, waited := false, false
-	defer func() {
-		if !queued {
-			w.leave(mine)
+// await queues l, unless that is done, and waits until it is written. It unlocks
+// w.mu.
+func (w *sender) await(ctx context.Context, x *waiter, l letter, data [][]byte) (err error) {
+	defer w.leave(x) // Trace may panic
+	torn := x.queued
+	if !x.queued {
+		err = w.compose(ctx, x, l, data)
+	}
+	if err == nil && !x.done {
+		err = w.flush(ctx, x)
+	}
+	switch {
+	case x.done:
+		return x.err
+	case err == nil:
+		return w.rejection(x)
+	case !x.queued || w.err != nil:
+	case (torn || !w.withdraw(x)) && w.sent(x.end):
+		return nil // the last byte went out while we were giving up
+	}
+	return err
+}
+
+// compose queues l, as soon as there is room.
+func (w *sender) compose(ctx context.Context, x *waiter, l letter, data [][]byte) error {
+	if w.err != nil {
+		return w.err
+	}
+	if !w.turn.Crowded() {
+		if err := w.put(x, l, data); !errors.Is(err, ErrQueueFull) {
+			return err
 		}
-	}()
-	for pause := time.Millisecond; ; {
-		if w.err != nil {
-			return mine, w.err
+	}
+	if w.out.c.cfg.Trace == nil && x.size <= maxKept {
+		x.keep(l, data)
+	}
+	w.turn.WaitRoom(x)
+	err := w.sleep(ctx, x)
+	for pause := time.Millisecond; err == nil && !x.queued; {
+		if err := cmp.Or(w.err, x.err); err != nil {
+			return err
 		}
-		if waited || !w.turn.Crowded() {
-			err := queue()
-			if queued = err == nil; queued || !errors.Is(err, ErrQueueFull) {
-				return mine, err
-			}
-			w.turn.Full()
-			if w.turn.Step(false, mine) == turn.Work {
-				mine = true
-				w.turn.Take()
-				if err := w.work(ctx, &pause); err != nil {
-					return mine, err
-				}
-				waited = true
-				continue
-			}
+		// It has the turn.
+		if err := w.put(x, l, data); !errors.Is(err, ErrQueueFull) {
+			w.turn.Queued()
+			w.admit()
+			return err
 		}
-		x := waiters.Get().(*waiter)
-		w.turn.WaitRoom(x, waited)
-		mine, err = w.sleep(ctx, x, true)
-		if waited = true; err != nil {
-			return mine, err
+		err = w.work(ctx, &pause)
+	}
+	return err
+}
+
+// put queues l, which is x's message.
+func (w *sender) put(x *waiter, l letter, data [][]byte) (err error) {
+	if l.lost {
+		err = w.out.composeLost(l.h, data[0])
+	} else {
+		err = w.out.compose(l.h, l.f, false, data)
+	}
+	if err == nil {
+		x.queued, x.end = true, w.out.q.End()
+	}
+	return err
+}
+
+// admit queues the messages of those who wait for room, as far as there is some.
+func (w *sender) admit() {
+	for {
+		x, ok := w.turn.First()
+		if !ok || !x.kept {
+			return
+		}
+		switch err := w.put(x, x.letter, x.payload[:]); {
+		case err == nil:
+			w.turn.Admit(x.end)
+		case errors.Is(err, ErrQueueFull):
+			return
+		default:
+			x.err = err
+			w.turn.Refuse()
+			x.wake()
 		}
 	}
 }
 
-// withdraw takes the message that ends at end out of the queue, if no byte of
-// it was written.
-func (w *sender) withdraw(end uint64, n int) bool {
+// withdraw takes x's message out of the queue, if no byte of it was written.
+func (w *sender) withdraw(x *waiter) bool {
 	for w.writing {
-		w.written.Wait()
+		if w.written == nil {
+			w.written = make(chan struct{})
+		}
+		written := w.written
+		w.mu.Unlock()
+		<-written
+		w.mu.Lock()
 	}
-	if w.err != nil || w.sent(end) || !w.out.q.Remove(end, n) {
+	if w.err != nil || w.sent(x.end) || !w.out.q.Remove(x.end, x.size) {
 		return false
 	}
-	w.turn.Freed()
-	w.wakeNext()
+	w.admit()
 	return true
 }
 
-// sleep waits until x is woken, for room or for what was written, and reports
-// whether the caller has the turn then. w.mu is held, but not while it waits.
-func (w *sender) sleep(ctx context.Context, x *waiter, room bool) (mine bool, err error) {
-	defer x.free()
-	w.wakeNext()
-	err = w.halfConn.sleep(ctx, x)
-	if err != nil && w.turn.GiveUp(x) {
-		return false, err
-	}
+// sleep waits until x is woken. w.mu is held, but not while it waits, nor
+// afterwards if x.done is set.
+func (w *sender) sleep(ctx context.Context, x *waiter) error {
+	w.unlock()
+	err := x.sleep(ctx)
 	if err != nil {
+		w.mu.Lock()
+		if w.turn.GiveUp(x) {
+			w.admit() // those behind x
+			return err
+		}
+		w.mu.Unlock()
 		<-x.ch // woken at the same time
 	}
-	if room && !x.mine {
-		w.turn.Looked()
+	if x.done {
+		return nil
 	}
-	return x.mine, err
+	w.mu.Lock()
+	return err
 }
 
-// leave gives the turn up, if the caller has it.
-func (w *sender) leave(mine bool) {
-	if mine {
+// leave unlocks w.mu, and gives up the turn if x has it.
+func (w *sender) leave(x *waiter) {
+	if x.done {
+		return
+	}
+	if x.mine {
+		x.mine = false
 		w.turn.Leave()
+		w.admit() // those behind x
 	}
-	w.wakeNext()
+	w.unlock()
 }
 
-// wakeNext wakes whoever is due, before w.mu is unlocked.
-func (w *sender) wakeNext() {
+// unlock unlocks w.mu and wakes whoever is due. Those whose message is written
+// need the lock no more.
+func (w *sender) unlock() {
+	var first, last *waiter
 	for {
-		x, mine, ok := w.turn.Next(w.out.q.Start(), w.out.q.Len() > 0)
+		x, mine, ok := w.turn.Next(w.out.q.Start())
 		if !ok {
-			return
+			break
 		}
-		x.wake(mine)
+		if x.mine = mine; !mine && x.queued && w.sent(x.end) {
+			x.err, x.done = w.rejection(x), true
+		}
+		switch {
+		case first == nil:
+			first, last = x, x
+		case mine: // with the longest way to go
+			x.next, first = first, x
+		default:
+			last.next, last = x, x
+		}
+	}
+	w.mu.Unlock()
+	for x := first; x != nil; {
+		next := x.next
+		x.next = nil
+		x.wake()
+		x = next
 	}
 }
 
@@ -324,12 +440,19 @@ func (c *Conn) Flush(ctx context.Context) error {
 	}
 	w := &c.w
 	w.mu.Lock()
+	if w.err == nil && w.out.q.Len() > 0 {
+		x := waiters.Get().(*waiter)
+		x.queued, x.end = true, w.out.q.End()
+		err := w.await(ctx, x, letter{}, nil)
+		x.free()
+		if err != nil {
+			return opError("flush", 0, err)
+		}
+		w.mu.Lock()
+	}
 	defer w.mu.Unlock()
 	if w.err != nil {
 		return w.err
-	}
-	if err := w.flush(ctx, w.out.q.End(), false); err != nil {
-		return opError("flush", 0, err)
 	}
 	return w.rejections()
 }
@@ -351,10 +474,10 @@ func (w *sender) reject(err error) {
 	w.rejected = append(w.rejected, rejection{end, queued, reason})
 }
 
-// rejection returns why the Send whose message ended at end failed, or nil.
-func (w *sender) rejection(end uint64) error {
+// rejection returns why x's message was rejected, or nil.
+func (w *sender) rejection(x *waiter) error {
 	for i, r := range w.rejected {
-		if !r.queued && r.end == end {
+		if !r.queued && r.end == x.end && x.size > 0 {
 			w.rejected = slices.Delete(w.rejected, i, i+1)
 			return r.err
 		}
@@ -388,48 +511,39 @@ func (w *sender) sent(end uint64) bool {
 	return w.out.q.Start() >= end
 }
 
-// flush writes, or lets another goroutine write, until the queue is written up
-// to the stream offset end. mine says that the caller has the turn, which it
-// gives up. w.mu is held, but not while it waits.
-func (w *sender) flush(ctx context.Context, end uint64, mine bool) (err error) {
+// flush writes, or lets another goroutine write, until x's message is written.
+func (w *sender) flush(ctx context.Context, x *waiter) (err error) {
 	pause := time.Millisecond
 	gathered := false
-	for {
-		switch w.turn.Step(w.sent(end), mine) {
+	for err == nil && !x.done {
+		switch w.turn.Step(w.sent(x.end), x.mine) {
 		case turn.Done:
-			w.leave(mine)
 			return nil
 		case turn.Failed:
-			w.leave(mine)
 			return w.err
 		case turn.Sleep:
 			w.contention.note(true)
-			x := waiters.Get().(*waiter)
-			w.turn.WaitWritten(x, end)
-			mine, err = w.sleep(ctx, x, false)
+			w.turn.WaitWritten(x, x.end)
+			err = w.sleep(ctx, x)
 		case turn.Work:
-			if w.contention.note(false); !gathered && w.contention > 0 {
+			if w.contention.note(false); !gathered && w.contention > 0 && !w.turn.Crowded() {
 				gathered = true
 				w.gather()
 				continue
 			}
-			mine = true
+			x.mine = true
 			w.turn.Take()
 			err = w.work(ctx, &pause)
 		}
-		if err != nil {
-			w.leave(mine)
-			return err
-		}
 	}
+	return err
 }
 
 // work writes once, as the one that has the turn. An error that ends the
 // direction is kept in w.err, others are returned. w.mu is held, but not while
 // it waits.
 func (w *sender) work(ctx context.Context, pause *time.Duration) error {
-	w.wakeNext()
-	w.mu.Unlock()
+	w.unlock()
 	err := w.run(ctx)
 	if isTemporary(err) {
 		err = w.pause(ctx, *pause)
@@ -450,8 +564,7 @@ func (w *sender) work(ctx context.Context, pause *time.Duration) error {
 // takes them all along.
 func (w *sender) gather() {
 	end := w.out.q.End()
-	w.wakeNext()
-	w.mu.Unlock()
+	w.unlock()
 	runtime.Gosched()
 	w.mu.Lock()
 	w.contention.note(w.out.q.End() != end)
@@ -467,7 +580,10 @@ func (w *sender) write(fd uintptr) bool {
 	n, err := next.transmit(int(fd), w.out.c.flags)
 	w.mu.Lock()
 	w.writing = false
-	w.written.Broadcast()
+	if w.written != nil {
+		close(w.written)
+		w.written = nil
+	}
 	w.serr = err
 	if w.err != nil { // closed meanwhile
 		w.out.q.Clear()
@@ -476,10 +592,10 @@ func (w *sender) write(fd uintptr) bool {
 	switch {
 	case err == nil:
 		w.out.wrote(n)
-		w.turn.Freed()
+		w.admit()
 	case next.file != nil && isFileError(int(fd), err):
 		w.reject(err)
-		w.turn.Freed()
+		w.admit()
 		w.serr = nil
 	}
 	if !isWouldBlock(err) {
@@ -506,7 +622,7 @@ func (w *sender) pause(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// fail ends the direction: what is queued is discarded.
+// fail ends the direction: what is queued is discarded. unlock must follow.
 func (w *sender) fail(err error) {
 	w.failedAt = w.out.q.Start()
 	w.err = err
@@ -514,7 +630,6 @@ func (w *sender) fail(err error) {
 		w.out.q.Clear()
 	}
 	w.turn.End()
-	w.wakeNext()
 }
 
 // release ends the use of the descriptor without the poller.
@@ -526,7 +641,7 @@ func (w *sender) release() {
 
 func (w *sender) close() {
 	w.mu.Lock()
-	defer w.mu.Unlock()
+	defer w.unlock()
 	if w.err == nil {
 		w.fail(opError("send", 0, net.ErrClosed))
 	}

@@ -24,9 +24,11 @@ import (
 )
 
 // smallPair is a pair with socket buffers of 4 KiB and large messages.
-func smallPair(t testing.TB) (a, b *imsg.Conn) {
+func smallPair(t testing.TB) (a, b *imsg.Conn) { return smallPairOf(t, nil) }
+
+func smallPairOf(t testing.TB, cfg *imsg.Config) (a, b *imsg.Conn) {
 	t.Helper()
-	a, b = imsgtest.Pair(t, nil)
+	a, b = imsgtest.Pair(t, cfg)
 	shrink(t, a, b)
 	testutil.Must(t, errors.Join(a.SetMaxSize(2<<20), b.SetMaxSize(2<<20)))
 	return a, b
@@ -190,9 +192,17 @@ func TestCancelSome(t *testing.T) {
 // TestCancelAnyTime cancels sends at any moment. A send that returned nil
 // delivered its message once; one that failed once or never; none is torn.
 func TestCancelAnyTime(t *testing.T) {
+	for _, limit := range []int{0, 2} {
+		t.Run(fmt.Sprintf("MaxQueueMessages %d", limit), func(t *testing.T) {
+			testCancelAnyTime(t, &imsg.Config{AllowFDPass: true, MaxQueueMessages: limit})
+		})
+	}
+}
+
+func testCancelAnyTime(t *testing.T, cfg *imsg.Config) {
 	const senders, each = 4, 150
 	testutil.NoLeak(t)
-	a, b := smallPair(t)
+	a, b := smallPairOf(t, cfg)
 	f := testutil.DevNull(t)
 	defer f.Close()
 	var wg sync.WaitGroup
@@ -314,6 +324,59 @@ func TestWaitForRoom(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestRefusedWhileItWaits has messages that wait for room and cannot be queued
+// any more when there is some, whoever would do it: only their senders are told.
+func TestRefusedWhileItWaits(t *testing.T) {
+	testutil.NoLeak(t)
+	a, b := imsgtest.Pair(t, &imsg.Config{AllowFDPass: true, MaxQueueMessages: 1})
+	filler := testutil.FillConn(t, a)
+	testutil.Must(t, a.Compose(imsg.Header{Type: 100}, nil, testutil.Pattern(100, 3)))
+	open, closed := testutil.DevNull(t), testutil.DevNull(t)
+	defer open.Close()
+	sends := []struct {
+		f    *os.File
+		size int
+		want error
+	}{
+		{open, 50, nil},
+		{closed, 10, os.ErrClosed},
+		{nil, 100, imsg.ErrTooLarge},
+		{nil, 8000, imsg.ErrTooLarge},
+		{nil, 20, nil},
+		{closed, 8000, imsg.ErrTooLarge},
+		{open, 0, nil},
+	}
+	errs := make([]chan error, len(sends))
+	for i, s := range sends {
+		errs[i] = make(chan error, 1)
+		go func() {
+			typ := uint32(i + 1)
+			errs[i] <- a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: typ}, s.f, testutil.Pattern(typ, s.size))
+		}()
+		testutil.WaitBlocked(t, i+1, "(*Conn).Send")
+	}
+	closed.Close()
+	testutil.Must(t, a.SetMaxSize(50))
+	testutil.DrainConn(t, b, filler)
+	testutil.ReceiveAll(t, b, 100)
+	for i, s := range sends {
+		var oe *imsg.OpError
+		switch err := <-errs[i]; {
+		case !errors.Is(err, s.want):
+			t.Errorf("message %d: %v, want %v", i+1, err, s.want)
+		case err != nil && (!errors.As(err, &oe) || oe.Type != uint32(i+1)):
+			t.Errorf("message %d: %#v", i+1, err)
+		case err == nil:
+			m := testutil.ReceiveFrame(t, b, uint32(i+1), s.size)
+			if m.HasFile() != (s.f != nil) {
+				t.Errorf("message %d: file %v", i+1, m.HasFile())
+			}
+			m.Close()
+		}
+	}
+	testutil.Equal(t, "queue", a.QueueLen(), 0)
 }
 
 // TestClosedFiles gives files that are closed to everything that takes one: the

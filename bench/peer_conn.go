@@ -55,14 +55,21 @@ func senders(goroutines int, cfg *imsg.Config) func(size int) (step, error) {
 			}
 			return nil
 		}
+		shares, errs := make(chan int), make(chan error, goroutines)
+		for range goroutines - 1 { // they stay: their stacks have grown
+			go func() {
+				for n := range shares {
+					errs <- send(n)
+				}
+			}()
+		}
 		return func(n int) error {
-			errs := make(chan error, goroutines)
-			for i := range goroutines - 1 {
-				go func() { errs <- send((n + i) / goroutines) }()
+			k := min(n, goroutines)
+			for i := range k - 1 {
+				shares <- (n + i) / k
 			}
-			errs <- send((n + goroutines - 1) / goroutines)
-			var err error
-			for range goroutines {
+			err := send((n + k - 1) / k)
+			for range k - 1 {
 				err = errors.Join(err, <-errs)
 			}
 			if err != nil {

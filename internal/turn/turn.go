@@ -115,12 +115,12 @@ func (r *Receivers[W]) Clone() *Receivers[W] {
 }
 
 // Senders is the turn at a Conn's sending direction. Some goroutines wait for
-// their message to be written, others for room in the queue.
+// their message to be written, others for room in the queue. Whoever makes room
+// queues their messages for them, so that each is woken once, in the end.
 type Senders[W comparable] struct {
-	busy   bool // somebody has the turn
-	ended  bool
-	nudged bool // somebody was woken for room and has not looked yet
-	freed  bool // the queue has shrunk since somebody found no room
+	busy  bool // somebody has the turn
+	ahead bool // and waits for room, ahead of those in room
+	ended bool
 
 	written fifo[target[W]] // by end
 	room    fifo[W]
@@ -133,8 +133,8 @@ type target[W any] struct {
 	end uint64
 }
 
-// Step tells what a goroutine does whose message is queued. written says that
-// it is written, mine that the goroutine has the turn.
+// Step tells what a goroutine does. written says that its message is written,
+// mine that the goroutine has the turn.
 //
 //	written  ended  busy, not mine | step
 //	yes      -      -              | Done
@@ -155,26 +155,20 @@ func (s *Senders[W]) Step(written, mine bool) Step {
 
 // Idle reports whether nobody has the turn and nobody waits: a message may be
 // written without the queue, if that is empty.
-func (s *Senders[W]) Idle() bool { return !s.busy && !s.Crowded() && s.written.len() == 0 }
+func (s *Senders[W]) Idle() bool { return !s.busy && s.room.len() == 0 && s.written.len() == 0 }
 
 // Crowded reports whether others wait for room, so that a new message must wait
 // behind them.
-func (s *Senders[W]) Crowded() bool { return s.nudged || s.room.len() > 0 }
+func (s *Senders[W]) Crowded() bool { return s.ahead || s.room.len() > 0 }
 
 // Take gives the turn to the caller, whom Step told to work.
 func (s *Senders[W]) Take() { s.busy = true }
 
 // Leave gives the turn up.
-func (s *Senders[W]) Leave() { s.busy = false }
+func (s *Senders[W]) Leave() { s.busy, s.ahead = false, false }
 
 // End says that the direction has ended.
 func (s *Senders[W]) End() { s.ended = true }
-
-// Freed says that something was written or taken out of the queue.
-func (s *Senders[W]) Freed() { s.freed = true }
-
-// Full says that the caller found no room.
-func (s *Senders[W]) Full() { s.freed = false }
 
 // WaitWritten adds w, who sleeps until the queue is written up to end.
 func (s *Senders[W]) WaitWritten(w W, end uint64) {
@@ -185,19 +179,26 @@ func (s *Senders[W]) WaitWritten(w W, end uint64) {
 	s.written.insert(i, target[W]{w, end})
 }
 
-// WaitRoom adds w, who sleeps until there is room, behind the others; in front
-// of them if it has waited before.
-func (s *Senders[W]) WaitRoom(w W, again bool) {
-	if again {
-		s.room.insert(0, w)
-	} else {
-		s.room.push(w)
+// WaitRoom adds w, who sleeps until its message is written, and for which there
+// is no room, behind the others.
+func (s *Senders[W]) WaitRoom(w W) { s.room.push(w) }
+
+// First returns whose message is the next to be queued.
+func (s *Senders[W]) First() (w W, ok bool) {
+	if s.ahead || s.room.len() == 0 {
+		return w, false
 	}
+	return *s.room.at(0), true
 }
 
-// Looked says that the caller, who waited for room, was woken without getting
-// the turn.
-func (s *Senders[W]) Looked() { s.nudged = false }
+// Admit says that First's message was queued, up to end.
+func (s *Senders[W]) Admit(end uint64) { s.WaitWritten(s.room.pop(), end) }
+
+// Refuse says that First's message cannot be queued. The caller wakes it.
+func (s *Senders[W]) Refuse() { s.room.pop() }
+
+// Queued says that the caller, who has the turn, has queued its message.
+func (s *Senders[W]) Queued() { s.ahead = false }
 
 // GiveUp removes w, and reports false if Next has returned it already.
 func (s *Senders[W]) GiveUp(w W) bool {
@@ -211,31 +212,28 @@ func (s *Senders[W]) GiveUp(w W) bool {
 }
 
 // Next returns who must be woken now, and whether it has the turn then. done is
-// the stream offset up to which the queue is written, queued says that something
-// is in it.
+// the stream offset up to which the queue is written.
 //
 //	                               | wake
 //	ended                          | everyone
 //	a message of theirs is written | those who wait for it
-//	room may be, nobody looks      | the first who waits for room, to look
-//	not busy, something is queued  | the first who waits for his message, who has
-//	                               | the turn then; if there is none, and nobody looks,
-//	                               | the first who waits for room, the same
+//	not busy                       | the first who waits for his message, who has the
+//	                               | turn then; if there is none, the first who waits
+//	                               | for room, the same
 //	otherwise                      | nobody
-func (s *Senders[W]) Next(done uint64, queued bool) (w W, mine, ok bool) {
+func (s *Senders[W]) Next(done uint64) (w W, mine, ok bool) {
 	switch {
 	case s.written.len() > 0 && (s.ended || s.written.at(0).end <= done):
 		return s.written.pop().w, false, true
-	case s.room.len() > 0 && (s.ended || !s.nudged && s.freed):
-		s.nudged = true
+	case s.room.len() > 0 && s.ended:
 		return s.room.pop(), false, true
-	case s.busy || s.ended || !queued:
+	case s.busy || s.ended:
 		return w, false, false
 	case s.written.len() > 0:
 		s.busy = true
 		return s.written.pop().w, true, true
-	case s.room.len() > 0 && !s.nudged:
-		s.busy = true
+	case s.room.len() > 0:
+		s.busy, s.ahead = true, true
 		return s.room.pop(), true, true
 	}
 	return w, false, false

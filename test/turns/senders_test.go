@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"unicode"
 
 	"example.org/imsg/internal/turn"
 )
@@ -18,7 +19,7 @@ const (
 	writing         // in the system call
 	wrote           // behind it
 	parked          // waits for the socket to take more, with the turn
-	roomWait        // sleeps until there is room
+	roomWait        // sleeps: there is no room for its message
 	writeWait       // sleeps until its message is written
 	gaveUp          // its context has ended: about to withdraw
 	finished
@@ -40,12 +41,13 @@ const (
 // A sender is a goroutine that sends one message. With size 0 it flushes, and
 // with a negative size it only composes.
 type sender struct {
-	size int
+	size   int
+	large, // others cannot queue its message
 	canCancel, cancelled,
 	composing, // not queued yet
-	waited, // for room
 	gathered,
 	mine, // has the turn
+	done, // is told that its message is written, and needs the lock no more
 	woken, wokenMine bool // a token waits for it
 	at  place
 	end uint64
@@ -88,8 +90,8 @@ func (w *senders) key() string {
 }
 
 func (g sender) String() string {
-	return fmt.Sprintf("{%d %s end %d mine %t woken %t %t cancel %t %t composing %t waited %t gathered %t result %d}", g.size, places[g.at], g.end, g.mine,
-		g.woken, g.wokenMine, g.canCancel, g.cancelled, g.composing, g.waited, g.gathered, g.res)
+	return fmt.Sprintf("{%d %t %s end %d mine %t woken %t %t cancel %t %t composing %t gathered %t done %t result %d}", g.size, g.large, places[g.at], g.end, g.mine,
+		g.woken, g.wokenMine, g.canCancel, g.cancelled, g.composing, g.gathered, g.done, g.res)
 }
 
 func (w *senders) done() uint64 {
@@ -108,11 +110,13 @@ func (w *senders) sent(end uint64) bool {
 
 func (w *senders) wakeNext() {
 	for {
-		i, mine, ok := w.turn.Next(w.done(), len(w.queue) > 0)
+		i, mine, ok := w.turn.Next(w.done())
 		if !ok {
 			return
 		}
-		w.all[i].woken, w.all[i].wokenMine = true, mine
+		g := &w.all[i]
+		g.woken, g.wokenMine = true, mine
+		g.done = !mine && !g.composing && w.sent(g.end)
 	}
 }
 
@@ -120,8 +124,33 @@ func (w *senders) leave(g *sender) {
 	if g.mine {
 		w.turn.Leave()
 		g.mine = false
+		w.admit()
 	}
 	w.wakeNext()
+}
+
+// put queues g's message, if there is room.
+func (w *senders) put(i int) bool {
+	if len(w.queue) == w.limit {
+		return false
+	}
+	g := &w.all[i]
+	w.queue = append(w.queue, message{i, w.end, w.end + uint64(g.size)})
+	w.end += uint64(g.size)
+	g.composing, g.end = false, w.end
+	return true
+}
+
+// admit is sender.admit.
+func (w *senders) admit() {
+	for {
+		i, ok := w.turn.First()
+		if !ok || w.all[i].large || !w.put(i) {
+			return
+		}
+		w.turn.Admit(w.all[i].end)
+		w.all[i].at = writeWait
+	}
 }
 
 func (w *senders) finish(g *sender, r result) {
@@ -144,25 +173,34 @@ func (w *senders) compose(i int) {
 		w.finish(g, ended)
 		return
 	}
-	if g.waited || !w.turn.Crowded() {
-		if len(w.queue) < w.limit {
-			w.queue = append(w.queue, message{i, w.end, w.end + uint64(g.size)})
-			w.end += uint64(g.size)
-			g.composing, g.end = false, w.end
-			w.flush(i)
-			return
-		}
-		w.turn.Full()
-		if w.turn.Step(false, g.mine) == turn.Work {
-			g.waited = true
-			w.work(g)
-			return
-		}
+	if !w.turn.Crowded() && w.put(i) {
+		w.flush(i)
+		return
 	}
-	w.turn.WaitRoom(i, g.waited)
-	g.waited = true
+	w.turn.WaitRoom(i)
 	w.wakeNext()
 	g.at = roomWait
+}
+
+// goOn is the loop of sender.compose.
+func (w *senders) goOn(i int) {
+	g := &w.all[i]
+	switch {
+	case g.done:
+		g.at, g.res = finished, sent
+	case !g.composing: // others have queued its message
+		w.flush(i)
+	case w.closed:
+		w.finish(g, ended)
+	case !g.mine:
+		panic("woken for nothing")
+	case w.put(i):
+		w.turn.Queued()
+		w.admit()
+		w.flush(i)
+	default:
+		w.work(g)
+	}
 }
 
 // flush is sender.flush from where it has the lock.
@@ -178,21 +216,13 @@ func (w *senders) flush(i int) {
 		w.wakeNext()
 		g.at = writeWait
 	case turn.Work:
-		if !g.gathered {
+		if !g.gathered && !w.turn.Crowded() {
 			g.gathered = true
 			w.wakeNext()
 			g.at = gathering
 			return
 		}
 		w.work(g)
-	}
-}
-
-func (w *senders) proceed(i int) {
-	if w.all[i].composing {
-		w.compose(i)
-	} else {
-		w.flush(i)
 	}
 }
 
@@ -220,7 +250,7 @@ func (w *senders) withdraw(i int) {
 		g.res = ended
 	case w.queue[k].at == g.end-uint64(g.size):
 		w.queue = slices.Delete(w.queue, k, k+1)
-		w.turn.Freed()
+		w.admit()
 		w.wakeNext()
 		g.res = cancelled
 	default:
@@ -331,15 +361,15 @@ func (w *senders) next(yield func(string, world)) {
 						c.queue = nil
 						return
 					}
-					c.turn.Freed()
+					c.admit()
 				})
 			}
 		case wrote:
-			step("goes on", i, func(c *senders, _ *sender) { c.proceed(i) })
+			step("goes on", i, func(c *senders, _ *sender) { c.goOn(i) })
 		case parked:
 			switch {
 			case w.closed:
-				step("hears of the end", i, func(c *senders, _ *sender) { c.proceed(i) })
+				step("hears of the end", i, func(c *senders, _ *sender) { c.goOn(i) })
 			case w.sock < w.room:
 				step("can write", i, func(_ *senders, g *sender) { g.at = working })
 			}
@@ -350,21 +380,21 @@ func (w *senders) next(yield func(string, world)) {
 			if g.woken {
 				step("woken", i, func(c *senders, g *sender) {
 					g.woken, g.mine = false, g.wokenMine
-					if g.at == roomWait && !g.mine {
-						c.turn.Looked()
-					}
-					c.proceed(i)
+					c.goOn(i)
 				})
 			}
 			if g.cancelled {
 				step("gives up", i, func(c *senders, g *sender) {
-					if !c.turn.GiveUp(i) {
+					if c.turn.GiveUp(i) {
+						c.admit()
+					} else {
 						if !g.woken {
 							panic("in no list and not woken")
 						}
 						g.woken, g.mine = false, g.wokenMine
-						if g.at == roomWait && !g.mine {
-							c.turn.Looked()
+						if g.done {
+							g.at, g.res = finished, sent
+							return
 						}
 					}
 					c.fails(i)
@@ -408,22 +438,22 @@ func (w *senders) check(stuck bool) string {
 	}
 	// Until the one that has written goes on, nobody is woken.
 	if !slices.ContainsFunc(w.all, func(g sender) bool { return g.at == wrote }) {
-		looking, waiting := 0, 0
+		waiting, late := false, false
 		for _, g := range w.all {
 			switch {
 			case g.at == writeWait && !g.woken && w.sent(g.end):
 				return "somebody sleeps whose message is written"
 			case g.at == roomWait && !g.woken:
-				waiting++
-			case g.at == roomWait && !g.wokenMine:
-				looking++
+				waiting = true
 			}
+			// These queue their message, and others', when they run with the turn.
+			late = late || g.large || g.composing && (g.mine || g.wokenMine)
 		}
-		if waiting > 0 && len(w.queue) < w.limit && looking == 0 {
+		switch {
+		case waiting && !late && len(w.queue) < w.limit:
 			return "somebody waits for room that is there"
-		}
-		if looking > 1 && !w.closed {
-			return "two are woken for the same room"
+		case waiting && turns == 0:
+			return "somebody waits for room, and nobody has the turn"
 		}
 	}
 	if !stuck {
@@ -467,8 +497,8 @@ func (w *senders) check(stuck bool) string {
 func TestSenders(t *testing.T) {
 	for _, tt := range []struct {
 		name        string
-		sizes       []int // 0: a Flush
-		cancels     string
+		sizes       []int  // 0: a Flush
+		cancels     string // y: may give up; Y, N: the same with a large message
 		limit, room int
 		closes      bool
 	}{
@@ -483,12 +513,17 @@ func TestSenders(t *testing.T) {
 		{"a composed message in the way", []int{-2, 1, 1}, "nyy", 1, 1, false},
 		{"composed messages in the way", []int{-1, 2, -1, 1}, "nynn", 2, 1, false},
 		{"four", []int{1, 1, 1, 1}, "nnyn", 2, 2, false},
+		{"two large, narrow", []int{2, 2}, "YY", 1, 1, true},
+		{"three large", []int{1, 1, 1}, "YNY", 2, 1, true},
+		{"a large one among others", []int{1, 2, 1}, "nYy", 1, 1, true},
+		{"a large one behind a composed message", []int{-1, 2, 1}, "nYy", 1, 1, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			w := &senders{turn: new(turn.Senders[int]), limit: tt.limit, room: tt.room, closes: tt.closes}
 			for i, n := range tt.sizes {
-				w.all = append(w.all, sender{size: n, canCancel: tt.cancels[i] == 'y'})
+				c := rune(tt.cancels[i])
+				w.all = append(w.all, sender{size: n, canCancel: unicode.ToLower(c) == 'y', large: unicode.IsUpper(c)})
 			}
 			t.Logf("%d states", explore(t, w))
 		})
