@@ -10,12 +10,16 @@ import (
 // RunList runs commands one after the other, as many in one message as fit into
 // 16 KiB and 1000 arguments. That costs a small part of a Run for each: connecting
 // is what takes time.
+//
 // Arguments are taken as they are. As in a list of tmux's own, a command that
 // fails ends it: its Result has the error, and those behind it the status
 // NotRun. The results of a list that tmux cannot parse are all NotRun except
-// for the first of its message, which has the error. The error is as Run's; the
-// results are then those of the commands that are known to have been carried
-// out.
+// for the first of its message, which has the error. What if-shell, run-shell
+// or source-file run ends no list if it fails: tmux does not say whose error it
+// is, and the last Result of the message has it.
+//
+// The error is as Run's; the results are then those of the commands that are
+// known to have been carried out.
 func (c *Client) RunList(ctx context.Context, commands [][]string) ([]Result, error) {
 	results := make([]Result, 0, len(commands))
 	token := newToken()
@@ -27,7 +31,7 @@ func (c *Client) RunList(ctx context.Context, commands [][]string) ([]Result, er
 		}
 		var stdout, stderr bytes.Buffer
 		status, err := c.Exec(ctx, &Command{Args: args, Stdout: &shared{&stdout, &left}, Stderr: &shared{&stderr, &left}})
-		part := c.split(commands[begin:begin+n], token, stdout.Bytes(), stderr.Bytes(), status)
+		part, failed := c.split(commands[begin:begin+n], token, stdout.Bytes(), stderr.Bytes(), status)
 		begin += n
 		if err != nil {
 			for _, r := range part {
@@ -38,7 +42,7 @@ func (c *Client) RunList(ctx context.Context, commands [][]string) ([]Result, er
 			return results, err
 		}
 		results = append(results, part...)
-		if status != 0 && part[n-1].Status != 0 {
+		if failed {
 			break
 		}
 	}
@@ -80,10 +84,9 @@ func (c *Client) pack(commands [][]string, token string) (args []string, n int, 
 
 // split takes the output of a list apart. The first command without its token
 // is the one that failed.
-func (c *Client) split(commands [][]string, token string, stdout, stderr []byte, status int) []Result {
-	results := make([]Result, len(commands))
+func (c *Client) split(commands [][]string, token string, stdout, stderr []byte, status int) (results []Result, failed bool) {
+	results = make([]Result, len(commands))
 	end := []byte(token + "\n")
-	failed := false
 	for i, args := range commands {
 		r := &results[i]
 		r.args, r.version = args, c.version
@@ -100,5 +103,5 @@ func (c *Client) split(commands [][]string, token string, stdout, stderr []byte,
 			r.Stdout, r.Stderr, r.Status = stdout, stderr, max(status, 1)
 		}
 	}
-	return results
+	return results, failed
 }

@@ -86,7 +86,8 @@ func TestSplitOutput(t *testing.T) {
 		{"T\nT\nT\n", "odd\n", 1, "0  0  1 "},
 	} {
 		var got []string
-		for _, r := range c.split(commands, "T", []byte(tt.stdout), []byte(tt.stderr), tt.status) {
+		results, _ := c.split(commands, "T", []byte(tt.stdout), []byte(tt.stderr), tt.status)
+		for _, r := range results {
 			got = append(got, fmt.Sprintf("%d %s", r.Status, r.Stdout))
 			if (r.Err() == nil) != (r.Status == 0) {
 				t.Errorf("%+v: %v", r, r.Err())

@@ -170,6 +170,12 @@ func TestTmuxList(t *testing.T) {
 		if r := results[4]; r.Status != tmux.NotRun || r.Err() == nil {
 			t.Errorf("%+v", r)
 		}
+		// What a command runs may fail, and ends no list, however many messages it takes.
+		commands[0] = []string{"if-shell", "-F", "1", "kill-session -t nobody"}
+		results, err = c.RunList(ctx, commands)
+		if err != nil || len(results) != len(commands) || string(results[999].Stdout) != "999;999;\n" {
+			t.Errorf("%d results, the last is %+v, %v", len(results), results[len(results)-1], err)
+		}
 		// One that is not known keeps all from running.
 		results, err = c.RunList(ctx, [][]string{{"display-message", "-p", "x"}, {"bogus"}})
 		if err != nil || results[0].Status != 1 || results[1].Status != tmux.NotRun || !strings.Contains(string(results[0].Stderr), "bogus") {
