@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -36,6 +37,7 @@ func TestRoundTrip(t *testing.T) {
 	for i := range many {
 		many[i] = []byte{byte(i), byte(i >> 8)}
 	}
+	long := slices.Repeat([][]byte{bytes.Repeat([]byte("long "), 51)}, 100) // 255 bytes each
 	tests := []struct {
 		name string
 		bufs [][]byte
@@ -47,6 +49,10 @@ func TestRoundTrip(t *testing.T) {
 		{"17", many[:17]},
 		{"1024", many[:1024]},
 		{"1500", many},
+		{"510 bytes", long[:2]},
+		{"512 bytes", append([][]byte{[]byte("no")}, long[:2]...)},
+		{"513 bytes", append([][]byte{[]byte("yes")}, long[:2]...)},
+		{"100 long ones", long},
 		{"1024 empty ones first", append(make([][]byte, 1024), []byte("x"))},
 	}
 	for rname, read := range readers {
