@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -43,6 +42,26 @@ func pass(t *testing.T, a, b *imsg.Buf) imsg.Message {
 	}
 	t.Fatal("no message")
 	return imsg.Message{}
+}
+
+// push writes p and lets b read all of it.
+func push(t *testing.T, peer *imsgtest.Socket, b *imsg.Buf, p []byte, fds ...int) {
+	t.Helper()
+	all := b.Stats().Received.Bytes + uint64(len(p))
+	for peer.Write(p, fds...); b.Stats().Received.Bytes < all; {
+		testutil.Must(t, b.ReadSocket())
+	}
+}
+
+// getFrame takes a message that Frame made, and b has read.
+func getFrame(t *testing.T, b *imsg.Buf, typ uint32, payload int) imsg.Message {
+	t.Helper()
+	m, ok := b.Get()
+	if !ok {
+		t.Fatalf("no message %d", typ)
+	}
+	testutil.CheckFrame(t, m, typ, payload)
+	return m
 }
 
 // compose queues a message at a and returns it as it arrives at b.
@@ -101,9 +120,7 @@ func TestComposeBuffer(t *testing.T) {
 	}
 	testutil.Equal(t, "bytes of the buffer that was sent", p.Len(), 0)
 	m.Close()
-	if !file.Closed() {
-		t.Error("somebody holds the file")
-	}
+	testutil.WantClosed(t, "the file", file)
 
 	big := ibuf.New(16369)
 	big.AddZero(16369)
@@ -123,8 +140,7 @@ func TestQueueLen(t *testing.T) {
 		t.Errorf("%v, %d left", err, a.QueueLen())
 	}
 	for range 5 {
-		m := pass(t, a, b)
-		m.Close()
+		pass(t, a, b).Close()
 	}
 }
 
@@ -173,9 +189,7 @@ func TestWriteSocket(t *testing.T) {
 	if !errors.Is(err, syscall.EPIPE) || c.WriteSocket() != err || c.Flush() != err || c.Compose(imsg.Header{}, nil) != err {
 		t.Errorf("after the peer has gone: %v", err)
 	}
-	if !file.Closed() {
-		t.Error("somebody holds the file")
-	}
+	testutil.WantClosed(t, "the file", file)
 }
 
 // nonblocking reports the mode of fd.
@@ -297,27 +311,13 @@ func TestFlushWaits(t *testing.T) {
 	if b.QueueLen() == 0 {
 		t.Fatal("the socket is not full")
 	}
-	done := make(chan error, 1)
-	go func() { done <- b.Flush() }()
-	buf := make([]byte, 1<<20)
-	for end := time.Now().Add(testutil.Bound); ; runtime.Gosched() {
-		asleep := false
-		for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-			asleep = asleep || strings.Contains(g, "[syscall") && strings.Contains(g, "unixmsg.Poll(") && strings.Contains(g, "(*Buf).Flush(")
-		}
-		if asleep {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatal("Flush is not in poll")
-		}
-	}
+	done := testutil.Go(b.Flush)
+	testutil.WaitSystemCall(t, 1, "unixmsg.Poll")
 	for i := range n {
 		testutil.ReceiveAll(t, peer, uint32(i+1))
 	}
-	if err := <-done; err != nil || b.QueueLen() != 0 {
-		t.Errorf("%v, %d queued", err, b.QueueLen())
-	}
+	testutil.Check(t, <-done)
+	testutil.Equal(t, "queue", b.QueueLen(), 0)
 	if s := b.Stats().Sent; s.Messages != n || s.Bytes != n*5016 {
 		t.Errorf("counters %+v", s)
 	}
@@ -327,8 +327,7 @@ func TestFlushWaits(t *testing.T) {
 func TestMaxPendingBytes(t *testing.T) {
 	testutil.NoLeak(t)
 	peer, s := imsgtest.Sockets(t)
-	b := imsg.NewBuf(s.FD, &imsg.Config{MaxPendingBytes: 3000})
-	t.Cleanup(b.Clear)
+	b := testutil.NewBuf(t, s.FD, &imsg.Config{MaxPendingBytes: 3000})
 	const n = 60
 	for i := range n {
 		peer.Write(testutil.Frame(imsg.Current, uint32(i+1), 984, false))
@@ -340,8 +339,8 @@ func TestMaxPendingBytes(t *testing.T) {
 			err := b.ReadSocket()
 			if errors.Is(err, imsg.ErrQueueFull) {
 				full = true
-				var oe *imsg.OpError
-				if !errors.As(err, &oe) || oe.Op != "receive" || !strings.HasSuffix(err.Error(), "bytes of messages wait to be taken, limit 3000 (MaxPendingBytes): queue full") {
+				testutil.WantOp(t, "full", err, "receive", imsg.ErrQueueFull)
+				if !strings.HasSuffix(err.Error(), "bytes of messages wait to be taken, limit 3000 (MaxPendingBytes): queue full") {
 					t.Errorf("error %v", err)
 				}
 				testutil.Equal(t, "bytes read in spite of ErrQueueFull", b.Stats().Received.Bytes, before)
@@ -349,12 +348,7 @@ func TestMaxPendingBytes(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		m, ok := b.Get()
-		if !ok {
-			t.Fatalf("no message %d", i+1)
-		}
-		testutil.CheckFrame(t, m, uint32(i+1), 984)
-		m.Close()
+		getFrame(t, b, uint32(i+1), 984).Close()
 	}
 	if !full {
 		t.Error("never full")
@@ -367,14 +361,11 @@ func TestMaxPendingBytes(t *testing.T) {
 func TestBufAllowFDPass(t *testing.T) {
 	testutil.NoLeak(t)
 	peer, s := imsgtest.Sockets(t)
-	b := imsg.NewBuf(s.FD, nil)
-	t.Cleanup(b.Clear)
+	b := testutil.NewBuf(t, s.FD, nil)
 	f := testutil.DevNull(t)
 	testutil.WantError(t, "the error", b.Compose(imsg.Header{Type: 1}, f), imsg.ErrNoFDPass)
 	for i, allowed := range []bool{false, true} {
-		p := testutil.NewProbe(t)
-		peer.Write(testutil.Frame(imsg.Current, uint32(i+1), 3, true), p.Fd())
-		p.W.Close()
+		p := testutil.Pass(t, peer, testutil.Frame(imsg.Current, uint32(i+1), 3, true))
 		if allowed {
 			b.AllowFDPass()
 		}
@@ -395,9 +386,7 @@ func TestForwardTwice(t *testing.T) {
 	_, ms := one(t, raw, p.Fd())
 	p.W.Close()
 	m := ms[0]
-	sa, sb := imsgtest.Sockets(t)
-	out := imsg.NewBuf(sa.FD, &imsg.Config{AllowFDPass: true})
-	t.Cleanup(out.Clear)
+	out, in := bufs(t, imsg.Config{})
 	testutil.Must(t, m.Get(make([]byte, 3)))
 	for range 2 {
 		testutil.Must(t, out.Forward(m))
@@ -409,24 +398,14 @@ func TestForwardTwice(t *testing.T) {
 	if err := out.Forward(m); !errors.Is(err, ibuf.ErrInvalid) || out.QueueLen() != 2 {
 		t.Errorf("a closed message: %v, %d queued", err, out.QueueLen())
 	}
-	testutil.Must(t, out.Flush())
-	in := imsg.NewBuf(sb.FD, &imsg.Config{AllowFDPass: true})
-	t.Cleanup(in.Clear)
-	for range 2 { // a read ends behind a file
-		testutil.Must(t, in.ReadSocket())
-	}
-	n := 0
-	for m := range in.All() {
-		n++
+	for range 2 {
+		m := pass(t, out, in)
 		if m.Header() != (imsg.Header{Type: 7, ID: 8, PID: 9}) || string(m.Bytes()) != "secret" || !m.HasFile() || m.FileErr() != nil {
 			t.Errorf("forwarded: %+v %q, file %v, %v", m.Header(), m.Bytes(), m.HasFile(), m.FileErr())
 		}
 		m.Close()
 	}
-	testutil.Equal(t, "messages forwarded", n, 2)
-	if !p.Closed() {
-		t.Error("a duplicate of the file is open")
-	}
+	testutil.WantClosed(t, "a duplicate of the file", p)
 }
 
 // TestForwardLimits forwards to a channel that must refuse.
@@ -489,9 +468,7 @@ func TestPushPopFiles(t *testing.T) {
 		}
 		copied.Close()
 	}
-	if !p.Closed() {
-		t.Error("the file is open")
-	}
+	testutil.WantClosed(t, "the file", p)
 	if _, ok, err := imsg.Pop(&q); ok || err != nil {
 		t.Errorf("an empty queue: %v, %v", ok, err)
 	}
@@ -514,17 +491,13 @@ func TestPushPopFiles(t *testing.T) {
 func TestPushLostFile(t *testing.T) {
 	testutil.NoLeak(t)
 	_, ms := one(t, testutil.Frame(imsg.Current, 1, 5, true))
-	if !errors.Is(ms[0].FileErr(), imsg.ErrFileLost) {
-		t.Fatal(ms[0].FileErr())
-	}
+	testutil.WantError(t, "received", ms[0].FileErr(), imsg.ErrFileLost)
 	var q ibuf.Queue
 	testutil.Must(t, imsg.Push(&q, ms[0]))
 	m, _, err := imsg.Pop(&q)
 	testutil.Must(t, err)
 	defer m.Close()
-	if !errors.Is(m.FileErr(), imsg.ErrFileLost) {
-		t.Errorf("popped: %v, want ErrFileLost", m.FileErr())
-	}
+	testutil.WantError(t, "popped", m.FileErr(), imsg.ErrFileLost)
 }
 
 // TestKeptMessages keeps messages while their neighbours come and go.
@@ -559,9 +532,7 @@ func TestKeptMessages(t *testing.T) {
 		}
 	}
 	for k, m := range kept {
-		if err := m.Close(); err != nil {
-			t.Error(fmt.Errorf("message %d: %w", k, err))
-		}
+		testutil.WantError(t, fmt.Sprint("message ", k), m.Close(), nil)
 	}
 }
 
@@ -572,24 +543,16 @@ func TestBufErrorsStick(t *testing.T) {
 	a, peer := imsgtest.Sockets(t)
 	peer.Close()
 	b := imsg.NewBuf(a.FD, &imsg.Config{AllowFDPass: true})
-	other, peer2 := imsgtest.Sockets(t)
 	h := imsg.Header{Type: 1}
-	feed := imsg.NewBuf(other.FD, nil)
-	testutil.Must(t, errors.Join(feed.Compose(h, nil, []byte("x")), feed.Flush()))
-	in := imsg.NewBuf(peer2.FD, nil)
-	testutil.Must(t, in.ReadSocket())
-	m, _ := in.Get()
-	defer m.Close()
+	_, ms := one(t, testutil.Frame(imsg.Current, 1, 1, false))
+	defer ms[0].Close()
 	built, err := b.Create(h, 10)
 	testutil.Must(t, err)
 	defer built.Discard()
-	f := testutil.DevNull(t)
-	defer f.Close()
+	f := testutil.OwnFile(t)
 	testutil.Must(t, b.Compose(h, nil))
 	want := b.WriteSocket()
-	if !errors.Is(want, syscall.EPIPE) {
-		t.Fatalf("%v, want EPIPE", want)
-	}
+	testutil.WantError(t, "WriteSocket", want, syscall.EPIPE)
 	buf := ibuf.New(1)
 	defer buf.Close()
 	for _, tt := range []struct {
@@ -598,7 +561,7 @@ func TestBufErrorsStick(t *testing.T) {
 	}{
 		{"Compose", func() error { return b.Compose(h, f) }},
 		{"ComposeBuffer", func() error { return b.ComposeBuffer(h, buf) }},
-		{"Forward", func() error { return b.Forward(m) }},
+		{"Forward", func() error { return b.Forward(ms[0]) }},
 		{"Commit", built.Commit},
 		{"WriteSocket", b.WriteSocket},
 		{"Flush", b.Flush},
@@ -606,9 +569,7 @@ func TestBufErrorsStick(t *testing.T) {
 		testutil.Equal(t, tt.name, tt.do(), want)
 	}
 	testutil.Equal(t, "queue", b.QueueLen(), 0)
-	if _, err := f.Stat(); err != nil {
-		t.Errorf("the file that was not taken: %v", err)
-	}
+	testutil.WantOpen(t, "the file that was not taken", f)
 	if _, err := b.PeerCred(); err != nil { // a socket without a peer still knows who it was
 		t.Errorf("PeerCred: %v", err)
 	}

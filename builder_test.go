@@ -23,8 +23,7 @@ func TestBuilderLimits(t *testing.T) {
 			c := testutil.NewConn(t, sa.Take(), cfg)
 			q, flush = c, func() error { return c.Flush(testutil.DeadlineCtx(t)) }
 		} else {
-			b := imsg.NewBuf(sa.FD, cfg)
-			t.Cleanup(b.Clear)
+			b := testutil.NewBuf(t, sa.FD, cfg)
 			q, flush = b, b.Flush
 		}
 		testutil.Must(t, q.SetMaxSize(20))
@@ -71,9 +70,7 @@ func TestBuilderLimits(t *testing.T) {
 		bd.SetFile(p.W)
 		bd.Discard()
 		bd.Discard()
-		if !p.Closed() {
-			t.Error("Discard leaves the file open")
-		}
+		testutil.WantClosed(t, "behind Discard", p)
 		testutil.WantError(t, "Commit after Discard", bd.Commit(), ibuf.ErrInvalid)
 
 		// A Commit that fails, and works when the reason is gone.

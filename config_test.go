@@ -78,16 +78,13 @@ func TestLargestMessages(t *testing.T) {
 				}
 				var f *os.File
 				if file {
-					f = testutil.DevNull(t)
-					defer f.Close()
+					f = testutil.OwnFile(t)
 				}
 				done := make(chan error, 1)
 				ctx := testutil.DeadlineCtx(t)
 				go func() { done <- a.Send(ctx, imsg.Header{Type: 1}, f, testutil.Pattern(1, tt.n)) }()
 				m := testutil.ReceiveFrame(t, b, 1, tt.n)
-				if m.HasFile() != file || m.FileErr() != nil {
-					t.Errorf("file %v, %v", m.HasFile(), m.FileErr())
-				}
+				testutil.WantFile(t, m, file)
 				m.Close()
 				testutil.Check(t, <-done)
 			})
@@ -120,8 +117,7 @@ func TestAuto(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			testutil.NoLeak(t)
 			peer, s := imsgtest.Sockets(t)
-			b := imsg.NewBuf(s.FD, &imsg.Config{Dialect: imsg.Auto, AllowFDPass: true})
-			t.Cleanup(b.Clear)
+			b := testutil.NewBuf(t, s.FD, &imsg.Config{Dialect: imsg.Auto, AllowFDPass: true})
 			testutil.Must(t, b.SetMaxSize(65519))
 			side := testutil.BufSide(t, b, s.FD)
 			in := imsg.Auto
@@ -146,17 +142,10 @@ func TestAuto(t *testing.T) {
 			}
 			look()
 			for i, st := range tt.steps {
-				var fds []int
-				p := testutil.NewProbe(t)
-				if st.file {
-					fds = []int{p.Fd()}
-				}
 				typ := uint32(i + 1)
-				peer.Write(testutil.Frame(st.wire, typ, st.size, st.file), fds...)
+				peer.Write(testutil.Frame(st.wire, typ, st.size, st.file), testutil.NewProbe(t).FDs(st.file)...)
 				m := testutil.MustNext(t, side, typ, st.size)
-				if m.HasFile() != st.file || m.FileErr() != nil {
-					t.Errorf("step %d: file %v, %v", i, m.HasFile(), m.FileErr())
-				}
+				testutil.WantFile(t, m, st.file)
 				m.Close()
 				if in = st.want; !testutil.LittleEndian() {
 					in = st.wire // every header tells there
@@ -174,31 +163,21 @@ func TestCrossedDialects(t *testing.T) {
 		t.Skip("big-endian: every header differs")
 	}
 	testutil.BothSides(t, imsg.Config{AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
-		p := testutil.NewProbe(t)
-		peer.Write(testutil.Frame(imsg.Legacy, 1, 4, true), p.Fd())
-		p.W.Close()
+		p := testutil.Pass(t, peer, testutil.Frame(imsg.Legacy, 1, 4, true))
 		err := testutil.ReceiveError(t, s)
 		var he *imsg.HeaderError
 		if !errors.As(err, &he) || he.Len != 1<<16+20 || he.Limit != 16384 {
 			t.Errorf("%v", err)
 		}
-		if !p.Closed() {
-			t.Error("the file is open")
-		}
+		testutil.WantClosed(t, "the file", p)
 	})
 	testutil.BothSides(t, imsg.Config{AllowFDPass: true, Dialect: imsg.Legacy}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
-		p := testutil.NewProbe(t)
-		peer.Write(testutil.Frame(imsg.Current, 1, 4, true), p.Fd())
-		p.W.Close()
+		p := testutil.Pass(t, peer, testutil.Frame(imsg.Current, 1, 4, true))
 		m := testutil.MustNext(t, s, 1, 4)
-		if m.HasFile() || m.FileErr() != nil {
-			t.Errorf("file %v, %v: the legacy dialect knows no such flag", m.HasFile(), m.FileErr())
-		}
+		testutil.WantFile(t, m, false) // the legacy dialect knows no such flag
 		m.Close()
 		s.Clear()
-		if !p.Closed() {
-			t.Error("the file is open at the end")
-		}
+		testutil.WantClosed(t, "the file", p)
 	})
 }
 
@@ -240,18 +219,12 @@ func TestAutoAbove64K(t *testing.T) {
 				go func() {
 					defer close(done)
 					for i, m := range msgs {
-						var fds []int
-						if m.file {
-							fds = []int{p.Fd()}
-						}
-						peer.Write(testutil.Frame(tt.wire, uint32(i), m.size, m.file), fds...)
+						peer.Write(testutil.Frame(tt.wire, uint32(i), m.size, m.file), p.FDs(m.file)...)
 					}
 				}()
 				for i, want := range msgs {
 					m := testutil.MustNext(t, s, uint32(i), want.size)
-					if m.HasFile() != want.file || m.FileErr() != nil {
-						t.Errorf("message %d: file %v, %v", i, m.HasFile(), m.FileErr())
-					}
+					testutil.WantFile(t, m, want.file)
 					m.Close()
 				}
 				<-done
@@ -266,8 +239,7 @@ func TestAutoAbove64K(t *testing.T) {
 func TestAutoBecomesLegacy(t *testing.T) {
 	testutil.NoLeak(t)
 	peer, s := imsgtest.Sockets(t)
-	b := imsg.NewBuf(s.FD, &imsg.Config{Dialect: imsg.Auto, AllowFDPass: true})
-	t.Cleanup(b.Clear)
+	b := testutil.NewBuf(t, s.FD, &imsg.Config{Dialect: imsg.Auto, AllowFDPass: true})
 	testutil.Must(t, b.SetMaxSize(100_000))
 	peer.Write(testutil.Frame(imsg.Legacy, 1, 4, true), 0)
 	testutil.MustNext(t, testutil.BufSide(t, b, s.FD), 1, 4).Close()
@@ -287,14 +259,10 @@ func TestSetDialect(t *testing.T) {
 				testutil.Must(t, s.Send(imsg.Header{Type: 1, ID: 2, PID: 3}, f))
 				f.Close()
 				want := testutil.RawHeader(d, 1, imsg.HeaderSize, true)
-				if got := testutil.ReadAvailable(t, peer.FD); string(got) != string(want) {
-					t.Errorf("wrote % x, want % x", got, want)
-				}
+				testutil.Equal(t, "wrote", testutil.ReadAvailable(t, peer.FD), want)
 				peer.Write(testutil.Frame(d, 2, 5, true), 0)
 				m := testutil.MustNext(t, s, 2, 5)
-				if !m.HasFile() {
-					t.Error("no file")
-				}
+				testutil.WantFile(t, m, true)
 				m.Close()
 			})
 		})
@@ -308,19 +276,14 @@ func TestRequireDialect(t *testing.T) {
 	}
 	testutil.BothSides(t, imsg.Config{Dialect: imsg.Auto, AllowFDPass: true, RequireDialect: true}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
 		testutil.Must(t, s.Set(100_000))
-		f := testutil.DevNull(t)
-		defer f.Close()
+		f := testutil.OwnFile(t)
 		testutil.WantError(t, "a file", s.Send(imsg.Header{Type: 1}, f), imsg.ErrDialectUnknown)
 		testutil.WantError(t, "65520 bytes", s.Send(imsg.Header{Type: 1}, nil, make([]byte, 65520)), imsg.ErrDialectUnknown)
-		if _, err := f.Stat(); err != nil {
-			t.Errorf("the file that was refused: %v", err)
-		}
+		testutil.WantOpen(t, "the file that was refused", f)
 		testutil.WantError(t, "a plain message", s.Send(imsg.Header{Type: 1}, nil, []byte("plain")), nil)
 		peer.Write(testutil.Frame(imsg.Legacy, 2, 0, true), 0)
 		testutil.MustNext(t, s, 2, 0).Close()
-		f2 := testutil.DevNull(t)
-		defer f2.Close()
-		testutil.WantError(t, "a file when the dialect is known", s.Send(imsg.Header{Type: 1}, f2), nil)
+		testutil.WantError(t, "a file when the dialect is known", s.Send(imsg.Header{Type: 1}, testutil.OwnFile(t)), nil)
 	})
 }
 
@@ -332,8 +295,7 @@ func TestAutoQueuedFile(t *testing.T) {
 			testutil.NoLeak(t)
 			cfg := &imsg.Config{Dialect: imsg.Auto, AllowFDPass: true}
 			peer, sb := imsgtest.Sockets(t)
-			b := imsg.NewBuf(sb.FD, cfg)
-			t.Cleanup(b.Clear)
+			b := testutil.NewBuf(t, sb.FD, cfg)
 			peer2, sc := imsgtest.Sockets(t)
 			c := testutil.NewConn(t, sc.Take(), cfg)
 			testutil.Must(t, c.SetMaxSize(70_000))

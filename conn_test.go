@@ -62,12 +62,8 @@ func TestCloseWakesAll(t *testing.T) {
 					t.Fatal("somebody still waits")
 				}
 			}
-			if !q.Closed() {
-				t.Error("the queued file is open")
-			}
-			if _, err := p.W.Stat(); err != nil {
-				t.Errorf("the borrowed file: %v", err)
-			}
+			testutil.WantClosed(t, "the queued file", q)
+			testutil.WantOpen(t, "the borrowed file", p.W)
 			testutil.WantError(t, "second Close", a.Close(), net.ErrClosed)
 			b.Close()
 		})
@@ -93,8 +89,7 @@ func TestAfterClose(t *testing.T) {
 			testutil.Must(t, err)
 			defer bd.Discard()
 			testutil.Must(t, a.Close())
-			f := testutil.DevNull(t)
-			defer f.Close()
+			f := testutil.OwnFile(t)
 			for _, tt := range []struct {
 				name string
 				do   func() error
@@ -129,9 +124,7 @@ func TestAfterClose(t *testing.T) {
 			testutil.Equal(t, "queue", a.QueueLen(), 0)
 			testutil.Equal(t, "a message received before", string(m.Bytes()), "received")
 			m.Close()
-			if _, err := f.Stat(); err != nil {
-				t.Errorf("the refused file: %v", err)
-			}
+			testutil.WantOpen(t, "the refused file", f)
 		})
 	}
 }
@@ -199,8 +192,7 @@ func TestCloseBehindSend(t *testing.T) {
 	for i := range n {
 		a, b, err := imsg.Pair(nil)
 		testutil.Must(t, err)
-		done := make(chan error)
-		go func() { done <- a.Send(ctx, imsg.Header{Type: 1}, nil, make([]byte, i%2*8000)) }()
+		done := testutil.Go(func() error { return a.Send(ctx, imsg.Header{Type: 1}, nil, make([]byte, i%2*8000)) })
 		m := testutil.Receive(t, b)
 		a.Close()
 		testutil.WantError(t, fmt.Sprintf("message %d", i), <-done, nil)
@@ -250,8 +242,7 @@ func TestCloseElsewhere(t *testing.T) {
 	testutil.NoLeak(t)
 	a, b := imsgtest.Pair(t, nil)
 	ctx := testutil.DeadlineCtx(t)
-	f := testutil.DevNull(t)
-	defer f.Close()
+	f := testutil.OwnFile(t)
 	const n, size = 4000, 16_000
 	go func() {
 		p := testutil.Pattern(1, size)
@@ -460,9 +451,7 @@ func TestProcessExits(t *testing.T) {
 	f.Close()
 	m.Close()
 	testutil.ReceiveAll(t, c, 2)
-	if _, err := c.Receive(testutil.DeadlineCtx(t)); err != io.EOF {
-		t.Errorf("%v, want io.EOF", err)
-	}
+	testutil.WantEOF(t, c)
 }
 
 // TestNoSIGPIPE writes to a channel on standard output whose peer is gone: an
@@ -502,8 +491,7 @@ func TestNoDescriptorLeft(t *testing.T) {
 	}
 	testutil.SetMaxFiles(t, 64)
 	c, _ := imsgtest.Pair(t, nil)
-	f := testutil.DevNull(t)
-	defer f.Close()
+	f := testutil.OwnFile(t)
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "s")})
 	testutil.Must(t, err)
 	defer l.Close()
@@ -544,15 +532,11 @@ func TestCloseWrite(t *testing.T) {
 	testutil.WantError(t, "a later Send", a.Send(ctx, imsg.Header{Type: 2}, nil), net.ErrClosed)
 	testutil.WantError(t, "the second CloseWrite", a.CloseWrite(), net.ErrClosed)
 	testutil.DrainConn(t, b, n)
-	if _, err := b.Receive(ctx); err != io.EOF {
-		t.Errorf("the other end: %v, want EOF", err)
-	}
+	testutil.WantEOF(t, b)
 	testutil.Must(t, b.Send(ctx, imsg.Header{Type: 3}, nil))
 	testutil.ReceiveAll(t, a, 3)
 	b.Close()
-	if _, err := a.Receive(ctx); err != io.EOF {
-		t.Errorf("the end of the other direction: %v", err)
-	}
+	testutil.WantEOF(t, a)
 	testutil.Check(t, a.Close())
 	testutil.WantError(t, "CloseWrite after Close", a.CloseWrite(), net.ErrClosed)
 }
@@ -560,29 +544,20 @@ func TestCloseWrite(t *testing.T) {
 // TestAddresses asks both ends for their names.
 func TestAddresses(t *testing.T) {
 	testutil.NoLeak(t)
-	path := filepath.Join(t.TempDir(), "s")
-	l, err := imsg.Listen(path, nil)
-	testutil.Must(t, err)
-	defer l.Close()
-	client, err := imsg.Dial(testutil.DeadlineCtx(t), path, nil)
-	testutil.Must(t, err)
-	defer client.Close()
-	server, err := l.Accept(testutil.DeadlineCtx(t))
-	testutil.Must(t, err)
+	l, path := listen(t, nil)
+	client, server := connect(t, l, path, nil)
 	for what, name := range map[string]string{
 		"client remote": client.RemoteAddr().String(), "server local": server.LocalAddr().String(),
 	} {
 		testutil.Equal(t, what, name, path)
 	}
-	if raw, err := server.SyscallConn(); err != nil {
-		t.Error(err)
-	} else {
-		raw.Control(func(fd uintptr) {
-			if size, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF); err != nil || size == 0 {
-				t.Errorf("option: %d, %v", size, err)
-			}
-		})
-	}
+	raw, err := server.SyscallConn()
+	testutil.Must(t, err)
+	raw.Control(func(fd uintptr) {
+		if size, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF); err != nil || size == 0 {
+			t.Errorf("option: %d, %v", size, err)
+		}
+	})
 	server.Close()
 	if server.LocalAddr() == nil || server.LocalAddr().Network() != "unix" {
 		t.Errorf("after Close: %v", server.LocalAddr())

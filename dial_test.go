@@ -25,13 +25,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// listen listens on a path short enough for an address.
+// listen listens on a new path.
 func listen(t *testing.T, cfg *imsg.Config) (*imsg.Listener, string) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "im")
-	testutil.Must(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	path := filepath.Join(dir, "s")
+	path := socketPath(t)
 	l, err := imsg.Listen(path, cfg)
 	testutil.Must(t, err)
 	t.Cleanup(func() { l.Close() })
@@ -39,13 +36,19 @@ func listen(t *testing.T, cfg *imsg.Config) (*imsg.Listener, string) {
 	return l, path
 }
 
+func dial(t *testing.T, path string, cfg *imsg.Config) *imsg.Conn {
+	t.Helper()
+	c, err := imsg.Dial(testutil.DeadlineCtx(t), path, cfg)
+	testutil.Must(t, err)
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
 // connect returns both sides of one connection.
 func connect(t *testing.T, l *imsg.Listener, path string, cfg *imsg.Config) (client, server *imsg.Conn) {
 	t.Helper()
-	client, err := imsg.Dial(testutil.DeadlineCtx(t), path, cfg)
-	testutil.Must(t, err)
-	t.Cleanup(func() { client.Close() })
-	server, err = l.Accept(testutil.DeadlineCtx(t))
+	client = dial(t, path, cfg)
+	server, err := l.Accept(testutil.DeadlineCtx(t))
 	testutil.Must(t, err)
 	t.Cleanup(func() { server.Close() })
 	return client, server
@@ -66,17 +69,14 @@ func TestDialListen(t *testing.T) {
 			t.Errorf("credentials %+v, %v", cred, err)
 		}
 	}
-	if _, err := os.Stat(path); err != nil {
-		t.Error(err)
-	}
-	testutil.Check(t, l.Close())
 	_, err := os.Stat(path)
+	testutil.Check(t, err)
+	testutil.Check(t, l.Close())
+	_, err = os.Stat(path)
 	testutil.WantError(t, "the socket's file after Close", err, os.ErrNotExist)
 	for range 2 {
-		var oe *imsg.OpError
-		if _, err := l.Accept(testutil.DeadlineCtx(t)); !errors.Is(err, net.ErrClosed) || !errors.As(err, &oe) || oe.Op != "accept" {
-			t.Errorf("Accept after Close: %v", err)
-		}
+		_, err := l.Accept(testutil.DeadlineCtx(t))
+		testutil.WantOp(t, "Accept after Close", err, "accept", net.ErrClosed)
 		testutil.WantError(t, "second Close", l.Close(), net.ErrClosed)
 	}
 	if c, err := imsg.Dial(testutil.DeadlineCtx(t), path, nil); !errors.Is(err, syscall.ENOENT) || c != nil {
@@ -104,20 +104,16 @@ func TestDialErrors(t *testing.T) {
 		{"too long", context.Background(), path + string(make([]byte, 200)), syscall.EINVAL},
 	} {
 		c, err := imsg.Dial(tt.ctx, tt.path, nil)
-		var oe *imsg.OpError
-		if c != nil || !errors.As(err, &oe) || oe.Op != "dial" || !errors.Is(err, tt.want) {
-			t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
-		}
+		testutil.WantOp(t, tt.name, err, "dial", tt.want)
+		testutil.Equal(t, tt.name, c, (*imsg.Conn)(nil))
 	}
 	for _, tt := range []struct {
 		path string
 		want error
 	}{{path, syscall.EADDRINUSE}, {filepath.Dir(path) + "/no/such", syscall.ENOENT}} {
 		l, err := imsg.Listen(tt.path, nil)
-		var oe *imsg.OpError
-		if l != nil || !errors.As(err, &oe) || oe.Op != "listen" || !errors.Is(err, tt.want) {
-			t.Errorf("Listen on %s: %v, want %v", tt.path, err, tt.want)
-		}
+		testutil.WantOp(t, tt.path, err, "listen", tt.want)
+		testutil.Equal(t, tt.path, l, (*imsg.Listener)(nil))
 	}
 	l.Close()
 	for _, fd := range []int{-1, 1 << 20} {
@@ -126,11 +122,6 @@ func TestDialErrors(t *testing.T) {
 		if c != nil || !errors.As(err, &oe) || !errors.Is(err, syscall.EBADF) {
 			t.Errorf("NewConn(%d): %v", fd, err)
 		}
-	}
-	f := testutil.DevNull(t)
-	f.Close()
-	if c, err := imsg.FileConn(f, nil); c != nil || !errors.Is(err, net.ErrClosed) && !errors.Is(err, os.ErrClosed) {
-		t.Errorf("FileConn of a closed file: %v", err)
 	}
 }
 
@@ -150,10 +141,8 @@ func TestAccept(t *testing.T) {
 		testutil.WantError(t, fmt.Sprintf("round %d", round), accept(ctx), context.Canceled)
 		testutil.WantError(t, "cancelled before", accept(ctx), context.Canceled)
 		ctx, cancel = context.WithTimeout(context.Background(), time.Millisecond)
-		var oe *imsg.OpError
-		if err := accept(ctx); !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &oe) || !oe.Timeout() {
-			t.Errorf("round %d: %v", round, err)
-		}
+		oe := testutil.WantOp(t, fmt.Sprint("round ", round), accept(ctx), "accept", context.DeadlineExceeded)
+		testutil.Equal(t, "timeout", oe.Timeout(), true)
 		cancel()
 		a, b := connect(t, l, path, nil) // the deadline is not left behind
 		a.Close()
@@ -177,8 +166,7 @@ func TestAccept(t *testing.T) {
 	cancel()
 	testutil.WantError(t, "the one who gives up", <-results, context.Canceled)
 	for range n / 2 {
-		c, err := imsg.Dial(testutil.DeadlineCtx(t), path, nil)
-		testutil.Must(t, err)
+		c := dial(t, path, nil)
 		testutil.WantError(t, "accept", <-results, nil)
 		c.Close()
 	}
@@ -271,9 +259,7 @@ func TestRefusedFiles(t *testing.T) {
 				m.Close()
 			}
 			p.W.Close()
-			if !p.Closed() {
-				t.Error("the file is open")
-			}
+			testutil.WantClosed(t, "the file", p)
 			testutil.WantError(t, "the error", to.Send(ctx, imsg.Header{Type: 4}, p.W), imsg.ErrNoFDPass)
 			testutil.WantError(t, "the other direction", to.Send(ctx, imsg.Header{Type: 4}, nil), nil)
 			testutil.ReceiveAll(t, from, 4)
@@ -290,9 +276,7 @@ func TestDialFullQueue(t *testing.T) {
 	path := socketPath(t)
 	fd := bound(t, path, unix.SOCK_STREAM)
 	testutil.Must(t, unix.Listen(fd, 0))
-	first, err := imsg.Dial(testutil.DeadlineCtx(t), path, nil)
-	testutil.Must(t, err)
-	defer first.Close()
+	dial(t, path, nil)
 	const n = 4
 	results := make(chan error, n)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -367,8 +351,8 @@ func TestWrongKind(t *testing.T) {
 			"Flush":       b.Flush(),
 			"Compose":     b.Compose(imsg.Header{Type: 1}, nil),
 		} {
-			var oe *imsg.OpError
-			if !errors.As(err, &oe) || oe.Op != "open" || !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.what) {
+			testutil.WantOp(t, name+" of a "+tt.what, err, "open", tt.want)
+			if !strings.Contains(err.Error(), tt.what) {
 				t.Errorf("%s of a %s: %v", name, tt.what, err)
 			}
 		}
@@ -390,9 +374,7 @@ func TestAcceptFullTable(t *testing.T) {
 		t.Run(fmt.Sprintf("%d free", free), func(t *testing.T) {
 			testutil.NoLeak(t)
 			l, path := listen(t, nil)
-			client, err := imsg.Dial(testutil.DeadlineCtx(t), path, nil)
-			testutil.Must(t, err)
-			t.Cleanup(func() { client.Close() })
+			client := dial(t, path, nil)
 			testutil.Must(t, client.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil, testutil.Pattern(1, 3)))
 			var reserve []int
 			for range free {
@@ -406,14 +388,10 @@ func TestAcceptFullTable(t *testing.T) {
 			}
 			server, err := l.Accept(testutil.DeadlineCtx(t))
 			release()
-			var oe *imsg.OpError
-			if err != nil && (!errors.Is(err, syscall.EMFILE) || !errors.As(err, &oe)) {
-				t.Errorf("Accept: %v, want EMFILE", err)
-			}
 			if err != nil {
-				if server, err = l.Accept(testutil.DeadlineCtx(t)); err != nil {
-					t.Fatalf("the client was turned away: %v", err)
-				}
+				testutil.WantOp(t, "Accept", err, "accept", syscall.EMFILE)
+				server, err = l.Accept(testutil.DeadlineCtx(t))
+				testutil.Must(t, err) // or the client was turned away
 			}
 			testutil.ReceiveAll(t, server, 1)
 			server.Close()
@@ -450,9 +428,7 @@ func TestStartChildGone(t *testing.T) {
 	c, err := imsg.StartChild(cmd, 3, nil)
 	testutil.Must(t, err)
 	defer c.Close()
-	if _, err := c.Receive(testutil.DeadlineCtx(t)); err != io.EOF {
-		t.Error(err)
-	}
+	testutil.WantEOF(t, c)
 	testutil.Check(t, cmd.Wait())
 }
 
@@ -565,19 +541,7 @@ func netConn(t *testing.T, f *os.File) net.Conn {
 // waitPolling waits until n goroutines sleep in poll(2).
 func waitPolling(t *testing.T, n int) {
 	t.Helper()
-	buf := make([]byte, 1<<20)
-	for end := time.Now().Add(testutil.Bound); time.Now().Before(end); runtime.Gosched() {
-		got := 0
-		for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-			if strings.Contains(g, "[syscall") && strings.Contains(g, "unixmsg.PollWake(") {
-				got++
-			}
-		}
-		if got >= n {
-			return
-		}
-	}
-	t.Fatalf("%d goroutines do not wait", n)
+	testutil.WaitSystemCall(t, n, "unixmsg.PollWake")
 }
 
 type ioResult struct {
@@ -723,8 +687,7 @@ func TestNetConnErrors(t *testing.T) {
 	defer datagram.Close()
 	closed := testutil.DevNull(t)
 	closed.Close()
-	null := testutil.DevNull(t)
-	defer null.Close()
+	null := testutil.OwnFile(t)
 	for _, c := range []struct {
 		f    *os.File
 		want error

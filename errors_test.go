@@ -76,9 +76,7 @@ func TestErrorSaysOnce(t *testing.T) {
 		{"receive", "EOF", "imsg: receive: EOF"},
 		{"dial", "dial unix /s: refused", "imsg: dial unix /s: refused"},
 	} {
-		if err := (&imsg.OpError{Op: tt.op, Err: errors.New(tt.text)}); err.Error() != tt.want {
-			t.Errorf("%v, want %v", err, tt.want)
-		}
+		testutil.Equal(t, "the text", (&imsg.OpError{Op: tt.op, Err: errors.New(tt.text)}).Error(), tt.want)
 	}
 }
 
@@ -131,9 +129,7 @@ func TestHeaderErrorCure(t *testing.T) {
 			p := make([]byte, imsg.HeaderSize)
 			tt.wire.Encode(p, binary.NativeEndian, imsg.Header{}, tt.n, tt.file)
 			peer.Write(p)
-			if err := testutil.ReceiveError(t, s); err.Error() != "imsg: receive: "+tt.want {
-				t.Errorf("%v, want %v", err, tt.want)
-			}
+			testutil.Equal(t, "the text", testutil.ReceiveError(t, s).Error(), "imsg: receive: "+tt.want)
 		})
 	}
 }
@@ -145,18 +141,15 @@ func TestGetErrors(t *testing.T) {
 	m := ms[0]
 	defer m.Close()
 	err := m.GetExact(make([]byte, 45))
-	if want := "imsg: get: payload of type 7 has 56 bytes, want exactly 45: wrong length"; err == nil || err.Error() != want {
-		t.Errorf("%v, want %v", err, want)
-	}
+	testutil.Equal(t, "the text", fmt.Sprint(err), "imsg: get: payload of type 7 has 56 bytes, want exactly 45: wrong length")
 	if !errors.Is(err, ibuf.ErrShort) || !errors.Is(err, syscall.EBADMSG) {
 		t.Errorf("%v is not ErrShort", err)
 	}
 	if err := m.Get(make([]byte, 57)); err == nil || !strings.Contains(err.Error(), "57") || !strings.Contains(err.Error(), "56") {
 		t.Errorf("%v", err)
 	}
-	if _, err := m.GetView(); err != nil {
-		t.Error(err)
-	}
+	_, err = m.GetView()
+	testutil.Check(t, err)
 	if _, err := m.GetView(); !errors.Is(err, ibuf.ErrShort) || errors.Is(err, io.EOF) {
 		t.Errorf("%v", err)
 	}

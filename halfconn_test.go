@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime/metrics"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -100,73 +101,94 @@ func wakeSenders(t *testing.T, waiting, limit int) int {
 	return wakeUps() - before
 }
 
+// A half is one direction of a Conn, with a call that waits.
+type half struct {
+	t                     *testing.T
+	method                string // of the call, as stacks name it
+	call                  func(context.Context) error
+	deadline, other, both func(time.Time) error // set its deadline, the other direction's, both
+}
+
+// whenItWaits does f when the call sleeps.
+func (h half) whenItWaits(f func()) {
+	go func() { testutil.WaitBlocked(h.t, 1, h.method); f() }()
+}
+
+func (h half) callWithin(d time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	defer cancel()
+	return h.call(ctx)
+}
+
+// givingUp are the ways in which a call that waits is given up.
+var givingUp = []struct {
+	name    string
+	want    error
+	timeout bool
+	do      func(h half) error
+}{
+	{"context deadline", context.DeadlineExceeded, true, func(h half) error { return h.callWithin(time.Millisecond) }},
+	{"context cancel", context.Canceled, false, func(h half) error {
+		ctx, cancel := context.WithCancel(context.Background())
+		h.whenItWaits(cancel)
+		return h.call(ctx)
+	}},
+	{"cancelled before", context.Canceled, false, func(h half) error {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		return h.call(ctx)
+	}},
+	{"deadline soon", os.ErrDeadlineExceeded, true, func(h half) error {
+		h.deadline(time.Now().Add(time.Millisecond))
+		return h.call(context.Background())
+	}},
+	{"deadline in the past", os.ErrDeadlineExceeded, true, func(h half) error {
+		h.deadline(time.Unix(1, 0))
+		return h.call(context.Background())
+	}},
+	{"deadline while it waits", os.ErrDeadlineExceeded, true, func(h half) error {
+		h.whenItWaits(func() { h.deadline(time.Unix(1, 0)) })
+		return h.call(context.Background())
+	}},
+	{"both deadlines while it waits, and a context", os.ErrDeadlineExceeded, true, func(h half) error {
+		h.whenItWaits(func() { h.both(time.Unix(1, 0)) })
+		return h.callWithin(testutil.Bound)
+	}},
+	{"both deadlines, and a context", os.ErrDeadlineExceeded, true, func(h half) error {
+		h.both(time.Now().Add(time.Millisecond))
+		return h.callWithin(testutil.Bound)
+	}},
+	{"context first, then a deadline", context.DeadlineExceeded, true, func(h half) error {
+		h.deadline(time.Now().Add(testutil.Bound))
+		return h.callWithin(time.Millisecond)
+	}},
+	{"a deadline is moved away", context.Canceled, false, func(h half) error {
+		ctx, cancel := context.WithCancel(context.Background())
+		h.deadline(time.Now().Add(testutil.Bound))
+		h.whenItWaits(func() { h.deadline(time.Time{}); cancel() })
+		return h.call(ctx)
+	}},
+	{"the other deadline does not matter", context.Canceled, false, func(h half) error {
+		ctx, cancel := context.WithCancel(context.Background())
+		h.other(time.Unix(1, 0))
+		h.whenItWaits(cancel)
+		return h.call(ctx)
+	}},
+}
+
 // TestReceiveGivesUp ends a Receive in every way there is; the channel goes on.
 func TestReceiveGivesUp(t *testing.T) {
-	past := time.Unix(1, 0)
-	bg := context.Background()
-	for _, tt := range []struct {
-		name    string
-		want    error
-		timeout bool
-		do      func(c *imsg.Conn, receive func(context.Context) error) error
-	}{
-		{"read deadline in the past", os.ErrDeadlineExceeded, true, func(c *imsg.Conn, receive func(context.Context) error) error {
-			c.SetReadDeadline(past)
-			return receive(bg)
-		}},
-		{"read deadline soon", os.ErrDeadlineExceeded, true, func(c *imsg.Conn, receive func(context.Context) error) error {
-			c.SetReadDeadline(time.Now().Add(time.Millisecond))
-			return receive(bg)
-		}},
-		{"read deadline while it waits", os.ErrDeadlineExceeded, true, func(c *imsg.Conn, receive func(context.Context) error) error {
-			go func() { testutil.WaitBlocked(t, 1, "(*Conn).Receive"); c.SetReadDeadline(past) }()
-			return receive(bg)
-		}},
-		{"both deadlines, and a context", os.ErrDeadlineExceeded, true, func(c *imsg.Conn, receive func(context.Context) error) error {
-			c.SetDeadline(time.Now().Add(time.Millisecond))
-			ctx, cancel := context.WithTimeout(bg, testutil.Bound)
-			defer cancel()
-			return receive(ctx)
-		}},
-		{"context first, then a deadline", context.DeadlineExceeded, true, func(c *imsg.Conn, receive func(context.Context) error) error {
-			c.SetReadDeadline(time.Now().Add(testutil.Bound))
-			ctx, cancel := context.WithTimeout(bg, time.Millisecond)
-			defer cancel()
-			return receive(ctx)
-		}},
-		{"a deadline is moved away", context.Canceled, false, func(c *imsg.Conn, receive func(context.Context) error) error {
-			ctx, cancel := context.WithCancel(bg)
-			c.SetReadDeadline(time.Now().Add(testutil.Bound))
-			go func() {
-				testutil.WaitBlocked(t, 1, "(*Conn).Receive")
-				c.SetReadDeadline(time.Time{})
-				cancel()
-			}()
-			return receive(ctx)
-		}},
-		{"context cancelled before", context.Canceled, false, func(c *imsg.Conn, receive func(context.Context) error) error {
-			ctx, cancel := context.WithCancel(bg)
-			cancel()
-			return receive(ctx)
-		}},
-		{"a write deadline does not matter", context.Canceled, false, func(c *imsg.Conn, receive func(context.Context) error) error {
-			ctx, cancel := context.WithCancel(bg)
-			c.SetWriteDeadline(past)
-			go func() { testutil.WaitBlocked(t, 1, "(*Conn).Receive"); cancel() }()
-			return receive(ctx)
-		}},
-	} {
+	for _, tt := range givingUp {
 		t.Run(tt.name, func(t *testing.T) {
 			testutil.NoLeak(t)
 			a, b := imsgtest.Pair(t, nil)
+			receive := func(ctx context.Context) error { _, err := b.Receive(ctx); return err }
 			for round := range 3 {
-				err := tt.do(b, func(ctx context.Context) error { _, err := b.Receive(ctx); return err })
-				var oe *imsg.OpError
-				if !errors.Is(err, tt.want) || !errors.As(err, &oe) || oe.Op != "receive" || oe.Timeout() != tt.timeout {
-					t.Errorf("round %d: %#v, want %v", round, err, tt.want)
-				}
+				err := tt.do(half{t, "(*Conn).Receive", receive, b.SetReadDeadline, b.SetWriteDeadline, b.SetDeadline})
+				oe := testutil.WantOp(t, fmt.Sprint("round ", round), err, "receive", tt.want)
+				testutil.Equal(t, "timeout", oe.Timeout(), tt.timeout)
 				b.SetDeadline(time.Time{})
-				testutil.Must(t, a.Send(bg, imsg.Header{Type: 1}, nil, testutil.Pattern(1, 5)))
+				testutil.Must(t, a.Send(context.Background(), imsg.Header{Type: 1}, nil, testutil.Pattern(1, 5)))
 				testutil.ReceiveAll(t, b, 1)
 			}
 		})
@@ -238,8 +260,7 @@ func TestWriteDeadlineWakesAll(t *testing.T) {
 	testutil.NoLeak(t)
 	a, b := imsgtest.Pair(t, nil)
 	filler := testutil.FillConn(t, a)
-	f := testutil.DevNull(t)
-	defer f.Close()
+	f := testutil.OwnFile(t)
 	errs := make(chan error, n)
 	for i := range n {
 		go func() {
@@ -267,20 +288,13 @@ func TestWriteDeadlineWakesAll(t *testing.T) {
 func TestDeadlineHammer(t *testing.T) {
 	testutil.NoLeak(t)
 	a, b := imsgtest.Pair(t, nil)
-	stop := make(chan struct{})
-	changed := make(chan struct{})
-	go func() {
-		defer close(changed)
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				b.SetReadDeadline(time.Unix(1, 0))
-				b.SetReadDeadline(time.Time{})
-			}
+	var over atomic.Bool
+	changed := testutil.Go(func() (err error) {
+		for !over.Load() {
+			err = errors.Join(err, b.SetReadDeadline(time.Unix(1, 0)), b.SetReadDeadline(time.Time{}))
 		}
-	}()
+		return err
+	})
 	for i := range 300 {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(i)*time.Microsecond)
 		_, err := b.Receive(ctx)
@@ -289,14 +303,13 @@ func TestDeadlineHammer(t *testing.T) {
 		}
 		cancel()
 	}
-	close(stop)
-	<-changed
-	got := make(chan error, 1)
-	go func() {
+	over.Store(true)
+	testutil.Check(t, <-changed)
+	got := testutil.Go(func() error {
 		m, err := b.Receive(context.Background())
 		m.Close()
-		got <- err
-	}()
+		return err
+	})
 	testutil.WaitBlocked(t, 1, "(*Conn).Receive")
 	testutil.Must(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil))
 	testutil.WantError(t, "a call without a deadline", <-got, nil)

@@ -140,8 +140,7 @@ func TestGoldenRead(t *testing.T) {
 			a, r := imsgtest.Sockets(t)
 			b := imsg.NewBuf(r.FD, &imsg.Config{Dialect: speak, AllowFDPass: true})
 			defer b.Clear()
-			null := testutil.DevNull(t)
-			defer null.Close()
+			null := testutil.OwnFile(t)
 			var got []string
 			for _, s := range g.Segments {
 				var fds []int

@@ -43,20 +43,10 @@ func cut(ps []testutil.Piece, at ...int) []testutil.Piece {
 func testFiles(t *testing.T, n int) (fds []int, inodes []uint64) {
 	t.Helper()
 	for range n {
-		f, err := os.CreateTemp(t.TempDir(), "file")
-		testutil.Must(t, err)
-		t.Cleanup(func() { f.Close() })
-		fds = append(fds, int(f.Fd()))
-		inodes = append(inodes, inode(t, int(f.Fd())))
+		p := testutil.NewProbe(t)
+		fds, inodes = append(fds, p.Fd()), append(inodes, p.Inode)
 	}
 	return fds, inodes
-}
-
-func inode(t *testing.T, fd int) uint64 {
-	t.Helper()
-	var st unix.Stat_t
-	testutil.Must(t, unix.Fstat(fd, &st))
-	return uint64(st.Ino)
 }
 
 // collect takes what has arrived and describes it, one string a message.
@@ -64,11 +54,9 @@ func collect(t *testing.T, b *imsg.Buf, inodes []uint64, got []string) []string 
 	for m := range b.All() {
 		file := -1
 		if fd := m.TakeFD(); fd >= 0 {
-			for i, ino := range inodes {
-				if ino == inode(t, fd) {
-					file = i
-				}
-			}
+			inode, err := testutil.Inode(fd)
+			testutil.Must(t, err)
+			file = slices.Index(inodes, inode)
 			unix.Close(fd)
 		}
 		i := int(m.Type())
@@ -77,6 +65,14 @@ func collect(t *testing.T, b *imsg.Buf, inodes []uint64, got []string) []string 
 		m.Close()
 	}
 	return got
+}
+
+// bytesOf is how long the stream of msgs is.
+func bytesOf(msgs []testutil.WireMsg) (n int) {
+	for _, m := range msgs {
+		n += imsg.HeaderSize + m.Size
+	}
+	return n
 }
 
 func describe(msgs []testutil.WireMsg) []string {
@@ -121,13 +117,6 @@ func deliver(t *testing.T, d imsg.Dialect, ps []testutil.Piece, glued bool, msgs
 	}
 }
 
-func streamLen(ps []testutil.Piece) (n int) {
-	for _, p := range ps {
-		n += len(p.P)
-	}
-	return n
-}
-
 // Every file is on its message, wherever the stream is cut, once and twice.
 func TestCutEverywhere(t *testing.T) {
 	fds, inodes := testFiles(t, 3)
@@ -138,19 +127,17 @@ func TestCutEverywhere(t *testing.T) {
 			t.Run(bt.Name+" read as "+d.String(), func(t *testing.T) {
 				ps := bt.Encode(long, fds)
 				deliver(t, d, ps, true, long, inodes)
-				for at := 1; at < streamLen(ps); at++ {
+				var every []int
+				for at := 1; at < bytesOf(long); at++ {
 					deliver(t, d, cut(ps, at), false, long, inodes)
 					deliver(t, d, cut(ps, at), true, long, inodes)
-				}
-				every := make([]int, streamLen(ps))
-				for i := range every {
-					every[i] = i
+					every = append(every, at)
 				}
 				deliver(t, d, cut(ps, every...), false, long, inodes)
 
 				ps = bt.Encode(short, fds)
-				for x := 1; x < streamLen(ps); x++ {
-					for y := x + 1; y < streamLen(ps); y++ {
+				for x := 1; x < bytesOf(short); x++ {
+					for y := x + 1; y < bytesOf(short); y++ {
 						deliver(t, d, cut(ps, x, y), false, short, inodes)
 					}
 				}
@@ -205,8 +192,7 @@ func TestManyReadsBeforeGet(t *testing.T) {
 			testutil.NoLeak(t)
 			rnd := rand.New(rand.NewPCG(seed, 1))
 			peer, s := imsgtest.Sockets(t)
-			b := imsg.NewBuf(s.FD, nil)
-			t.Cleanup(b.Clear)
+			b := testutil.NewBuf(t, s.FD, nil)
 			testutil.Must(t, b.SetMaxSize(1<<20))
 			var stream []byte
 			var sizes []int
@@ -220,29 +206,24 @@ func TestManyReadsBeforeGet(t *testing.T) {
 			}
 			taken := 0
 			take := func(n int) {
-				for ; n > 0; n-- {
-					m, ok := b.Get()
-					if !ok {
-						return
-					}
+				for m := range b.All() {
 					testutil.CheckFrame(t, m, uint32(taken+1), sizes[taken])
 					m.Close()
-					taken++
+					if taken++; taken == n {
+						return
+					}
 				}
 			}
 			piece := 500 + rnd.IntN(3000)
 			if seed%4 == 0 {
 				piece = 20_000
 			}
-			for total := uint64(0); len(stream) > 0; {
+			for len(stream) > 0 {
 				n := min(len(stream), 1+rnd.IntN(piece))
-				peer.Write(stream[:n])
+				push(t, peer, b, stream[:n])
 				stream = stream[n:]
-				for total += uint64(n); b.Stats().Received.Bytes < total; {
-					testutil.Must(t, b.ReadSocket())
-				}
-				if rnd.IntN(32) == 0 {
-					take(rnd.IntN(3))
+				if rnd.IntN(16) == 0 {
+					take(taken + 1)
 				}
 			}
 			take(len(sizes))
@@ -262,8 +243,7 @@ func TestOneMessageKept(t *testing.T) {
 	payload := make([]byte, 16000)
 	receive := func() imsg.Message {
 		testutil.Must(t, a.Send(ctx, imsg.Header{Type: 1}, nil, payload))
-		m := testutil.Receive(t, b)
-		return m
+		return testutil.Receive(t, b)
 	}
 	kept := receive()
 	before := testutil.Heap()
@@ -281,20 +261,9 @@ func TestOneMessageKept(t *testing.T) {
 func TestMessageAboveMaxPending(t *testing.T) {
 	testutil.NoLeak(t)
 	peer, s := imsgtest.Sockets(t)
-	b := imsg.NewBuf(s.FD, &imsg.Config{MaxPendingBytes: 1000})
-	t.Cleanup(b.Clear)
-	peer.Write(testutil.Frame(imsg.Current, 1, 9000, false))
-	for range 10 {
-		if err := b.ReadSocket(); err != nil {
-			t.Fatalf("nothing to take, but: %v", err)
-		}
-		if m, ok := b.Get(); ok {
-			testutil.CheckFrame(t, m, 1, 9000)
-			m.Close()
-			return
-		}
-	}
-	t.Fatal("no message")
+	b := testutil.NewBuf(t, s.FD, &imsg.Config{MaxPendingBytes: 1000})
+	push(t, peer, b, testutil.Frame(imsg.Current, 1, 9000, false))
+	getFrame(t, b, 1, 9000).Close()
 }
 
 // TestLargeMessageBehindUntaken receives a large message in pieces, and a small
@@ -304,28 +273,16 @@ func TestLargeMessageBehindUntaken(t *testing.T) {
 		t.Run(fmt.Sprint(piece), func(t *testing.T) {
 			testutil.NoLeak(t)
 			peer, s := imsgtest.Sockets(t)
-			b := imsg.NewBuf(s.FD, nil)
-			t.Cleanup(b.Clear)
+			b := testutil.NewBuf(t, s.FD, nil)
 			testutil.Must(t, b.SetMaxSize(1<<20))
 			sizes := []int{100, 1_000_000, 50, 60}
-			total := uint64(0)
 			for i, n := range sizes {
-				for p := testutil.Frame(imsg.Current, uint32(i+1), n, false); len(p) > 0; {
-					k := min(piece, len(p))
-					peer.Write(p[:k])
-					p = p[k:]
-					for total += uint64(k); b.Stats().Received.Bytes < total; {
-						testutil.Must(t, b.ReadSocket())
-					}
+				for p := range slices.Chunk(testutil.Frame(imsg.Current, uint32(i+1), n, false), piece) {
+					push(t, peer, b, p)
 				}
 			}
 			for i, n := range sizes {
-				m, ok := b.Get()
-				if !ok {
-					t.Fatalf("no message %d", i+1)
-				}
-				testutil.CheckFrame(t, m, uint32(i+1), n)
-				m.Close()
+				getFrame(t, b, uint32(i+1), n).Close()
 			}
 		})
 	}
@@ -338,23 +295,12 @@ func TestUnclaimedAfterFullReads(t *testing.T) {
 	testutil.BothSides(t, imsg.Config{AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
 		var probes []*testutil.Probe
 		for _, count := range []int{3, 40, 1, 1, 1} {
-			p := testutil.NewProbe(t)
-			var data []byte
-			for range count {
-				data = append(data, testutil.Frame(imsg.Current, 1, 2000, false)...)
-			}
-			peer.Write(data, p.Fd())
-			p.W.Close()
-			probes = append(probes, p)
+			probes = append(probes, testutil.Pass(t, peer, bytes.Repeat(testutil.Frame(imsg.Current, 1, 2000, false), count)))
 		}
 		for range 3 + 40 + 3 {
 			testutil.MustNext(t, s, 1, 2000).Close()
 		}
-		for i, p := range probes {
-			if !p.Closed() {
-				t.Errorf("file %d of %d, which no message claims, is open", i+1, len(probes))
-			}
-		}
+		testutil.WantClosed(t, "the files", probes...)
 	})
 }
 
@@ -363,7 +309,6 @@ func TestMarkWithoutFile(t *testing.T) {
 	for _, allow := range []bool{true, false} {
 		t.Run(fmt.Sprintf("passing %v", allow), func(t *testing.T) {
 			testutil.EachDialect(t, testutil.Dialects, imsg.Config{AllowFDPass: allow}, func(t *testing.T, d imsg.Dialect, peer *imsgtest.Socket, s *testutil.Side) {
-				p := testutil.NewProbe(t)
 				peer.Write(testutil.Frame(d, 1, 4, true))
 				peer.Write(testutil.Frame(d, 2, 0, true))
 				peer.Write(testutil.Frame(d, 3, 9, false))
@@ -373,35 +318,26 @@ func TestMarkWithoutFile(t *testing.T) {
 					if !errors.Is(err, imsg.ErrFileLost) || m.HasFile() || m.TakeFile() != nil || m.TakeFD() != -1 {
 						t.Errorf("message %d: %v, file %v", typ, err, m.HasFile())
 					}
-					if want := fmt.Sprintf("imsg: receive type %d: file lost on the way", typ); err.Error() != want {
-						t.Errorf("text %q, want %q", err, want)
-					}
+					testutil.Equal(t, "the text", err.Error(), fmt.Sprintf("imsg: receive type %d: file lost on the way", typ))
 					m.Close()
 					if m.FileErr() != nil {
 						t.Error("a closed message has a lost file")
 					}
 				}
 				m := testutil.MustNext(t, s, 3, 9)
-				if m.FileErr() != nil || m.HasFile() {
-					t.Errorf("unmarked message: %v, file %v", m.FileErr(), m.HasFile())
-				}
+				testutil.WantFile(t, m, false)
 				m.Close()
 				// Only now: the kernel would have glued it to the others.
-				peer.Write(testutil.Frame(d, 4, 1, true), p.Fd())
-				p.W.Close()
+				p := testutil.Pass(t, peer, testutil.Frame(d, 4, 1, true))
 				m = testutil.MustNext(t, s, 4, 1)
 				if m.HasFile() != allow || (m.FileErr() == nil) != allow {
 					t.Errorf("file passing %v: file %v, %v", allow, m.HasFile(), m.FileErr())
 				}
-				if allow {
-					if p.Closed() {
-						t.Error("the file is closed before its message")
-					}
+				if allow && p.Closed() {
+					t.Error("the file is closed before its message")
 				}
 				m.Close()
-				if !p.Closed() {
-					t.Error("the file is open after Close")
-				}
+				testutil.WantClosed(t, "the file", p)
 				testutil.Check(t, s.Send(imsg.Header{Type: 5}, nil))
 			})
 		})
@@ -434,14 +370,10 @@ func TestUnclaimedFiles(t *testing.T) {
 				p.W.Close()
 				for i, n := range []int{10, 5} {
 					m := testutil.MustNext(t, s, uint32(i+1), n)
-					if m.HasFile() || m.FileErr() != nil {
-						t.Errorf("message %d: file %v, %v", i+1, m.HasFile(), m.FileErr())
-					}
+					testutil.WantFile(t, m, false)
 					m.Close()
 				}
-				if !p.Closed() {
-					t.Error("the file is still open")
-				}
+				testutil.WantClosed(t, "the file", p)
 				// One that is claimed afterwards is not mistaken for it.
 				q := testutil.NewProbe(t)
 				peer.Write(testutil.Frame(imsg.Current, 3, 0, true), q.Fd())
@@ -524,9 +456,7 @@ func TestOldWriter(t *testing.T) {
 					n = 4
 				}
 				m := testutil.MustNext(t, s, uint32(i), n)
-				if m.HasFile() != (i >= plain) || m.FileErr() != nil {
-					t.Errorf("message %d: file %v, %v", i, m.HasFile(), m.FileErr())
-				}
+				testutil.WantFile(t, m, i >= plain)
 				m.Close()
 			}
 			testutil.Must(t, <-done)
@@ -549,8 +479,7 @@ func TestHeldFiles(t *testing.T) {
 						peer.Write(testutil.Frame(imsg.Legacy, uint32(i+1), 2, false), p.Fd())
 					}
 					for i := range n {
-						m := testutil.MustNext(t, s, uint32(i+1), 2)
-						m.Close()
+						testutil.MustNext(t, s, uint32(i+1), 2).Close()
 					}
 					for i, p := range probes {
 						p.W.Close()
@@ -559,25 +488,18 @@ func TestHeldFiles(t *testing.T) {
 						}
 					}
 					if n == 17 {
-						err := testutil.ReceiveError(t, s)
-						if want := "imsg: receive: 17 files that no message claims, limit 16 (MaxQueueFiles): too large"; err.Error() != want {
-							t.Errorf("%q, want %q", err, want)
-						}
+						testutil.Equal(t, "the text", testutil.ReceiveError(t, s).Error(),
+							"imsg: receive: 17 files that no message claims, limit 16 (MaxQueueFiles): too large")
 						return
 					}
 					// The oldest goes to the first message that claims one.
 					peer.Write(testutil.Frame(imsg.Legacy, 17, 2, true))
-					m := testutil.MustNext(t, s, 17, 2)
-					m.Close()
+					testutil.MustNext(t, s, 17, 2).Close()
 					for i, p := range probes {
 						testutil.Equal(t, fmt.Sprintf("file %d closed", i+1), p.Closed(), i == 0)
 					}
 					s.Clear()
-					for i, p := range probes {
-						if !p.Closed() {
-							t.Errorf("file %d is open at the end", i+1)
-						}
-					}
+					testutil.WantClosed(t, "the files", probes...)
 				})
 			})
 		}
@@ -609,9 +531,7 @@ func TestSeveralFilesInOneControlMessage(t *testing.T) {
 							t.Errorf("file %d is open", i+2)
 						}
 					}
-					if m.HasFile() != mark || m.FileErr() != nil {
-						t.Errorf("file %v, %v", m.HasFile(), m.FileErr())
-					}
+					testutil.WantFile(t, m, mark)
 					if f := m.TakeFile(); mark {
 						testutil.Check(t, probes[0].Works(f))
 						f.Close()
@@ -619,9 +539,7 @@ func TestSeveralFilesInOneControlMessage(t *testing.T) {
 					m.Close()
 					s.Clear()
 					probes[0].W.Close()
-					if !probes[0].Closed() {
-						t.Error("file 1 is open at the end")
-					}
+					testutil.WantClosed(t, "file 1", probes[0])
 				})
 			})
 		}
@@ -639,10 +557,9 @@ func TestFileWithPartOfAHeader(t *testing.T) {
 					f := testutil.Frame(d, 2, 9, true)
 					peer.Write(testutil.Frame(d, 1, before, false))
 					peer.Write(f[:n], p.Fd())
-					m := testutil.MustNext(t, s, 1, before) // the kernel glued both
-					m.Close()
+					testutil.MustNext(t, s, 1, before).Close() // the kernel glued both
 					peer.Write(slices.Concat(f[n:], testutil.Frame(d, 3, 1, false)))
-					m = testutil.MustNext(t, s, 2, 9)
+					m := testutil.MustNext(t, s, 2, 9)
 					file := m.TakeFile()
 					if err := p.Works(file); err != nil || m.FileErr() != nil {
 						t.Errorf("%v, %v", err, m.FileErr())
@@ -660,12 +577,10 @@ func TestFileWithPartOfAHeader(t *testing.T) {
 // writer does: C gives it to that message, whose first byte came before here.
 func TestFileBehindHeader(t *testing.T) {
 	testutil.EachDialect(t, testutil.Dialects[:2], imsg.Config{AllowFDPass: true}, func(t *testing.T, d imsg.Dialect, peer *imsgtest.Socket, s *testutil.Side) {
-		p := testutil.NewProbe(t)
 		f := testutil.Frame(d, 2, 6, true)
 		peer.Write(append(testutil.Frame(d, 1, 3, false), f[:10]...))
 		testutil.MustNext(t, s, 1, 3).Close() // with the beginning of the next one
-		peer.Write(f[10:], p.Fd())
-		p.W.Close()
+		p := testutil.Pass(t, peer, f[10:])
 		m := testutil.MustNext(t, s, 2, 6)
 		if legacy := d == imsg.Legacy; m.HasFile() != legacy || (m.FileErr() == nil) != legacy || p.Closed() == legacy {
 			t.Errorf("file %v, %v, closed %v", m.HasFile(), m.FileErr(), p.Closed())

@@ -1,7 +1,6 @@
 package imsg_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -71,26 +70,21 @@ func TestListenMode(t *testing.T) {
 	path := socketPath(t)
 	for range 100 {
 		// Whoever gets in finds the mode and the owner that were asked for.
-		done := make(chan error)
-		go func() {
-			for {
-				c, err := imsg.Dial(context.Background(), path, nil)
-				if err != nil {
-					runtime.Gosched()
-					continue
-				}
-				c.Close()
-				info, err := os.Stat(path)
-				if err == nil && info.Mode().Perm() != lc.Mode {
-					err = fmt.Errorf("mode %v", info.Mode())
-				}
-				if err == nil && lc.Owner != nil && info.Sys().(*syscall.Stat_t).Gid != uint32(lc.Owner.GID) {
-					err = fmt.Errorf("group %d", info.Sys().(*syscall.Stat_t).Gid)
-				}
-				done <- err
-				return
+		done := testutil.Go(func() error {
+			c, err := imsg.Dial(context.Background(), path, nil)
+			for ; err != nil; c, err = imsg.Dial(context.Background(), path, nil) {
+				runtime.Gosched()
 			}
-		}()
+			c.Close()
+			info, err := os.Stat(path)
+			if err == nil && info.Mode().Perm() != lc.Mode {
+				err = fmt.Errorf("mode %v", info.Mode())
+			}
+			if err == nil && lc.Owner != nil && info.Sys().(*syscall.Stat_t).Gid != uint32(lc.Owner.GID) {
+				err = fmt.Errorf("group %d", info.Sys().(*syscall.Stat_t).Gid)
+			}
+			return err
+		})
 		l, err := lc.Listen(testutil.DeadlineCtx(t), path, nil)
 		testutil.Must(t, err)
 		testutil.Must(t, <-done)
@@ -275,8 +269,7 @@ func TestListenerKind(t *testing.T) {
 	if _, err := imsg.NewListener(nl, nil); !errors.Is(err, syscall.EPROTOTYPE) || !strings.Contains(err.Error(), "seqpacket") {
 		t.Errorf("NewListener of a seqpacket socket: %v", err)
 	}
-	null := testutil.DevNull(t)
-	defer null.Close()
+	null := testutil.OwnFile(t)
 	_, err = imsg.FileListener(null, nil)
 	testutil.WantError(t, "FileListener of /dev/null", err, syscall.ENOTSOCK)
 }
@@ -347,9 +340,8 @@ func TestServe(t *testing.T) {
 		l, path := listen(t, nil)
 		ctx, cancel := context.WithCancel(context.Background())
 		running := make(chan struct{})
-		served := make(chan error, 1)
-		go func() {
-			served <- l.Serve(ctx, func(ctx context.Context, c *imsg.Conn) {
+		served := testutil.Go(func() error {
+			return l.Serve(ctx, func(ctx context.Context, c *imsg.Conn) {
 				for m, err := range c.All(ctx) {
 					if err != nil {
 						return
@@ -364,22 +356,20 @@ func TestServe(t *testing.T) {
 					c.Send(ctx, h, nil)
 				}
 			})
-		}()
-		dial := func(typ uint32) *imsg.Conn {
-			c, err := imsg.Dial(testutil.DeadlineCtx(t), path, nil)
-			testutil.Must(t, err)
-			t.Cleanup(func() { c.Close() })
+		})
+		request := func(typ uint32) *imsg.Conn {
+			c := dial(t, path, nil)
 			testutil.Must(t, c.Send(testutil.DeadlineCtx(t), imsg.Header{Type: typ}, nil))
 			return c
 		}
 		for range 8 {
-			c := dial(1)
+			c := request(1)
 			testutil.ReceiveAll(t, c, 1)
 			if end == "Close" {
 				c.Close() // or its handler waits for more
 			}
 		}
-		c := dial(2)
+		c := request(2)
 		<-running
 		want := net.ErrClosed
 		if end == "context" {
@@ -411,22 +401,12 @@ func TestServeFullTable(t *testing.T) {
 	}
 	testutil.SetMaxFiles(t, 64)
 	l, path := listen(t, nil)
-	client, err := imsg.Dial(testutil.DeadlineCtx(t), path, nil)
-	testutil.Must(t, err)
-	defer client.Close()
+	dial(t, path, nil)
 	free := testutil.FillTable(t)
 	ctx, cancel := context.WithCancel(context.Background())
-	served := make(chan error, 1)
 	got := make(chan struct{})
-	go func() {
-		served <- l.Serve(ctx, func(context.Context, *imsg.Conn) { close(got) })
-	}()
-	buf := make([]byte, 1<<20)
-	testutil.Within(t, "back-off", func() {
-		for !bytes.Contains(buf[:runtime.Stack(buf, true)], []byte("(*Listener).backOff(")) {
-			runtime.Gosched()
-		}
-	})
+	served := testutil.Go(func() error { return l.Serve(ctx, func(context.Context, *imsg.Conn) { close(got) }) })
+	testutil.WaitBlocked(t, 1, "(*Listener).backOff")
 	free()
 	testutil.Within(t, "the client is served", func() { <-got })
 	cancel()

@@ -24,12 +24,8 @@ import (
 func one(t *testing.T, p []byte, fds ...int) (*imsg.Buf, []imsg.Message) {
 	t.Helper()
 	peer, s := imsgtest.Sockets(t)
-	b := imsg.NewBuf(s.FD, &imsg.Config{AllowFDPass: true})
-	t.Cleanup(b.Clear)
-	peer.Write(p, fds...)
-	for b.Stats().Received.Bytes < uint64(len(p)) {
-		testutil.Must(t, b.ReadSocket())
-	}
+	b := testutil.NewBuf(t, s.FD, &imsg.Config{AllowFDPass: true})
+	push(t, peer, b, p, fds...)
 	return b, slices.Collect(b.All())
 }
 
@@ -84,9 +80,7 @@ func TestMessageAccessors(t *testing.T) {
 	alias := v.Bytes()
 	testutil.Check(t, c.Close())
 	testutil.Equal(t, "payload after Close", string(alias), "\x00\x00\x00\x00\x00\x00\x00")
-	if !p.Closed() {
-		t.Error("the file is open after Close")
-	}
+	testutil.WantClosed(t, "the file", p)
 	for range 2 {
 		if m.Header() != (imsg.Header{}) || m.Type() != 0 || m.ID() != 0 || m.PID() != 0 || m.Len() != 0 || m.Bytes() != nil && len(m.Bytes()) > 0 {
 			t.Errorf("closed: %+v, %d bytes", m.Header(), m.Len())
@@ -167,13 +161,9 @@ func TestCloseTwice(t *testing.T) {
 	var old []imsg.Message
 	for round := range 200 {
 		p := testutil.NewProbe(t)
-		peer.Write(testutil.Frame(imsg.Current, uint32(round+1), 9, true), p.Fd())
+		push(t, peer, b, testutil.Frame(imsg.Current, uint32(round+1), 9, true), p.Fd())
 		p.W.Close()
-		testutil.Must(t, b.ReadSocket())
-		m, ok := b.Get()
-		if !ok {
-			t.Fatal("no message")
-		}
+		m := getFrame(t, b, uint32(round+1), 9)
 		for _, o := range old {
 			o.Close()
 			if f := o.TakeFile(); f != nil {
@@ -198,21 +188,18 @@ func TestCloseTwice(t *testing.T) {
 // TestStrangeFiles gets files of kinds that nobody expects, the peer's end of
 // the channel among them. They are delivered, and closed, like any other.
 func TestStrangeFiles(t *testing.T) {
-	dir, err := os.MkdirTemp("", "im") // t.TempDir may be too long for an address
-	testutil.Must(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	path := socketPath(t)
 	testutil.BothSides(t, imsg.Config{AllowFDPass: true}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
-		folder, err := os.Open(dir)
+		folder, err := os.Open(filepath.Dir(path))
 		testutil.Must(t, err)
 		defer folder.Close()
-		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, "s"), Net: "unix"})
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 		testutil.Must(t, err)
 		defer l.Close()
 		listener, err := l.File()
 		testutil.Must(t, err)
 		defer listener.Close()
-		device := testutil.DevNull(t)
-		defer device.Close()
+		device := testutil.OwnFile(t)
 		for typ, f := range []*os.File{folder, listener, device, nil} {
 			fd := peer.FD
 			if f != nil {
@@ -405,19 +392,16 @@ func TestGetFamily(t *testing.T) {
 		m.Rewind()
 	}
 	testutil.Must(t, m.Get(make([]byte, w.Len()-8)))
-	if left := m.Len(); left != 8 {
-		t.Fatal(left)
-	}
-	if _, err := m.GetHost64(); err != nil {
-		t.Error(err)
-	}
+	testutil.Equal(t, "bytes left", m.Len(), 8)
+	_, err := m.GetHost64()
+	testutil.Check(t, err)
 	m.Rewind()
 	testutil.Must(t, m.Get(make([]byte, w.Len()-7)))
 	if _, err := m.GetNet64(); !errors.Is(err, ibuf.ErrShort) || m.Len() != 7 {
 		t.Errorf("8 bytes of 7: %v, %d left", err, m.Len())
 	}
 	m.Close()
-	_, err := m.GetHost32()
+	_, err = m.GetHost32()
 	testutil.WantError(t, "closed", err, ibuf.ErrShort)
 	m.Rewind()
 }
@@ -427,26 +411,15 @@ func forwarders(t *testing.T, cfg imsg.Config, f func(t *testing.T, forward func
 	t.Run("buf", func(t *testing.T) {
 		testutil.NoLeak(t)
 		sa, sb := imsgtest.Sockets(t)
-		out := imsg.NewBuf(sa.FD, &cfg)
-		t.Cleanup(out.Clear)
-		far, err := imsg.NewConn(sb.Take(), &cfg)
-		testutil.Must(t, err)
-		t.Cleanup(func() { far.Close() })
+		out, far := testutil.NewBuf(t, sa.FD, &cfg), testutil.NewConn(t, sb.Take(), &cfg)
 		f(t, func(m imsg.Message) error {
-			if err := out.Forward(m); err != nil {
-				return err
-			}
-			return out.Flush()
+			return errors.Join(out.Forward(m), out.Flush())
 		}, far)
 	})
 	t.Run("conn", func(t *testing.T) {
 		testutil.NoLeak(t)
-		a, far, err := imsg.Pair(&cfg)
-		testutil.Must(t, err)
-		t.Cleanup(func() {
-			a.Close()
-			far.Close()
-		})
+		sa, sb := imsgtest.Sockets(t)
+		a, far := testutil.NewConn(t, sa.Take(), &cfg), testutil.NewConn(t, sb.Take(), &cfg)
 		f(t, func(m imsg.Message) error { return a.Forward(testutil.DeadlineCtx(t), m) }, far)
 	})
 }
@@ -479,9 +452,7 @@ func TestForward(t *testing.T) {
 				t.Errorf("the original: %d bytes, file %v", m.Len(), m.HasFile())
 			}
 			m.Close()
-			if !p.Closed() {
-				t.Error("the file is open")
-			}
+			testutil.WantClosed(t, "the file", p)
 			testutil.WantError(t, "a closed message", forward(m), ibuf.ErrInvalid)
 		}
 	})
@@ -510,27 +481,18 @@ func TestForwardLost(t *testing.T) {
 	}
 	forwarders(t, imsg.Config{AllowFDPass: true}, func(t *testing.T, forward func(imsg.Message) error, far *imsg.Conn) {
 		const rounds = 20
-		done := make(chan error, 1)
 		_, ms := one(t, testutil.Frame(imsg.Current, 1, 6, true)) // no file
 		lost := ms[0]
 		_, ms = one(t, testutil.Frame(imsg.Current, 2, 6, true), 0)
 		file := ms[0]
-		if !errors.Is(lost.FileErr(), imsg.ErrFileLost) || !file.HasFile() {
-			t.Fatal(lost.FileErr(), file.HasFile())
-		}
-		go func() {
-			var err error
-			for i := range rounds {
-				m := lost
-				if i%2 == 1 {
-					m = file
-				}
-				err = errors.Join(err, forward(m))
+		testutil.WantError(t, "the first message", lost.FileErr(), imsg.ErrFileLost)
+		testutil.WantFile(t, file, true)
+		done := testutil.Go(func() (err error) {
+			for range rounds / 2 {
+				err = errors.Join(err, forward(lost), forward(file))
 			}
-			lost.Close()
-			file.Close()
-			done <- err
-		}()
+			return errors.Join(err, lost.Close(), file.Close())
+		})
 		for i := range rounds {
 			m, err := far.Receive(testutil.DeadlineCtx(t))
 			testutil.Must(t, err)

@@ -48,8 +48,7 @@ func eachQueue(t *testing.T, cfg imsg.Config, fn func(t *testing.T, q queuer, qu
 				c = testutil.NewConn(t, sa.Take(), &cfg)
 				q, flush = c, func() error { return c.Flush(testutil.DeadlineCtx(t)) }
 			} else {
-				b = imsg.NewBuf(sa.FD, &cfg)
-				t.Cleanup(b.Clear)
+				b = testutil.NewBuf(t, sa.FD, &cfg)
 				q = b
 			}
 			fn(t, q, func(h imsg.Header, f *os.File, data []byte) error {
@@ -79,13 +78,11 @@ func eachQueue(t *testing.T, cfg imsg.Config, fn func(t *testing.T, q queuer, qu
 					return err
 				}
 				bd.SetFile(f)
-				if err := bd.Commit(); err != nil {
-					if bd.Len() != len(data) || bd.TakeFile() != f {
-						t.Errorf("a refused message has %d bytes", bd.Len())
-					}
-					return err
+				err = bd.Commit()
+				if err != nil && (bd.Len() != len(data) || bd.TakeFile() != f) {
+					t.Errorf("a refused message has %d bytes", bd.Len())
 				}
-				return nil
+				return err
 			}, flush, peer)
 		})
 	}
@@ -117,9 +114,7 @@ func TestQueueLimits(t *testing.T) {
 					return nil
 				}
 				for i := range tt.fits {
-					if err := queue(imsg.Header{Type: uint32(i + 1)}, file(), testutil.Pattern(uint32(i+1), tt.size)); err != nil {
-						t.Fatalf("message %d: %v", i+1, err)
-					}
+					testutil.Must(t, queue(imsg.Header{Type: uint32(i + 1)}, file(), testutil.Pattern(uint32(i+1), tt.size)))
 				}
 				for range 3 {
 					f := file()
@@ -142,14 +137,12 @@ func TestQueueLimits(t *testing.T) {
 				if tt.cfg.MaxQueueFiles > 0 {
 					testutil.Check(t, queue(imsg.Header{Type: 50}, nil, testutil.Pattern(50, 1)))
 				}
-				flushed := make(chan error, 1)
-				go func() { flushed <- flush() }()
+				flushed := testutil.Go(flush)
 				for i := range tt.fits {
 					testutil.ReceiveAll(t, peer, uint32(i+1))
 				}
-				if err := <-flushed; err != nil || q.QueueLen() != 0 {
-					t.Fatalf("%v, %d queued", err, q.QueueLen())
-				}
+				testutil.Must(t, <-flushed)
+				testutil.Equal(t, "queue", q.QueueLen(), 0)
 				testutil.WantError(t, "after the flush", queue(imsg.Header{Type: 51}, file(), testutil.Pattern(51, tt.size)), nil)
 			})
 		})
@@ -191,22 +184,17 @@ func TestRefused(t *testing.T) {
 					testutil.WantError(t, "close of the refused file", f.Close(), nil)
 				}
 				if c, ok := q.(*imsg.Conn); ok {
-					f = nil
 					if tt.file {
-						f = testutil.DevNull(t)
-						defer f.Close()
+						f = testutil.OwnFile(t)
 					}
-					if e := c.Send(context.Background(), imsg.Header{Type: 9}, f, testutil.Pattern(9, tt.size)); fmt.Sprint(e) != "imsg: send type 9: "+tt.text {
-						t.Errorf("Send: %v, want %v", e, tt.text)
-					}
+					e := c.Send(context.Background(), imsg.Header{Type: 9}, f, testutil.Pattern(9, tt.size))
+					testutil.Equal(t, "Send", fmt.Sprint(e), "imsg: send type 9: "+tt.text)
 				}
 				testutil.Equal(t, "queue", q.QueueLen(), 0)
 				n := min(tt.max, tt.size)
 				testutil.Must(t, queue(imsg.Header{Type: 10}, nil, testutil.Pattern(10, n)))
-				done := make(chan error, 1)
-				go func() { done <- flush() }()
-				m := testutil.ReceiveFrame(t, peer, 10, n)
-				m.Close()
+				done := testutil.Go(flush)
+				testutil.ReceiveFrame(t, peer, 10, n).Close()
 				testutil.Check(t, <-done)
 			})
 		})
@@ -218,13 +206,11 @@ func TestClearClosesFiles(t *testing.T) {
 	testutil.NoLeak(t)
 	peer, s := imsgtest.Sockets(t)
 	b := imsg.NewBuf(s.FD, &imsg.Config{AllowFDPass: true})
-	out, in, half := testutil.NewProbe(t), testutil.NewProbe(t), testutil.NewProbe(t)
+	out := testutil.NewProbe(t)
+	in := testutil.Pass(t, peer, testutil.Frame(imsg.Current, 1, 5, true))
+	half := testutil.Pass(t, peer, testutil.Frame(imsg.Current, 2, 5, true)[:18])
 	testutil.Must(t, b.Compose(imsg.Header{Type: 1}, out.W, []byte("x")))
 	testutil.Must(t, b.Compose(imsg.Header{Type: 2}, nil, []byte("y")))
-	peer.Write(testutil.Frame(imsg.Current, 1, 5, true), in.Fd())
-	in.W.Close()
-	peer.Write(testutil.Frame(imsg.Current, 2, 5, true)[:18], half.Fd())
-	half.W.Close()
 	for range 2 {
 		testutil.Must(t, b.ReadSocket())
 	}
@@ -232,9 +218,8 @@ func TestClearClosesFiles(t *testing.T) {
 		t.Fatal("closed too early")
 	}
 	b.Clear()
-	if !out.Closed() || !in.Closed() || !half.Closed() || b.QueueLen() != 0 {
-		t.Errorf("open: queued %v, received %v, arriving %v; %d queued", !out.Closed(), !in.Closed(), !half.Closed(), b.QueueLen())
-	}
+	testutil.WantClosed(t, "queued, received, arriving", out, in, half)
+	testutil.Equal(t, "queue", b.QueueLen(), 0)
 	if m, ok := b.Get(); ok {
 		t.Errorf("message %d after Clear", m.Type())
 	}
@@ -263,8 +248,7 @@ func TestSentPayloadsAreCleared(t *testing.T) {
 	onBuf := func(do func(t *testing.T, b *imsg.Buf) error) func(*testing.T, *imsg.Config) {
 		return func(t *testing.T, cfg *imsg.Config) {
 			s, _ := imsgtest.Sockets(t)
-			b := imsg.NewBuf(s.FD, cfg)
-			t.Cleanup(b.Clear)
+			b := testutil.NewBuf(t, s.FD, cfg)
 			testutil.Must(t, do(t, b))
 		}
 	}
@@ -331,15 +315,6 @@ func TestSentPayloadsAreCleared(t *testing.T) {
 	}
 }
 
-// heap is how many bytes the program has after two collections.
-func heap() int {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int(m.HeapAlloc)
-}
-
 // What waits in a queue costs at most half as much again as its limit.
 func TestQueueMemory(t *testing.T) {
 	const limit = 4 << 20
@@ -362,14 +337,14 @@ func TestQueueMemory(t *testing.T) {
 				}
 				return err
 			}
-			before := heap()
+			before := testutil.Heap()
 			for add() == nil {
 			}
-			if used := heap() - before; used > limit*3/2 || used < limit/2 {
+			if used := testutil.Heap() - before; used > limit*3/2 || used < limit/2 {
 				t.Errorf("%d of %d bytes, built %v: %d KiB for a queue of %d", tt.n, tt.room, built, used>>10, limit>>10)
 			}
 			b.Clear()
-			if used := heap() - before; used > 64<<10 {
+			if used := testutil.Heap() - before; used > 64<<10 {
 				t.Errorf("%d of %d bytes, built %v: %d KiB are left of a queue that was cleared", tt.n, tt.room, built, used>>10)
 			}
 			runtime.KeepAlive(b)
@@ -381,13 +356,8 @@ func TestQueueMemory(t *testing.T) {
 // channel stays busy.
 func TestBurstMemory(t *testing.T) {
 	ctx := context.Background()
-	a, b, err := imsg.Pair(&imsg.Config{MaxQueueBytes: 64 << 20})
-	testutil.Must(t, err)
-	defer a.Close()
-	defer b.Close()
-	for _, c := range []*imsg.Conn{a, b} {
-		testutil.Must(t, c.SetMaxSize(32<<20))
-	}
+	a, b := imsgtest.Pair(t, &imsg.Config{MaxQueueBytes: 64 << 20})
+	testutil.Must(t, errors.Join(a.SetMaxSize(32<<20), b.SetMaxSize(32<<20)))
 	move := func(n, size int) {
 		t.Helper()
 		p := make([]byte, size)
@@ -399,18 +369,12 @@ func TestBurstMemory(t *testing.T) {
 			}
 			testutil.Must(t, err)
 		}
-		sent := make(chan error, 1)
-		go func() { sent <- a.Flush(ctx) }()
-		for range n {
-			m, err := b.Receive(ctx)
-			testutil.Must(t, err)
-			testutil.Equal(t, "bytes", m.Len(), size)
-			m.Close()
-		}
+		sent := testutil.Go(func() error { return a.Flush(ctx) })
+		testutil.Must(t, take(b, n))
 		testutil.Must(t, <-sent)
 	}
 	move(1, 10)
-	before := heap()
+	before := testutil.Heap()
 	for _, tt := range []struct{ n, size int }{{1, 32 << 20}, {100000, 8}} {
 		move(tt.n, tt.size)
 		for range 5 {
@@ -496,19 +460,17 @@ func TestTooManyRefsSend(t *testing.T) {
 	testutil.NoLeak(t)
 	testutil.SetMaxFiles(t, 64)
 	a, b := imsgtest.Pair(t, nil)
-	f := testutil.DevNull(t)
-	defer f.Close()
+	f := testutil.OwnFile(t)
 	ctx := testutil.DeadlineCtx(t)
-	done := make(chan error, 1)
-	go func() {
-		for i := range manyFiles {
-			if err := a.Send(ctx, imsg.Header{Type: uint32(i + 1)}, f, testutil.Pattern(uint32(i+1), 3)); err != nil {
-				done <- err
-				return
-			}
+	// sendFiles sends so many files, or until one cannot be sent.
+	sendFiles := func(ctx context.Context, most int) (i int, err error) {
+		for err == nil && i < most {
+			i++
+			err = a.Send(ctx, imsg.Header{Type: uint32(i)}, f, testutil.Pattern(uint32(i), 3))
 		}
-		done <- nil
-	}()
+		return i, err
+	}
+	done := testutil.Go(func() error { _, err := sendFiles(ctx, manyFiles); return err })
 	blocked := make(chan struct{})
 	go func() {
 		testutil.WaitBlocked(t, 1, "(*sender).pause")
@@ -522,8 +484,7 @@ func TestTooManyRefsSend(t *testing.T) {
 	// Others wait behind it and can still give up, whatever they send.
 	for _, file := range []*os.File{nil, f} {
 		short, cancel := context.WithCancel(ctx)
-		errs := make(chan error, 1)
-		go func() { errs <- a.Send(short, imsg.Header{Type: 999}, file, []byte("x")) }()
+		errs := testutil.Go(func() error { return a.Send(short, imsg.Header{Type: 999}, file, []byte("x")) })
 		testutil.WaitBlocked(t, 1, "(*waiter).sleep")
 		cancel()
 		testutil.WantError(t, "cancelled while the system has too many files", <-errs, context.Canceled)
@@ -531,26 +492,18 @@ func TestTooManyRefsSend(t *testing.T) {
 	takeFiles(t, b, 1, manyFiles)
 	testutil.Check(t, <-done)
 	// The one who waits for the system can give up, too.
-	fillFlight := func(ctx context.Context) (i int, err error) {
-		for err == nil {
-			i++
-			err = a.Send(ctx, imsg.Header{Type: uint32(i)}, f, testutil.Pattern(uint32(i), 3))
-		}
-		return i, err
-	}
+
 	short, cancel := context.WithCancel(ctx)
 	go func() {
 		testutil.WaitBlocked(t, 1, "(*sender).pause")
 		cancel()
 	}()
-	n, err := fillFlight(short)
+	n, err := sendFiles(short, 1<<20)
 	if !errors.Is(err, context.Canceled) || a.QueueLen() != 0 {
 		t.Errorf("%v after %d files, %d queued", err, n, a.QueueLen())
 	}
 	takeFiles(t, b, 1, n-1)
-	if _, err := f.Stat(); err != nil {
-		t.Errorf("the file is not ours any more: %v", err)
-	}
+	testutil.WantOpen(t, "the file", f)
 	testutil.Check(t, a.Send(ctx, imsg.Header{Type: 1}, f, testutil.Pattern(1, 3)))
 	takeFiles(t, b, 1, 1)
 }
@@ -563,31 +516,26 @@ func TestTooManyRefsWriteSocket(t *testing.T) {
 	testutil.NoLeak(t)
 	testutil.SetMaxFiles(t, 64)
 	sa, sb := imsgtest.Sockets(t)
-	b := imsg.NewBuf(sa.FD, &imsg.Config{AllowFDPass: true})
-	t.Cleanup(b.Clear)
+	b := testutil.NewBuf(t, sa.FD, &imsg.Config{AllowFDPass: true})
 	peer := testutil.NewConn(t, sb.Take(), &imsg.Config{AllowFDPass: true})
 	sent := 0
 	for ; sent < manyFiles && b.QueueLen() == 0; sent++ {
 		testutil.Must(t, b.Compose(imsg.Header{Type: uint32(sent + 1)}, testutil.DevNull(t), testutil.Pattern(uint32(sent+1), 3)))
-		if err := b.WriteSocket(); err != nil {
-			t.Fatalf("file %d: %v", sent+1, err)
-		}
+		testutil.Must(t, b.WriteSocket())
 	}
 	if b.QueueLen() == 0 {
 		t.Skipf("no limit on files in flight here: %d sent", sent)
 	}
 	for range 3 {
-		if err := b.WriteSocket(); err != nil || b.QueueLen() != 1 {
-			t.Fatalf("%v with %d queued", err, b.QueueLen())
-		}
+		testutil.Must(t, b.WriteSocket())
+		testutil.Equal(t, "queue", b.QueueLen(), 1)
 	}
 	if n := b.Stats().Sent; n.Messages != uint64(sent-1) || n.Files != uint64(sent-1) || n.Calls != uint64(sent-1) {
 		t.Errorf("counters %+v after %d messages", n, sent-1)
 	}
 	takeFiles(t, peer, 1, sent-1)
-	if err := b.Flush(); err != nil || b.QueueLen() != 0 {
-		t.Fatalf("%v with %d queued", err, b.QueueLen())
-	}
+	testutil.Must(t, b.Flush())
+	testutil.Equal(t, "queue", b.QueueLen(), 0)
 	takeFiles(t, peer, sent, 1)
 }
 
@@ -610,8 +558,7 @@ func TestTooManyRefsEnds(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			testutil.NoLeak(t)
 			a, b := imsgtest.Pair(t, nil)
-			f := testutil.DevNull(t)
-			defer f.Close()
+			f := testutil.OwnFile(t)
 			errs := make(chan error, 2)
 			go func() {
 				for {
@@ -631,14 +578,7 @@ func TestTooManyRefsEnds(t *testing.T) {
 			testutil.WaitBlocked(t, 2, "(*Conn).Send")
 			tt.end(a)
 			for range 2 {
-				select {
-				case err := <-errs:
-					if !errors.Is(err, tt.want) {
-						t.Errorf("%v, want %v", err, tt.want)
-					}
-				case <-time.After(testutil.Bound):
-					t.Fatal("somebody still waits")
-				}
+				testutil.Within(t, "the end of the wait", func() { testutil.WantError(t, "Send", <-errs, tt.want) })
 			}
 			if tt.want == net.ErrClosed {
 				return
@@ -666,8 +606,7 @@ func TestQueuedDialect(t *testing.T) {
 			testutil.NoLeak(t)
 			cfg := &imsg.Config{Dialect: ds[0], AllowFDPass: true}
 			peer, sb := imsgtest.Sockets(t)
-			b := imsg.NewBuf(sb.FD, cfg)
-			t.Cleanup(b.Clear)
+			b := testutil.NewBuf(t, sb.FD, cfg)
 			peer2, sc := imsgtest.Sockets(t)
 			c := testutil.NewConn(t, sc.Take(), cfg)
 			_, lost := one(t, testutil.Frame(imsg.Current, 3, 6, true))
@@ -714,35 +653,21 @@ func TestQueuedDialect(t *testing.T) {
 // Send wrote a part of: the rest is payload, and left alone.
 func TestTornDialect(t *testing.T) {
 	testutil.NoLeak(t)
-	a, b, err := imsg.Pair(nil)
-	testutil.Must(t, err)
-	defer b.Close()
-	defer a.Close()
-	testutil.Must(t, a.SetMaxSize(1<<20))
-	testutil.Must(t, b.SetMaxSize(1<<20))
+	a, b := imsgtest.Pair(t, nil)
+	testutil.Must(t, errors.Join(a.SetMaxSize(1<<20), b.SetMaxSize(1<<20)))
 	ctx, cancel := context.WithCancel(testutil.DeadlineCtx(t))
-	payload := bytes.Repeat([]byte{7}, 1<<20)
-	sent := make(chan error, 1)
-	go func() { sent <- a.Send(ctx, imsg.Header{Type: 1}, nil, payload) }()
+
+	sent := testutil.Go(func() error { return a.Send(ctx, imsg.Header{Type: 1}, nil, testutil.Pattern(1, 1<<20)) })
 	for a.Stats().Sent.Bytes == 0 && ctx.Err() == nil {
 		runtime.Gosched()
 	}
 	cancel()
 	testutil.WantError(t, "a message that does not fit the socket", <-sent, context.Canceled)
 	a.SetDialect(imsg.Legacy)
-	testutil.Must(t, a.Compose(imsg.Header{Type: 2}, nil, []byte("next")))
+	testutil.Must(t, a.Compose(imsg.Header{Type: 2}, nil, testutil.Pattern(2, 4)))
 	a.SetDialect(imsg.Current)
-	done := make(chan error, 1)
-	go func() { done <- a.Flush(testutil.DeadlineCtx(t)) }()
-	for typ, want := range [][]byte{1: payload, 2: []byte("next")} {
-		if typ == 0 {
-			continue
-		}
-		m := testutil.Receive(t, b)
-		if int(m.Type()) != typ || !bytes.Equal(m.Bytes(), want) {
-			t.Errorf("type %d with %d bytes, want %d with %d", m.Type(), m.Len(), typ, len(want))
-		}
-		m.Close()
-	}
+	done := testutil.Go(func() error { return a.Flush(testutil.DeadlineCtx(t)) })
+	testutil.ReceiveFrame(t, b, 1, 1<<20).Close()
+	testutil.ReceiveFrame(t, b, 2, 4).Close()
 	testutil.Check(t, <-done)
 }

@@ -19,6 +19,7 @@ import (
 
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
+	"example.org/imsg/internal/check"
 	"example.org/imsg/internal/testutil"
 	"golang.org/x/sys/unix"
 )
@@ -68,20 +69,14 @@ func TestBadLength(t *testing.T) {
 				behind := testutil.Frame(tt.wire, 9, 0, false) // must never be delivered
 				peer.Write(slices.Concat(good, good, testutil.RawHeader(tt.wire, 2, tt.len, tt.file), behind))
 				for range 2 {
-					m, err := s.Next()
-					testutil.Must(t, err)
-					testutil.CheckFrame(t, m, 1, 0)
-					m.Close()
+					testutil.MustNext(t, s, 1, 0).Close()
 				}
 				err := testutil.ReceiveError(t, s)
 				var he *imsg.HeaderError
 				if !errors.As(err, &he) || he.Len != tt.wantLen || !errors.Is(err, syscall.ERANGE) || !errors.Is(err, imsg.ErrTooLarge) {
 					t.Errorf("error %#v", err)
 				}
-				var oe *imsg.OpError
-				if !errors.As(err, &oe) || oe.Op != "receive" || oe.Timeout() {
-					t.Errorf("error %#v", err)
-				}
+				testutil.Equal(t, "timeout", testutil.WantOp(t, "a bad header", err, "receive", imsg.ErrTooLarge).Timeout(), false)
 				if want := fmt.Sprintf("imsg: receive: header length %d %s", tt.wantLen, tt.wantText); !strings.HasPrefix(err.Error(), want) {
 					t.Errorf("text %q, want %q", err, want)
 				}
@@ -110,10 +105,7 @@ func TestEOF(t *testing.T) {
 						}
 					}
 					for i := range want {
-						m, err := s.Next()
-						testutil.Must(t, err)
-						testutil.CheckFrame(t, m, uint32(i+1), []int{first, second}[i])
-						m.Close()
+						testutil.MustNext(t, s, uint32(i+1), []int{first, second}[i]).Close()
 					}
 					err := testutil.ReceiveError(t, s)
 					between := cut == 0 || cut == whole || cut == end
@@ -169,8 +161,7 @@ func TestFileFlood(t *testing.T) {
 		t.Run(fmt.Sprintf("mark %v", mark), func(t *testing.T) {
 			testutil.NoLeak(t)
 			peer, s := imsgtest.Sockets(t)
-			b := imsg.NewBuf(s.FD, &imsg.Config{AllowFDPass: true})
-			t.Cleanup(b.Clear)
+			b := testutil.NewBuf(t, s.FD, &imsg.Config{AllowFDPass: true})
 			p := testutil.NewProbe(t)
 			before := len(imsgtest.OpenFDs())
 			most, messages := 0, 0
@@ -180,9 +171,7 @@ func TestFileFlood(t *testing.T) {
 					testutil.Must(t, b.ReadSocket())
 					most = max(most, len(imsgtest.OpenFDs())-before)
 					for m := range b.All() {
-						if m.HasFile() != mark || m.FileErr() != nil {
-							t.Errorf("file %v, %v", m.HasFile(), m.FileErr())
-						}
+						testutil.WantFile(t, m, mark)
 						messages++
 						m.Close()
 					}
@@ -192,9 +181,7 @@ func TestFileFlood(t *testing.T) {
 				t.Errorf("%d messages, up to %d files held", messages, most)
 			}
 			p.W.Close()
-			if !p.Closed() {
-				t.Error("a file is left")
-			}
+			testutil.WantClosed(t, "the file", p)
 		})
 	}
 }
@@ -203,21 +190,15 @@ func TestFileFlood(t *testing.T) {
 // while a message that has claimed one is not complete yet: it never will be.
 func TestFileInFlightWhenTheChannelEnds(t *testing.T) {
 	testutil.BothSides(t, imsg.Config{AllowFDPass: true, Dialect: imsg.Legacy, MaxQueueFiles: 16}, func(t *testing.T, peer *imsgtest.Socket, s *testutil.Side) {
-		p, q := testutil.NewProbe(t), testutil.NewProbe(t)
+		q := testutil.NewProbe(t)
 		f := testutil.Frame(imsg.Legacy, 1, 100, true)
-		peer.Write(f[:20], p.Fd())
-		p.W.Close()
+		p := testutil.Pass(t, peer, f[:20])
 		for i := range 17 {
 			peer.Write(f[20+i:21+i], q.Fd())
 		}
 		q.W.Close()
 		testutil.ReceiveError(t, s)
-		if !q.Closed() {
-			t.Error("a file that nobody claimed is open")
-		}
-		if !p.Closed() {
-			t.Error("the file of the message that never comes is open")
-		}
+		testutil.WantClosed(t, "that nobody claimed, and of the message that never comes", q, p)
 	})
 }
 
@@ -295,11 +276,7 @@ func TestBusyPollEnds(t *testing.T) {
 			a, _ := busyPair(t)
 			ctx, cancel := context.WithCancel(testutil.DeadlineCtx(t))
 			defer cancel()
-			done := make(chan error, 1)
-			go func() {
-				_, err := a.Receive(ctx)
-				done <- err
-			}()
+			done := testutil.Go(func() error { _, err := a.Receive(ctx); return err })
 			tt.end(a, cancel)
 			testutil.WantError(t, "the error", <-done, tt.want)
 		})
@@ -320,9 +297,7 @@ func TestOutOfBand(t *testing.T) {
 		p.W.Close()
 		peer.Write(testutil.Frame(imsg.Current, 2, 5, false))
 		testutil.MustNext(t, s, 2, 5).Close()
-		if !p.Closed() {
-			t.Error("the file that came out of band is open")
-		}
+		testutil.WantClosed(t, "the file that came out of band", p)
 	})
 	t.Run("poll", func(t *testing.T) {
 		peer, s := imsgtest.Sockets(t)
@@ -353,7 +328,7 @@ func TestResetBehindMessages(t *testing.T) {
 		peer.Close()
 		for i, n := range []int{5, 0, 7} {
 			m := testutil.MustNext(t, s, uint32(i+2), n)
-			testutil.Equal(t, fmt.Sprintf("message %d: file", i+2), m.HasFile(), i < 2)
+			testutil.WantFile(t, m, i < 2)
 			m.Close()
 		}
 		if err := testutil.ReceiveError(t, s); !errors.Is(err, syscall.ECONNRESET) && (err != io.EOF || runtime.GOOS == "linux") {
@@ -405,8 +380,7 @@ func TestBatches(t *testing.T) {
 	if n, err := a.ComposeBatch(out); n != 100 || !errors.Is(err, imsg.ErrQueueFull) || a.QueueLen() != 100 {
 		t.Fatalf("%d queued: %v", n, err)
 	}
-	sent := make(chan error, 1)
-	go func() { sent <- errors.Join(a.Flush(ctx), a.Close()) }()
+	sent := testutil.Go(func() error { return errors.Join(a.Flush(ctx), a.Close()) })
 	ms := make([]imsg.Message, 7)
 	if n, err := b.ReceiveBatch(ctx, nil); n != 0 || err != nil {
 		t.Errorf("no room: %d, %v", n, err)
@@ -434,9 +408,7 @@ func TestBatches(t *testing.T) {
 	}
 	testutil.Equal(t, "messages", next, 100)
 	testutil.Check(t, <-sent)
-	if _, err := r.Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("the file is open: %v", err)
-	}
+	check.EOF(t, "the file", r)
 	gone, cancel := context.WithCancel(ctx)
 	cancel()
 	if n, err := b.ReceiveBatch(gone, ms); n != 0 || !errors.Is(err, context.Canceled) {
@@ -513,9 +485,7 @@ func TestEach(t *testing.T) {
 		testutil.CheckFrame(t, kept[1], 13, 20)
 		imsg.CloseAll(kept)
 		for i, r := range pipes {
-			if _, err := r.Read(make([]byte, 1)); err != io.EOF {
-				t.Errorf("conn %v: file %d is open: %v", conn, i, err)
-			}
+			check.EOF(t, fmt.Sprintf("conn %v: file %d", conn, i), r)
 		}
 		cb.Close()
 	}
@@ -529,8 +499,7 @@ func TestEachClosedByBody(t *testing.T) {
 		"Close":    func(m imsg.Message) { m.Close() },
 		"CloseAll": func(m imsg.Message) { imsg.CloseAll([]imsg.Message{m, m}) },
 	} {
-		a, b, err := imsg.Pair(nil)
-		testutil.Must(t, err)
+		a, b := imsgtest.Pair(t, nil)
 		for i := range uint32(8) {
 			testutil.Must(t, a.Compose(imsg.Header{Type: i}, nil, testutil.Pattern(i, 64)))
 		}
@@ -551,18 +520,13 @@ func TestEachClosedByBody(t *testing.T) {
 		testutil.CheckFrame(t, all[4], 4, 64)
 		for i := range uint32(3) { // nor is its memory used again
 			testutil.Must(t, a.Send(ctx, imsg.Header{Type: 50 + i}, nil, testutil.Pattern(50+i, 900)))
-			m, err := b.Receive(ctx)
-			testutil.Must(t, err)
-			testutil.CheckFrame(t, m, 50+i, 900)
-			m.Close()
+			testutil.ReceiveFrame(t, b, 50+i, 900).Close()
 			testutil.CheckFrame(t, all[4], 4, 64)
 		}
 		for i, m := range all {
 			testutil.Equal(t, fmt.Sprintf("%s: message %d is open", name, i), m.Bytes() != nil, i == 4)
 		}
 		all[4].Close()
-		a.Close()
-		b.Close()
 	}
 }
 
@@ -582,9 +546,7 @@ func TestFullTable(t *testing.T) {
 		p.W.Close()
 		free := testutil.FillTable(t)
 		m := testutil.MustNext(t, s, 1, 10)
-		if m.FileErr() != nil {
-			t.Error(m.FileErr())
-		}
+		testutil.WantFile(t, m, false)
 		m.Close()
 		for typ := range uint32(2) {
 			m = testutil.MustNext(t, s, typ+2, int(typ+2)*10)
@@ -594,9 +556,7 @@ func TestFullTable(t *testing.T) {
 			m.Close()
 		}
 		free()
-		if !p.Closed() {
-			t.Error("a lost file is open")
-		}
+		testutil.WantClosed(t, "a lost file", p)
 		m = testutil.MustNext(t, s, 4, 40)
 		f := m.TakeFile()
 		testutil.Check(t, q.Works(f))

@@ -68,8 +68,7 @@ func TestCancelLargeSend(t *testing.T) {
 						f = p.W
 					}
 					ctx, cancel := context.WithCancel(testutil.DeadlineCtx(t))
-					done := make(chan error, 1)
-					go func() { done <- a.Send(ctx, imsg.Header{Type: 1}, f, testutil.Pattern(1, size)) }()
+					done := testutil.Go(func() error { return a.Send(ctx, imsg.Header{Type: 1}, f, testutil.Pattern(1, size)) })
 					testutil.WaitBlocked(t, 1, "(*Conn).Send")
 					want := context.Canceled
 					if how == "cancel" {
@@ -98,18 +97,17 @@ func TestCancelLargeSend(t *testing.T) {
 							t.Fatalf("another send: %v, %d queued", err, a.QueueLen())
 						}
 					}
-					go func() {
+					done = testutil.Go(func() error {
 						switch next {
 						case "flush":
-							done <- a.Flush(ctx)
+							return a.Flush(ctx)
 						case "send", "another cancelled send":
-							done <- a.Send(ctx, imsg.Header{Type: 2}, nil, testutil.Pattern(2, 100))
+							return a.Send(ctx, imsg.Header{Type: 2}, nil, testutil.Pattern(2, 100))
 						case "send of a file":
-							done <- a.Send(ctx, imsg.Header{Type: 2}, second.W, testutil.Pattern(2, 100))
-						default:
-							done <- errors.Join(a.Compose(imsg.Header{Type: 2}, nil, testutil.Pattern(2, 100)), a.Flush(ctx))
+							return a.Send(ctx, imsg.Header{Type: 2}, second.W, testutil.Pattern(2, 100))
 						}
-					}()
+						return errors.Join(a.Compose(imsg.Header{Type: 2}, nil, testutil.Pattern(2, 100)), a.Flush(ctx))
+					})
 					m := testutil.ReceiveFrame(t, b, 1, size)
 					if file == p.Closed() || m.HasFile() != file {
 						t.Errorf("file %v, closed %v", m.HasFile(), p.Closed())
@@ -139,18 +137,18 @@ func TestCancelSome(t *testing.T) {
 			n := testutil.FillConn(t, a)
 			probes := map[int]*testutil.Probe{1: testutil.NewProbe(t), 3: testutil.NewProbe(t)}
 			cancels := make([]func(), len(sizes))
-			done := make([]chan error, len(sizes))
+			done := make([]<-chan error, len(sizes))
 			for i, size := range sizes {
 				ctx, cancel := context.WithCancel(testutil.DeadlineCtx(t))
 				defer cancel()
-				cancels[i], done[i] = cancel, make(chan error, 1)
+				cancels[i] = cancel
 				var f *os.File
 				if p := probes[i]; p != nil {
 					f = p.W
 				}
-				go func() {
-					done[i] <- a.Send(ctx, imsg.Header{Type: uint32(i + 1)}, f, testutil.Pattern(uint32(i+1), size))
-				}()
+				done[i] = testutil.Go(func() error {
+					return a.Send(ctx, imsg.Header{Type: uint32(i + 1)}, f, testutil.Pattern(uint32(i+1), size))
+				})
 				testutil.WaitQueue(t, a, i+1)
 			}
 			// The middle first, then the others, so that holes meet.
@@ -161,9 +159,7 @@ func TestCancelSome(t *testing.T) {
 				cancels[i]()
 				testutil.WantError(t, fmt.Sprintf("message %d", i+1), <-done[i], context.Canceled)
 				if p := probes[i]; p != nil {
-					if _, err := p.W.Stat(); err != nil {
-						t.Errorf("the file of message %d: %v", i+1, err)
-					}
+					testutil.WantOpen(t, fmt.Sprintf("the file of message %d", i+1), p.W)
 				}
 			}
 			testutil.DrainConn(t, b, n)
@@ -203,8 +199,7 @@ func testCancelAnyTime(t *testing.T, cfg *imsg.Config) {
 	const senders, each = 4, 150
 	testutil.NoLeak(t)
 	a, b := smallPairOf(t, cfg)
-	f := testutil.DevNull(t)
-	defer f.Close()
+	f := testutil.OwnFile(t)
 	var wg sync.WaitGroup
 	var sent [senders][each]bool
 	for s := range senders {
@@ -288,8 +283,7 @@ func TestWaitForRoom(t *testing.T) {
 				for typ := range uint32(2) {
 					testutil.Must(t, a.Compose(imsg.Header{Type: typ + 1}, testutil.DevNull(t), testutil.Pattern(typ+1, 30)))
 				}
-				f := testutil.DevNull(t)
-				defer f.Close()
+				f := testutil.OwnFile(t)
 				const senders = 3
 				errs := make(chan error, senders)
 				ctx, cancel := context.WithCancel(testutil.DeadlineCtx(t))
@@ -385,8 +379,7 @@ func TestClosedFiles(t *testing.T) {
 	testutil.NoLeak(t)
 	a, b := imsgtest.Pair(t, nil)
 	sa, _ := imsgtest.Sockets(t)
-	buf := imsg.NewBuf(sa.FD, &imsg.Config{AllowFDPass: true})
-	t.Cleanup(buf.Clear)
+	buf := testutil.NewBuf(t, sa.FD, &imsg.Config{AllowFDPass: true})
 	f := testutil.DevNull(t)
 	f.Close()
 	_, err := imsg.FileConn(f, nil)
@@ -415,9 +408,7 @@ func TestClosedFiles(t *testing.T) {
 		}
 	}
 	testutil.Equal(t, "queue", buf.QueueLen(), 0)
-	if err := a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 3}, nil, testutil.Pattern(3, 3)); err != nil {
-		t.Fatalf("the next message: %v", err)
-	}
+	testutil.Must(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 3}, nil, testutil.Pattern(3, 3)))
 	testutil.ReceiveAll(t, b, 1, 3)
 }
 
@@ -450,13 +441,6 @@ func badPair(t *testing.T, b badFile) (x, y *imsgtest.Socket) {
 	}
 	return x, y
 }
-
-// joined is what errors.Join returns.
-type joined interface {
-	error
-	Unwrap() []error
-}
-
 func checkBad(t *testing.T, err error, typ uint32, want error) {
 	t.Helper()
 	var oe *imsg.OpError
@@ -465,59 +449,64 @@ func checkBad(t *testing.T, err error, typ uint32, want error) {
 	}
 }
 
+// wantBad takes apart what a Flush of the queue of bad files returned.
+func wantBad(t *testing.T, err, want error) {
+	t.Helper()
+	all, ok := err.(interface{ Unwrap() []error }) // of errors.Join
+	if !ok || len(all.Unwrap()) != len(badTypes) {
+		t.Fatalf("%v, want %d errors", err, len(badTypes))
+	}
+	for i, typ := range badTypes {
+		checkBad(t, all.Unwrap()[i], typ, want)
+	}
+}
+
+// badTypes are the messages with a bad file in a queue of seven, goodTypes the
+// others.
+var badTypes, goodTypes = []uint32{1, 3, 4, 7}, []uint32{2, 5, 6}
+
 // TestFileNotSent has files that the kernel will not send among messages that
 // are in order: only the messages with these files fail, and somebody is told.
 func TestFileNotSent(t *testing.T) {
 	cfg := &imsg.Config{AllowFDPass: true}
 	for _, bad := range badFiles {
-		conns := func(t *testing.T) (a, b *imsg.Conn) {
-			x, y := badPair(t, bad)
-			var cs [2]*imsg.Conn
-			for i, s := range []*imsgtest.Socket{x, y} {
-				f := os.NewFile(uintptr(dupFD(t, s.FD)), "socket")
-				c, err := imsg.FileConn(f, cfg)
-				testutil.Must(t, err)
-				f.Close()
-				t.Cleanup(func() { c.Close() })
-				cs[i] = c
-			}
-			return cs[0], cs[1]
-		}
-		typ := func(i int) uint32 { return uint32(i + 1) }
-		isBad := func(i int) bool { return i == 0 || i == 2 || i == 3 || i == 6 }
-		good := []uint32{2, 5, 6}
-		// compose queues seven messages, four of them with a bad file.
-		compose := func(t *testing.T, q interface {
-			Compose(imsg.Header, *os.File, ...[]byte) error
-		}) {
-			for i := range 7 {
+		// Both queue seven messages, four of them with a bad file.
+		compose := func(t *testing.T, compose func(imsg.Header, *os.File, ...[]byte) error) {
+			for typ := uint32(1); typ <= 7; typ++ {
 				var f *os.File
-				if isBad(i) {
+				if slices.Contains(badTypes, typ) {
 					f = bad.make(t)
 				}
-				err := q.Compose(imsg.Header{Type: typ(i)}, f, testutil.Pattern(typ(i), 10*i))
-				testutil.Must(t, err)
+				testutil.Must(t, compose(imsg.Header{Type: typ}, f, testutil.Pattern(typ, 10*int(typ-1))))
 				if f != nil {
 					bad.spoil(f)
 				}
 			}
 		}
-		t.Run(bad.name+", Conn, Flush", func(t *testing.T) {
+		conns := func(t *testing.T) (a, b *imsg.Conn) {
 			testutil.NoLeak(t)
+			x, y := badPair(t, bad)
+			return testutil.NewConn(t, x.Take(), cfg), testutil.NewConn(t, y.Take(), cfg)
+		}
+		bufs := func(t *testing.T) (a *imsg.Buf, receive func()) {
+			testutil.NoLeak(t)
+			x, y := badPair(t, bad)
+			a = testutil.NewBuf(t, x.FD, cfg)
+			s := testutil.BufSide(t, testutil.NewBuf(t, y.FD, cfg), y.FD)
+			compose(t, a.Compose)
+			return a, func() {
+				for _, typ := range goodTypes {
+					testutil.MustNext(t, s, typ, 10*int(typ-1)).Close()
+				}
+			}
+		}
+		t.Run(bad.name+", Conn, Flush", func(t *testing.T) {
 			a, b := conns(t)
-			compose(t, a)
-			err := a.Flush(testutil.DeadlineCtx(t))
-			all, ok := errors.AsType[joined](err)
-			if !ok || len(all.Unwrap()) != 4 {
-				t.Fatalf("%v, want four errors", err)
-			}
-			for i, want := range []uint32{1, 3, 4, 7} {
-				checkBad(t, all.Unwrap()[i], want, bad.want)
-			}
-			testutil.ReceiveAll(t, b, good...)
-			if err := a.Flush(testutil.DeadlineCtx(t)); err != nil || a.QueueLen() != 0 {
-				t.Errorf("again: %v, %d queued", err, a.QueueLen())
-			}
+			compose(t, a.Compose)
+			wantBad(t, a.Flush(testutil.DeadlineCtx(t)), bad.want)
+			testutil.ReceiveAll(t, b, goodTypes...)
+			testutil.Check(t, a.Flush(testutil.DeadlineCtx(t)))
+			testutil.Equal(t, "queue", a.QueueLen(), 0)
 			testutil.Check(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 9}, nil))
 			testutil.ReceiveAll(t, b, 9)
 			if n := a.Stats().Sent; n.Messages != 4 || n.Files != 0 {
@@ -525,15 +514,13 @@ func TestFileNotSent(t *testing.T) {
 			}
 		})
 		t.Run(bad.name+", Conn, Send behind it", func(t *testing.T) {
-			testutil.NoLeak(t)
 			a, b := conns(t)
-			compose(t, a)
+			compose(t, a.Compose)
 			testutil.Check(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 9}, nil))
-			testutil.ReceiveAll(t, b, append(good, 9)...)
+			testutil.ReceiveAll(t, b, append(goodTypes, 9)...)
 			checkBad(t, a.Flush(testutil.DeadlineCtx(t)), 1, bad.want)
 		})
 		t.Run(bad.name+", Send", func(t *testing.T) {
-			testutil.NoLeak(t)
 			a, b := conns(t)
 			f := bad.make(t)
 			defer f.Close()
@@ -547,93 +534,45 @@ func TestFileNotSent(t *testing.T) {
 				return // the kernel says that before it looks for room
 			}
 			n := testutil.FillConn(t, a)
-			done := make(chan error, 3)
-			for i := range 3 {
-				go func() {
-					h, file := imsg.Header{Type: typ(i)}, f
-					if i == 1 {
-						file = nil
-					}
-					err := a.Send(testutil.DeadlineCtx(t), h, file, testutil.Pattern(h.Type, 20))
-					if i == 1 && err != nil {
-						t.Error(err)
-					}
-					if i != 1 {
-						checkBad(t, err, h.Type, bad.want)
-					}
-					done <- nil
-				}()
+			var done [3]<-chan error
+			for i, file := range []*os.File{f, nil, f} {
+				typ := uint32(i + 1)
+				done[i] = testutil.Go(func() error {
+					return a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: typ}, file, testutil.Pattern(typ, 20))
+				})
 				testutil.WaitQueue(t, a, i+1)
 			}
 			bad.spoil(f)
 			testutil.DrainConn(t, b, n)
-			for range 3 {
-				<-done
-			}
+			checkBad(t, <-done[0], 1, bad.want)
+			testutil.Check(t, <-done[1])
+			checkBad(t, <-done[2], 3, bad.want)
 			testutil.ReceiveAll(t, b, 2)
-			if err := a.Flush(testutil.DeadlineCtx(t)); err != nil || a.QueueLen() != 0 {
-				t.Errorf("%v, %d queued", err, a.QueueLen())
-			}
+			testutil.Check(t, a.Flush(testutil.DeadlineCtx(t)))
+			testutil.Equal(t, "queue", a.QueueLen(), 0)
 			if bad.want != os.ErrClosed {
-				if _, err := f.Stat(); err != nil {
-					t.Errorf("the borrowed file: %v", err)
-				}
+				testutil.WantOpen(t, "the borrowed file", f)
 			}
 		})
 		t.Run(bad.name+", Buf, Flush", func(t *testing.T) {
-			testutil.NoLeak(t)
-			x, y := badPair(t, bad)
-			a, b := imsg.NewBuf(x.FD, cfg), imsg.NewBuf(y.FD, cfg)
-			compose(t, a)
-			err := a.Flush()
-			all, ok := errors.AsType[joined](err)
-			if !ok || len(all.Unwrap()) != 4 {
-				t.Fatalf("%v, want four errors", err)
-			}
-			for i, want := range []uint32{1, 3, 4, 7} {
-				checkBad(t, all.Unwrap()[i], want, bad.want)
-			}
-			s := testutil.BufSide(t, b, y.FD)
-			for _, typ := range good {
-				m := testutil.MustNext(t, s, typ, 10*int(typ-1))
-				m.Close()
-			}
-			if err := a.Flush(); err != nil || a.QueueLen() != 0 {
-				t.Errorf("again: %v, %d queued", err, a.QueueLen())
-			}
+			a, receive := bufs(t)
+			wantBad(t, a.Flush(), bad.want)
+			receive()
+			testutil.Check(t, a.Flush())
+			testutil.Equal(t, "queue", a.QueueLen(), 0)
 		})
 		t.Run(bad.name+", Buf, WriteSocket", func(t *testing.T) {
-			testutil.NoLeak(t)
-			x, y := badPair(t, bad)
-			a, b := imsg.NewBuf(x.FD, cfg), imsg.NewBuf(y.FD, cfg)
-			compose(t, a)
-			want := []uint32{1, 3, 4, 7}
+			a, receive := bufs(t)
+			var errs []error
 			for a.QueueLen() > 0 {
 				if err := a.WriteSocket(); err != nil {
-					if len(want) == 0 {
-						t.Fatal(err)
-					}
-					checkBad(t, err, want[0], bad.want)
-					want = want[1:]
+					errs = append(errs, err)
 				}
 			}
-			if len(want) > 0 {
-				t.Errorf("nothing said about %v", want)
-			}
-			s := testutil.BufSide(t, b, y.FD)
-			for _, typ := range good {
-				m := testutil.MustNext(t, s, typ, 10*int(typ-1))
-				m.Close()
-			}
+			wantBad(t, errors.Join(errs...), bad.want)
+			receive()
 		})
 	}
-}
-
-// dupFD is a duplicate of fd.
-func dupFD(t *testing.T, fd int) int {
-	n, err := unixmsg.Dup(fd)
-	testutil.Must(t, err)
-	return n
 }
 
 // TestFileNotSentSocketClosed has a Buf whose descriptor is closed: that is
@@ -654,71 +593,26 @@ func TestFileNotSentSocketClosed(t *testing.T) {
 // TestPeerNeverReads gives up in every way there is; nothing of the message
 // stays, and the channel still works when the peer reads at last.
 func TestPeerNeverReads(t *testing.T) {
-	past := time.Now().Add(-time.Hour)
 	for _, file := range []bool{false, true} {
-		for _, tt := range []struct {
-			name    string
-			want    error
-			timeout bool
-			send    func(c *imsg.Conn, send func(context.Context) error) error
-		}{
-			{"context deadline", context.DeadlineExceeded, true, func(c *imsg.Conn, send func(context.Context) error) error {
-				ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
-				defer cancel()
-				return send(ctx)
-			}},
-			{"context cancel", context.Canceled, false, func(c *imsg.Conn, send func(context.Context) error) error {
-				ctx, cancel := context.WithCancel(context.Background())
-				go func() { testutil.WaitBlocked(t, 1, "(*Conn).Send"); cancel() }()
-				return send(ctx)
-			}},
-			{"cancelled before", context.Canceled, false, func(c *imsg.Conn, send func(context.Context) error) error {
-				ctx, cancel := context.WithCancel(context.Background())
-				cancel()
-				return send(ctx)
-			}},
-			{"write deadline", os.ErrDeadlineExceeded, true, func(c *imsg.Conn, send func(context.Context) error) error {
-				c.SetWriteDeadline(time.Now().Add(time.Millisecond))
-				return send(context.Background())
-			}},
-			{"write deadline in the past", os.ErrDeadlineExceeded, true, func(c *imsg.Conn, send func(context.Context) error) error {
-				c.SetWriteDeadline(past)
-				return send(context.Background())
-			}},
-			{"write deadline while it waits", os.ErrDeadlineExceeded, true, func(c *imsg.Conn, send func(context.Context) error) error {
-				go func() { testutil.WaitBlocked(t, 1, "(*Conn).Send"); c.SetDeadline(past) }()
-				return send(context.Background())
-			}},
-			{"write deadline and a context", os.ErrDeadlineExceeded, true, func(c *imsg.Conn, send func(context.Context) error) error {
-				go func() { testutil.WaitBlocked(t, 1, "(*Conn).Send"); c.SetDeadline(past) }()
-				ctx, cancel := context.WithCancel(context.Background())
-				defer cancel()
-				return send(ctx)
-			}},
-		} {
+		for _, tt := range givingUp {
 			t.Run(fmt.Sprintf("%s, file %v", tt.name, file), func(t *testing.T) {
 				testutil.NoLeak(t)
 				a, b := imsgtest.Pair(t, nil)
 				n := testutil.FillConn(t, a)
 				var f *os.File
 				if file {
-					p := testutil.NewProbe(t)
-					f = p.W
+					f = testutil.NewProbe(t).W
 				}
-				err := tt.send(a, func(ctx context.Context) error {
+				err := tt.do(half{t, "(*Conn).Send", func(ctx context.Context) error {
 					return a.Send(ctx, imsg.Header{Type: 7}, f, testutil.Pattern(7, 100))
-				})
-				var oe *imsg.OpError
-				if !errors.Is(err, tt.want) || !errors.As(err, &oe) || oe.Op != "send" || oe.Type != 7 || oe.Timeout() != tt.timeout {
-					t.Errorf("error %#v", err)
-				}
-				if s := a.Stats().Sent; a.QueueLen() != 0 || s.Messages != 0 || s.Bytes != 0 || s.Files != 0 {
-					t.Errorf("%d queued, counters %+v", a.QueueLen(), s)
-				}
-				if f != nil {
-					if _, err := f.Stat(); err != nil {
-						t.Errorf("the file is not ours any more: %v", err)
-					}
+				}, a.SetWriteDeadline, a.SetReadDeadline, a.SetDeadline})
+				oe := testutil.WantOp(t, "Send", err, "send", tt.want)
+				testutil.Equal(t, "the error's type", oe.Type, 7)
+				testutil.Equal(t, "timeout", oe.Timeout(), tt.timeout)
+				testutil.Equal(t, "queue", a.QueueLen(), 0)
+				testutil.Equal(t, "counters", a.Stats().Sent, imsg.Counters{})
+				if file {
+					testutil.WantOpen(t, "the file", f)
 				}
 				a.SetDeadline(time.Time{})
 				testutil.DrainConn(t, b, n)
@@ -789,22 +683,15 @@ func TestPeerDiesWithFilesQueued(t *testing.T) {
 		testutil.Must(t, a.Compose(imsg.Header{Type: uint32(i + 1)}, p.W, []byte("with a file")))
 	}
 	borrowed := testutil.NewProbe(t)
-	done := make(chan error, 1)
-	go func() { done <- a.Send(context.Background(), imsg.Header{Type: 6}, borrowed.W, []byte("too")) }()
+	done := testutil.Go(func() error { return a.Send(context.Background(), imsg.Header{Type: 6}, borrowed.W, []byte("too")) })
 	testutil.WaitBlocked(t, 1, "(*Conn).Send")
 	b.Close()
 	err := <-done
 	if !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("send: %v", err)
 	}
-	for i, p := range probes {
-		if !p.Closed() {
-			t.Errorf("queued file %d is open", i+1)
-		}
-	}
-	if _, err := borrowed.W.Stat(); err != nil {
-		t.Errorf("the file of Send is not ours any more: %v", err)
-	}
+	testutil.WantClosed(t, "the queued files", probes...)
+	testutil.WantOpen(t, "the file of Send", borrowed.W)
 	testutil.SameError(t, err, 1, func() error { return a.Send(context.Background(), imsg.Header{Type: 1}, nil) })
 	testutil.SameError(t, err, 1, func() error { return a.Compose(imsg.Header{Type: 1}, nil) })
 	testutil.SameError(t, err, 1, func() error { return a.Flush(context.Background()) })
@@ -859,8 +746,7 @@ func TestManyFilesACall(t *testing.T) {
 	t.Run("Buf", func(t *testing.T) {
 		testutil.NoLeak(t)
 		x, y := imsgtest.Sockets(t)
-		a, b := imsg.NewBuf(x.FD, cfg), imsg.NewBuf(y.FD, cfg)
-		t.Cleanup(b.Clear)
+		a, b := testutil.NewBuf(t, x.FD, cfg), imsg.NewBuf(y.FD, cfg)
 		s := testutil.BufSide(t, b, y.FD)
 		run(t, a.Compose, a.Flush, a.Stats, func(typ uint32) imsg.Message { return testutil.MustNext(t, s, typ, int(typ)) })
 	})

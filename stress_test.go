@@ -47,8 +47,7 @@ func TestStress(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(context.Background(), 6*testutil.Bound)
 			defer cancel()
-			f := testutil.DevNull(t)
-			defer f.Close()
+			f := testutil.OwnFile(t)
 			var wg sync.WaitGroup
 			exchange := func(from, to *imsg.Conn) {
 				for s := range senders {
@@ -117,9 +116,7 @@ func TestStress(t *testing.T) {
 					t.Errorf("%+v, %d queued", s, c.QueueLen())
 				}
 			}
-			if _, err := f.Stat(); err != nil {
-				t.Errorf("the borrowed file: %v", err)
-			}
+			testutil.WantOpen(t, "the borrowed file", f)
 		})
 	}
 }
@@ -206,8 +203,7 @@ func TestChaos(t *testing.T) {
 			cfg := &imsg.Config{MaxQueueBytes: 30_000, MaxQueueFiles: 3, MaxQueueMessages: 20}
 			a, b := imsgtest.Pair(t, cfg)
 			shrink(t, a, b)
-			f := testutil.DevNull(t)
-			defer f.Close()
+			f := testutil.OwnFile(t)
 			var promised [senders][each]bool
 			var wg sync.WaitGroup
 			var over atomic.Bool
@@ -228,8 +224,7 @@ func TestChaos(t *testing.T) {
 				}
 			}()
 			var got [senders][each]int
-			read := make(chan error, 1)
-			go func() { read <- chaosReceive(b, func(s, i int) { got[s][i]++ }) }()
+			read := testutil.Go(func() error { return chaosReceive(b, func(s, i int) { got[s][i]++ }) })
 			wg.Wait()
 			over.Store(true)
 			<-deadlines

@@ -83,9 +83,7 @@ func TestKernelOptions(t *testing.T) {
 							receive(i)
 						}
 						for _, p := range probes {
-							if !p.Closed() {
-								t.Error("a file is still open")
-							}
+							testutil.WantClosed(t, "a file", p)
 						}
 					})
 				})
@@ -125,8 +123,7 @@ func TestModeChanged(t *testing.T) {
 					testutil.Must(t, unix.SetNonblock(int(f.Fd()), false))
 					ctx, cancel := context.WithCancel(context.Background())
 					defer cancel()
-					done := make(chan error, 1)
-					go func() { done <- wait(a, ctx) }()
+					done := testutil.Go(func() error { return wait(a, ctx) })
 					testutil.WaitBlocked(t, 1, "(*Conn)."+what)
 					switch end {
 					case "context":
@@ -150,8 +147,7 @@ func TestBufModeChanged(t *testing.T) {
 	for _, files := range []bool{true, false} {
 		testutil.NoLeak(t)
 		_, s := imsgtest.Sockets(t)
-		b := imsg.NewBuf(s.FD, &imsg.Config{AllowFDPass: files})
-		t.Cleanup(b.Clear)
+		b := testutil.NewBuf(t, s.FD, &imsg.Config{AllowFDPass: files})
 		testutil.Must(t, unix.SetNonblock(s.FD, false))
 		testutil.Within(t, "ReadSocket and WriteSocket", func() {
 			testutil.Check(t, b.ReadSocket())

@@ -76,8 +76,7 @@ func TestTraceAndStats(t *testing.T) {
 func TestStatsOfWhatIsNotSent(t *testing.T) {
 	testutil.NoLeak(t)
 	a, b := imsgtest.Pair(t, nil)
-	f := testutil.DevNull(t)
-	defer f.Close()
+	f := testutil.OwnFile(t)
 	n := testutil.FillConn(t, a)
 	for range 2 {
 		testutil.Must(t, a.Compose(imsg.Header{Type: 1}, testutil.DevNull(t), []byte("queued")))
@@ -116,18 +115,22 @@ func TestCallsAfterRemoval(t *testing.T) {
 	a, b := imsgtest.Pair(t, nil)
 	n := testutil.FillConn(t, a)
 	ctx, cancel := context.WithCancel(testutil.DeadlineCtx(t))
-	done := make(chan error, 1)
-	go func() { done <- a.Send(ctx, imsg.Header{Type: 2}, nil, []byte("cancelled")) }()
+	done := testutil.Go(func() error { return a.Send(ctx, imsg.Header{Type: 2}, nil, []byte("cancelled")) })
 	testutil.WaitBlocked(t, 1, "(*Conn).Send")
 	testutil.Must(t, a.Compose(imsg.Header{Type: 3}, testutil.DevNull(t), testutil.Pattern(3, 5)))
 	cancel()
-	if err := <-done; !errors.Is(err, context.Canceled) {
-		t.Fatal(err)
-	}
+	testutil.WantError(t, "Send", <-done, context.Canceled)
 	testutil.DrainConn(t, b, n)
 	testutil.Must(t, a.Flush(testutil.DeadlineCtx(t)))
 	testutil.ReceiveAll(t, b, 3)
 	testutil.Equal(t, "stats", a.Stats().Sent, imsg.Counters{Messages: 1, Bytes: 21, Files: 1, Calls: 1})
+}
+
+// wantPanic fails the test unless f panics as the Trace of these tests does.
+func wantPanic(t *testing.T, what string, f func()) {
+	t.Helper()
+	defer func() { testutil.Equal(t, what+" panics with", recover(), "trace") }()
+	f()
 }
 
 // TestTracePanics has a Trace that panics in every call that can run it. Who
@@ -145,13 +148,8 @@ func TestTracePanics(t *testing.T) {
 	panics := func(what string, f func()) {
 		t.Helper()
 		bad = true
-		defer func() {
-			bad = false
-			if recover() != "trace" {
-				t.Errorf("%s: no panic", what)
-			}
-		}()
-		f()
+		wantPanic(t, what, f)
+		bad = false
 	}
 	p := testutil.NewProbe(t)
 	panics("Send", func() { a.Send(ctx, h, p.W) })
@@ -169,16 +167,10 @@ func TestTracePanics(t *testing.T) {
 	}
 	p.W.Close()
 	panics("Receive that waits", func() { b.Receive(ctx) })
-	if !p.Closed() {
-		t.Error("the file of the message that nobody got is open")
-	}
+	testutil.WantClosed(t, "the file of the message that nobody got", p)
 	panics("Receive", func() { b.Receive(ctx) })
 	testutil.Must(t, a.Send(ctx, h, nil))
-	for range 2 { // Commit's, and that one
-		m, err := b.Receive(ctx)
-		testutil.Must(t, err)
-		m.Close()
-	}
+	testutil.Must(t, take(b, 2)) // Commit's, and that one
 }
 
 // TestTracePanicsInABatch: the messages in front of the one whose Trace panics
@@ -201,14 +193,7 @@ func TestTracePanicsInABatch(t *testing.T) {
 		for i := range uint32(4) {
 			testutil.Must(t, compose(imsg.Header{Type: i}, nil, []byte("payload")))
 		}
-		func() {
-			defer func() {
-				if recover() != "trace" {
-					t.Errorf("%s: no panic", what)
-				}
-			}()
-			batch()
-		}()
+		wantPanic(t, what, batch)
 		for i, m := range ms {
 			if m.Bytes() != nil {
 				t.Errorf("%s: message %d is open", what, i)
@@ -257,8 +242,7 @@ func TestEventText(t *testing.T) {
 	a, b := imsgtest.Pair(t, cfg)
 	for _, typ := range []uint32{7, 8} {
 		testutil.Must(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: typ, ID: 3, PID: 4}, nil, []byte("secret")))
-		m := testutil.Receive(t, b)
-		m.Close()
+		testutil.Receive(t, b).Close()
 	}
 	if len(events) != 4 || events[0].Channel == 0 || events[0].Channel == events[1].Channel || events[0].Channel != events[2].Channel {
 		t.Fatalf("%+v", events)

@@ -5,6 +5,7 @@ package check
 import (
 	"errors"
 	"fmt"
+	"io"
 	"testing"
 )
 
@@ -30,6 +31,14 @@ func Is(t testing.TB, what string, err, want error) {
 	t.Helper()
 	if !errors.Is(err, want) {
 		t.Errorf("%s: error %v, want %v", what, err, want)
+	}
+}
+
+// EOF fails the test unless r is at its end.
+func EOF(t testing.TB, what string, r io.Reader) {
+	t.Helper()
+	if n, err := r.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Errorf("%s: %d bytes, %v; want the end", what, n, err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"example.org/imsg/imsgtest"
 	"example.org/imsg/test/wireref"
 	"golang.org/x/sys/unix"
 )
@@ -158,6 +159,41 @@ func (p *Probe) Fd() (fd int) {
 
 // Closed reports whether no copy is open anywhere.
 func (p *Probe) Closed() bool { return !p.Open() }
+
+// FDs are what to write with a message that has the file or not.
+func (p *Probe) FDs(with bool) []int {
+	if !with {
+		return nil
+	}
+	return []int{p.Fd()}
+}
+
+// Pass writes a message with a new file, of which no copy stays here.
+func Pass(t testing.TB, s *imsgtest.Socket, msg []byte) *Probe {
+	t.Helper()
+	p := NewProbe(t)
+	s.Write(msg, p.Fd())
+	p.W.Close()
+	return p
+}
+
+// WantClosed fails the test if a copy of the files is open anywhere.
+func WantClosed(t testing.TB, what string, ps ...*Probe) {
+	t.Helper()
+	for i, p := range ps {
+		if !p.Closed() {
+			t.Errorf("%s: file %d of %d is open", what, i+1, len(ps))
+		}
+	}
+}
+
+// WantOpen fails the test unless f, which was only lent, can still be used.
+func WantOpen(t testing.TB, what string, f *os.File) {
+	t.Helper()
+	if _, err := f.Stat(); err != nil {
+		t.Errorf("%s: %v", what, err)
+	}
+}
 
 // Works reports whether f is a copy, and can be written to.
 func (p *Probe) Works(f *os.File) error {

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"regexp"
@@ -218,6 +219,18 @@ func ReadAvailable(t testing.TB, fd int) []byte {
 // is the only event that such a goroutine gives.
 func WaitBlocked(t testing.TB, n int, function string) {
 	t.Helper()
+	waitGoroutines(t, n, function, "[IO wait", "[select", "[chan receive")
+}
+
+// WaitSystemCall waits until n goroutines are in a system call of the function
+// named, which only waits.
+func WaitSystemCall(t testing.TB, n int, function string) {
+	t.Helper()
+	waitGoroutines(t, n, function, "[syscall")
+}
+
+func waitGoroutines(t testing.TB, n int, function string, states ...string) {
+	t.Helper()
 	buf := make([]byte, 1<<20)
 	for end := time.Now().Add(Bound); ; {
 		got, size := 0, runtime.Stack(buf, true)
@@ -225,7 +238,7 @@ func WaitBlocked(t testing.TB, n int, function string) {
 			buf = make([]byte, 2*len(buf)) // how long it is depends on the names of folders, too
 		}
 		for g := range strings.SplitSeq(string(buf[:size]), "\n\n") {
-			if strings.Contains(g, function+"(") && (strings.Contains(g, "[IO wait") || strings.Contains(g, "[select") || strings.Contains(g, "[chan receive")) {
+			if strings.Contains(g, function+"(") && slices.ContainsFunc(states, func(s string) bool { return strings.Contains(g, s) }) {
 				got++
 			}
 		}
@@ -359,6 +372,14 @@ func DevNull(t *testing.T) *os.File {
 	t.Helper()
 	f, err := os.Open(os.DevNull)
 	Must(t, err)
+	return f
+}
+
+// OwnFile opens one that is closed when the test ends.
+func OwnFile(t *testing.T) *os.File {
+	t.Helper()
+	f := DevNull(t)
+	t.Cleanup(func() { f.Close() })
 	return f
 }
 
@@ -580,6 +601,47 @@ func NewConn(t testing.TB, fd int, cfg *imsg.Config) *imsg.Conn {
 	Must(t, err)
 	t.Cleanup(func() { c.Close() })
 	return c
+}
+
+// NewBuf returns a Buf on fd, which is cleared when the test ends.
+func NewBuf(t testing.TB, fd int, cfg *imsg.Config) *imsg.Buf {
+	t.Helper()
+	b := imsg.NewBuf(fd, cfg)
+	t.Cleanup(b.Clear)
+	return b
+}
+
+// Go runs f on a goroutine of its own and returns where its error comes.
+func Go(f func() error) <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	return done
+}
+
+// WantFile fails the test unless m has a file or not, and none was lost.
+func WantFile(t testing.TB, m imsg.Message, want bool) {
+	t.Helper()
+	if m.HasFile() != want || m.FileErr() != nil {
+		t.Errorf("message of type %d: file %v, %v; want %v", m.Type(), m.HasFile(), m.FileErr(), want)
+	}
+}
+
+// WantOp fails the test unless err is want in an OpError of op, which it returns.
+func WantOp(t testing.TB, what string, err error, op string, want error) *imsg.OpError {
+	t.Helper()
+	oe, ok := errors.AsType[*imsg.OpError](err)
+	if !ok || oe.Op != op || !errors.Is(err, want) {
+		t.Errorf("%s: %#v, want %v in an OpError of %q", what, err, want, op)
+		return &imsg.OpError{}
+	}
+	return oe
+}
+
+// WantEOF receives the end of the channel's stream.
+func WantEOF(t testing.TB, c *imsg.Conn) {
+	t.Helper()
+	_, err := c.Receive(DeadlineCtx(t))
+	Equal(t, "the end", err, io.EOF)
 }
 
 // Receive receives a message.
