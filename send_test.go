@@ -542,6 +542,7 @@ func TestFileNotSent(t *testing.T) {
 				})
 				testutil.WaitQueue(t, a, i+1)
 			}
+			testutil.WaitBlocked(t, 3, "(*Conn).Send") // or the file is still in a system call's hands
 			bad.spoil(f)
 			testutil.DrainConn(t, b, n)
 			checkBad(t, <-done[0], 1, bad.want)
