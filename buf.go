@@ -156,6 +156,11 @@ func (b *Buf) Compose(h Header, f *os.File, data ...[]byte) error {
 	return b.opError("compose", h.Type, b.out.compose(b.withPID(h), f, true, data))
 }
 
+// ComposeBatch is Compose for many messages, for less. It returns how many were
+// queued: all of them if the error is nil, and otherwise those before the one
+// that the error is about.
+func (b *Buf) ComposeBatch(ms []Outgoing) (n int, err error) { return b.out.composeBatch(ms) }
+
 // ComposeBuffer is Compose for what is unread of buf. buf and a file that it
 // has belong to the queue if the error is nil: a second ComposeBuffer or a Push
 // of buf is ibuf.ErrInvalid, as is that of a buffer that was closed. Up to 4096

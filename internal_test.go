@@ -158,6 +158,31 @@ func benchDecode(b *testing.B, take func(in *input)) {
 // BenchmarkEncode queues messages, 64 KiB at a time, as if they were then
 // written: no system call.
 func BenchmarkEncode(b *testing.B) {
+	benchEncode(b, func(out *output, p []byte, count int) error {
+		for range count {
+			if err := out.compose(Header{Type: 1}, nil, false, [][]byte{p}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// BenchmarkEncodeBatch is BenchmarkEncode with 64 messages at a time.
+func BenchmarkEncodeBatch(b *testing.B) {
+	var ms [64]Outgoing
+	benchEncode(b, func(out *output, p []byte, count int) (err error) {
+		for i := range ms {
+			ms[i] = Outgoing{Header: Header{Type: 1}, Data: p}
+		}
+		for n := 0; count > 0 && err == nil; count -= n {
+			n, err = out.composeBatch(ms[:min(count, len(ms))])
+		}
+		return err
+	})
+}
+
+func benchEncode(b *testing.B, queue func(out *output, p []byte, count int) error) {
 	for _, n := range []int{0, 64, 1024, 16368} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			var c settings
@@ -168,10 +193,8 @@ func BenchmarkEncode(b *testing.B) {
 			b.SetBytes(int64(HeaderSize + n))
 			b.ReportAllocs()
 			for i := 0; i < b.N; i += count {
-				for range count {
-					if err := out.compose(Header{Type: 1}, nil, false, [][]byte{p}); err != nil {
-						b.Fatal(err)
-					}
+				if err := queue(&out, p, count); err != nil {
+					b.Fatal(err)
 				}
 				out.q.Pending(maxGather)
 				out.wrote(out.q.Size())

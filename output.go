@@ -47,6 +47,47 @@ func (o *output) compose(h Header, f *os.File, owned bool, data [][]byte) error 
 	return o.composeAny(h, f, owned, data)
 }
 
+// composeBatch is compose for many messages, whose files belong to the queue. It
+// returns how many were queued: all, if the error is nil.
+func (o *output) composeBatch(ms []Outgoing) (n int, err error) {
+	for n < len(ms) {
+		n += o.composePlain(ms[n:])
+		if n < len(ms) {
+			m := &ms[n]
+			if err := o.compose(o.c.withPID(m.Header), m.File, true, [][]byte{m.Data}); err != nil {
+				return n, o.c.opError("compose", m.Header.Type, err)
+			}
+			n++
+		}
+	}
+	return n, nil
+}
+
+// composePlain is compose for many messages, up to one for which it is not enough
+// to look at sizes.
+func (o *output) composePlain(ms []Outgoing) int {
+	if o.err != nil || !plainAlike {
+		return 0
+	}
+	room := min(o.q.Available(), o.c.plainQueue-o.q.Size()) - HeaderSize
+	limit, pid := o.c.maxMessage()-HeaderSize, o.c.pid
+	for i := range ms {
+		m := &ms[i]
+		if m.File != nil || len(m.Data) > min(room, limit) {
+			return i
+		}
+		n, h := HeaderSize+len(m.Data), m.Header
+		room -= n
+		if h.PID == 0 {
+			h.PID = pid
+		}
+		p := o.q.Extend(n)
+		putHeader(p, h, uint32(n))
+		copy(p[HeaderSize:], m.Data)
+	}
+	return len(ms)
+}
+
 // composeAny is compose of whatever there is. It checks everything before it
 // changes anything.
 func (o *output) composeAny(h Header, f *os.File, owned bool, data [][]byte) error {

@@ -35,7 +35,7 @@ type queueFunc func(h imsg.Header, f *os.File, data []byte) error
 // eachQueue runs fn for every way to queue a message. flush sends all.
 func eachQueue(t *testing.T, cfg imsg.Config, fn func(t *testing.T, q queuer, queue queueFunc, flush func() error, peer *imsg.Conn)) {
 	t.Helper()
-	for _, kind := range []string{"compose", "compose buffer", "buf builder", "queue", "conn builder"} {
+	for _, kind := range []string{"compose", "compose batch", "compose buffer", "buf builder", "queue", "conn builder"} {
 		t.Run(kind, func(t *testing.T) {
 			testutil.NoLeak(t)
 			sa, sb := imsgtest.Sockets(t)
@@ -55,6 +55,12 @@ func eachQueue(t *testing.T, cfg imsg.Config, fn func(t *testing.T, q queuer, qu
 				switch kind {
 				case "compose":
 					return b.Compose(h, f, data[:len(data)/2], nil, data[len(data)/2:])
+				case "compose batch":
+					n, err := b.ComposeBatch([]imsg.Outgoing{{Header: h, File: f, Data: data}})
+					if n != 1 && err == nil || n != 0 && err != nil {
+						t.Errorf("%d of one queued: %v", n, err)
+					}
+					return err
 				case "queue":
 					return c.Compose(h, f, data)
 				case "compose buffer":

@@ -386,20 +386,15 @@ type Outgoing struct {
 	Data   []byte   // the payload
 }
 
-// ComposeBatch is Compose for many messages at a time, which others' do not come
-// between. It returns how many were queued: all of them if the error is nil,
-// and otherwise those before the one that the error is about.
+// ComposeBatch is Buf.ComposeBatch; others' messages do not come between.
 func (c *Conn) ComposeBatch(ms []Outgoing) (n int, err error) {
 	w := &c.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for i := range ms {
-		m := &ms[i]
-		if err := w.queue(c.withPID(m.Header), m.File, [][]byte{m.Data}); err != nil {
-			return i, c.opError("compose", m.Header.Type, err)
-		}
+	if w.err != nil && len(ms) > 0 {
+		return 0, w.err
 	}
-	return len(ms), nil
+	return w.out.composeBatch(ms)
 }
 
 // queue is Compose. w.mu is held.

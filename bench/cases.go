@@ -147,7 +147,7 @@ func stream(size int, others ...peer) benchCase {
 			{name: "raw", drive: rawStream, serve: rawSink},
 			{name: "raw-64k", drive: rawSmallStream, serve: rawSmallSink},
 			{name: "buf", drive: bufStream, serve: bufSink},
-			{name: "buf-batch", drive: bufStream, serve: bufBatchSink},
+			{name: "buf-batch", drive: bufBatchStream, serve: bufBatchSink},
 			{name: "conn", drive: connStream, serve: connSink},
 			{name: "conn-batch", drive: connBatchStream, serve: connBatchSink},
 			{name: "c", c: "stream"},

@@ -8,8 +8,8 @@ import (
 	engine "example.org/imsg/internal/stream"
 )
 
-// takeAtOnce is how many messages the peers "with batches" take, close and
-// queue at a time.
+// takeAtOnce is how many messages the peers "with batches" take and close, or
+// queue, at a time.
 const takeAtOnce = 64
 
 // bufBatchSink is bufSink with GetBatch and CloseAll.
@@ -38,12 +38,24 @@ func bufBatchSink(int) error {
 	}
 }
 
+// bufBatchStream is bufStream with ComposeBatch.
+func bufBatchStream(size int) (step, error) {
+	b := imsg.NewBuf(channel, nil)
+	sync := func(n int) error { return bufSync(b, n) }
+	return batchStream(size, b.ComposeBatch, b.Flush, sync), nil
+}
+
 // connBatchStream is connStream with ComposeBatch.
 func connBatchStream(size int) (step, error) {
 	c, err := imsg.NewConn(channel, nil)
 	if err != nil {
 		return nil, err
 	}
+	sync := func(n int) error { return connSync(c, n) }
+	return batchStream(size, c.ComposeBatch, func() error { return c.Flush(background) }, sync), nil
+}
+
+func batchStream(size int, queue func([]imsg.Outgoing) (int, error), flush func() error, sync step) step {
 	payload, many := make([]byte, size), batchOf(size, batch)
 	ms := make([]imsg.Outgoing, min(takeAtOnce, many))
 	for i := range ms {
@@ -52,18 +64,18 @@ func connBatchStream(size int) (step, error) {
 	return func(n int) error {
 		for left := n; left > 0; {
 			for k := min(left, many); k > 0; {
-				queued, err := c.ComposeBatch(ms[:min(k, len(ms))])
+				queued, err := queue(ms[:min(k, len(ms))])
 				if err != nil {
 					return err
 				}
 				k, left = k-queued, left-queued
 			}
-			if err := c.Flush(background); err != nil {
+			if err := flush(); err != nil {
 				return err
 			}
 		}
-		return connSync(c, n)
-	}, nil
+		return sync(n)
+	}
 }
 
 // connBatchSink is connSink with ReceiveBatch and CloseAll.
