@@ -71,9 +71,8 @@ func TestAllocs(t *testing.T) {
 		}},
 		{"RecvMany", func() {
 			for range 3 {
-				if _, err := Send(a, one, a, 0); err != nil {
-					t.Fatal(err)
-				}
+				_, err := Send(a, one, a, 0)
+				check.Must(t, err)
 			}
 			n, err := RecvMany(b, large, parts, 0)
 			check.Must(t, err)
@@ -86,12 +85,10 @@ func TestAllocs(t *testing.T) {
 		}},
 		{"Recv into the stack", func() {
 			var q [16]byte
-			if _, err := Send(a, one, -1, 0); err != nil {
-				t.Fatal(err)
-			}
-			if _, _, _, err := Recv(b, q[:], 0); err != nil {
-				t.Fatal(err)
-			}
+			_, err := Send(a, one, -1, 0)
+			check.Must(t, err)
+			_, _, _, err = Recv(b, q[:], 0)
+			check.Must(t, err)
 		}},
 	} {
 		check.Equal(t, tt.name+": allocations", testing.AllocsPerRun(200, tt.do), 0)

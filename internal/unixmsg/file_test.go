@@ -24,7 +24,6 @@ func TestPassFile(t *testing.T) {
 				noLeak(t)
 				a, b := pair(t, channel)
 				r, w := pipe(t)
-				closeLater(t, r)
 				closeLater(t, w)
 				check.Must(t, unix.SetNonblock(w, nonblock))
 				if n, err := Send(a, [][]byte{nil, []byte("take "), []byte("this")}, w, 0); err != nil || n == 0 {
@@ -42,9 +41,8 @@ func TestPassFile(t *testing.T) {
 				for _, fd := range []int{w, file} {
 					check.Equal(t, fmt.Sprintf("descriptor %d: non-blocking", fd), nonblocking(t, fd), nonblock)
 				}
-				if _, err := unix.Write(file, []byte("!")); err != nil {
-					t.Fatal(err)
-				}
+				_, err = unix.Write(file, []byte("!"))
+				check.Must(t, err)
 				if n, err := unix.Read(r, p); err != nil || string(p[:n]) != "!" {
 					t.Errorf("through the file: %q, %v", p[:n], err)
 				}
@@ -59,22 +57,13 @@ func TestFileIsHeldInFlight(t *testing.T) {
 	noLeak(t)
 	a, b := pair(t, true)
 	r, w := pipe(t)
-	closeLater(t, r)
-	if _, err := Send(a, [][]byte{{1}}, w, 0); err != nil {
-		t.Fatal(err)
-	}
+	mustSend(t, a, "x", w)
 	mustClose(t, w)
 	if allClosed(t, r) {
 		t.Fatal("the file in flight is closed")
 	}
-	_, file, lost, err := Recv(b, make([]byte, 1), 0)
-	if file < 0 || lost || err != nil {
-		t.Fatalf("file %d, lost %v, %v", file, lost, err)
-	}
-	mustClose(t, file)
-	if !allClosed(t, r) {
-		t.Error("somebody still holds the file")
-	}
+	mustClose(t, mustRecv(t, b, "x"))
+	wantClosed(t, "the file", r)
 }
 
 // TestReadDropsFile reads bytes that have a file with a plain Read.
@@ -82,18 +71,13 @@ func TestReadDropsFile(t *testing.T) {
 	noLeak(t)
 	a, b := pair(t, true)
 	r, w := pipe(t)
-	closeLater(t, r)
-	if _, err := Send(a, [][]byte{[]byte("ab")}, w, 0); err != nil {
-		t.Fatal(err)
-	}
+	mustSend(t, a, "ab", w)
 	mustClose(t, w)
 	p := make([]byte, 2)
 	if n, err := Read(b, p, 0); n != 2 || err != nil {
 		t.Fatalf("read %d, %v", n, err)
 	}
-	if !allClosed(t, r) {
-		t.Error("the file is still held after its bytes were read")
-	}
+	wantClosed(t, "the file whose bytes were read", r)
 }
 
 // TestSeveralFiles sends the write ends of up to five pipes in one control
@@ -110,7 +94,6 @@ func TestSeveralFiles(t *testing.T) {
 			var rs, ws []int
 			for range count {
 				r, w := pipe(t)
-				closeLater(t, r)
 				rs, ws = append(rs, r), append(ws, w)
 			}
 			check.Must(t, syscall.Sendmsg(a, []byte("many"), syscall.UnixRights(ws...), nil, 0))
@@ -127,14 +110,10 @@ func TestSeveralFiles(t *testing.T) {
 				t.Fatalf("file %d and lost %v", file, lost)
 			}
 			for i, r := range rs[1:] {
-				if !allClosed(t, r) {
-					t.Errorf("file %d of %d is still open", i+2, count)
-				}
+				wantClosed(t, fmt.Sprintf("file %d of %d", i+2, count), r)
 			}
 			if lost {
-				if !allClosed(t, rs[0]) {
-					t.Error("the first file is lost and still open")
-				}
+				wantClosed(t, "the first file, which is lost", rs[0])
 				return
 			}
 			check.Equal(t, "open descriptors", len(openFDs()), before+1)
@@ -145,9 +124,7 @@ func TestSeveralFiles(t *testing.T) {
 				t.Error("the kept file is not the first")
 			}
 			mustClose(t, file)
-			if !allClosed(t, rs[0]) {
-				t.Error("the first file is still open after the kept one was closed")
-			}
+			wantClosed(t, "the first file behind the kept one", rs[0])
 		})
 	}
 }
@@ -161,9 +138,8 @@ func installsBeyondRoom(t *testing.T) bool {
 	check.Must(t, syscall.Sendmsg(a, []byte("x"), syscall.UnixRights(a, a, a), nil, 0))
 	before := openFDs()
 	oob := make([]byte, unix.CmsgSpace(sizeofFD))
-	if _, _, _, _, err := syscall.Recvmsg(b, make([]byte, 1), oob, 0); err != nil {
-		t.Fatal(err)
-	}
+	_, _, _, _, err := syscall.Recvmsg(b, make([]byte, 1), oob, 0)
+	check.Must(t, err)
 	installed := 0
 	for _, fd := range openFDs() {
 		if !slices.Contains(before, fd) {
@@ -227,8 +203,7 @@ func TestKeepFirst(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			noLeak(t)
-			r, w := pipe(t)
-			mustClose(t, r)
+			_, w := pipe(t)
 			fds := make(map[int]int)
 			state := make(map[int]bool) // of the numbers in the table: to stay open
 			var b []byte

@@ -16,56 +16,39 @@ import (
 // them by itself, because Go asks for that; but not on a socket that has a
 // timeout, so a long one is set here.
 func TestInterrupted(t *testing.T) {
+	long := unix.Timeval{Sec: 60}
 	for name, read := range readers {
 		a, b := pair(t, false)
-		long := unix.Timeval{Sec: 60}
 		check.Must(t, unix.SetsockoptTimeval(b, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &long))
-		tid, done := make(chan int), make(chan error)
-		go func() {
-			runtime.LockOSThread()
-			tid <- unix.Gettid()
-			_, err := read(b, make([]byte, 1))
-			done <- err
-		}()
-		interrupt(t, name, <-tid, done, func() { unix.Write(a, []byte{1}) })
+		interrupt(t, name, func() error { _, err := read(b, make([]byte, 1)); return err }, func() { unix.Write(a, []byte{1}) })
 	}
 	for _, timeout := range []int{-1, 60_000} {
 		polled, _ := pair(t, false)
-		tid, done := make(chan int), make(chan error)
-		go func() {
-			runtime.LockOSThread()
-			tid <- unix.Gettid()
-			done <- Poll(polled, false, timeout)
-		}()
-		interrupt(t, "Poll", <-tid, done, func() { unix.Shutdown(polled, unix.SHUT_RD) })
+		interrupt(t, "Poll", func() error { return Poll(polled, false, timeout) }, func() { unix.Shutdown(polled, unix.SHUT_RD) })
 	}
-	const name = "Send"
 	a, b := pair(t, false)
-	long := unix.Timeval{Sec: 60}
 	check.Must(t, unix.SetsockoptTimeval(a, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &long))
 	p := make([]byte, 1<<16)
-	for {
-		if _, err := unix.SendmsgN(a, p, nil, nil, unix.MSG_DONTWAIT); err == unix.EAGAIN {
-			break
-		} else if err != nil {
-			t.Fatal(err)
-		}
+	var err error
+	for err == nil {
+		_, err = unix.SendmsgN(a, p, nil, nil, unix.MSG_DONTWAIT)
 	}
-	tid, done := make(chan int), make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		tid <- unix.Gettid()
-		_, err := write(a, [][]byte{{1}})
-		done <- err
-	}()
-	interrupt(t, name, <-tid, done, func() { unix.Read(b, make([]byte, 1<<20)) })
+	check.Equal(t, "a full socket", err, unix.EAGAIN)
+	interrupt(t, "Send", func() error { _, err := write(a, [][]byte{{1}}); return err }, func() { unix.Read(b, make([]byte, 1<<20)) })
 }
 
 // interrupt sends signals to a thread until one has found it in the system
 // call, lets the call come to its end, and checks that it knows of none. The
 // signal is the one that Go itself preempts threads with.
-func interrupt(t *testing.T, name string, tid int, done chan error, finish func()) {
+func interrupt(t *testing.T, name string, call func() error, finish func()) {
 	t.Helper()
+	thread, done := make(chan int), make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		thread <- unix.Gettid()
+		done <- call()
+	}()
+	tid := <-thread
 	for n, end := 0, time.Now().Add(10*time.Second); n < 100; {
 		select {
 		case err := <-done:

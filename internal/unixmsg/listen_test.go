@@ -50,9 +50,7 @@ func TestListen(t *testing.T) {
 	if !nonblocking(t, n) || !cloexec(t, n) || !nonblocking(t, fd) {
 		t.Error("a socket blocks or survives exec")
 	}
-	if _, err := Send(client, [][]byte{[]byte("x")}, -1, 0); err != nil {
-		t.Error(err)
-	}
+	mustSend(t, client, "x", -1)
 	if k, err := Read(n, make([]byte, 2), 0); k != 1 || err != nil {
 		t.Errorf("read %d bytes, %v", k, err)
 	}

@@ -109,8 +109,8 @@ func pair(t testing.TB, nonblock bool) (a, b int) {
 	return a, b
 }
 
-// pipe returns a non-blocking pipe without cleanup: its ends get passed and
-// closed by the tests.
+// pipe returns a non-blocking pipe whose write end gets passed and closed by the
+// tests.
 func pipe(t testing.TB) (r, w int) {
 	t.Helper()
 	var p [2]int
@@ -119,7 +119,27 @@ func pipe(t testing.TB) (r, w int) {
 		unix.CloseOnExec(fd)
 		check.Must(t, unix.SetNonblock(fd, true))
 	}
+	closeLater(t, p[0])
 	return p[0], p[1]
+}
+
+// mustSend sends bytes, with a file or -1.
+func mustSend(t testing.TB, fd int, text string, file int) {
+	t.Helper()
+	n, err := Send(fd, [][]byte{[]byte(text)}, file, 0)
+	check.Must(t, err)
+	check.Equal(t, "bytes sent", n, len(text))
+}
+
+// mustRecv receives text with a file, which it returns.
+func mustRecv(t testing.TB, fd int, text string) (file int) {
+	t.Helper()
+	p := make([]byte, len(text)+1)
+	n, file, lost, err := Recv(fd, p, 0)
+	if err != nil || string(p[:n]) != text || file < 0 || lost {
+		t.Fatalf("received %q, file %d, lost %v, %v", p[:n], file, lost, err)
+	}
+	return file
 }
 
 func closeLater(t testing.TB, fd int) { t.Cleanup(func() { unix.Close(fd) }) }
@@ -129,6 +149,14 @@ func mustClose(t testing.TB, fd int) {
 	t.Helper()
 	if err := unix.Close(fd); err != nil {
 		t.Fatalf("close %d: %v", fd, err)
+	}
+}
+
+// wantClosed fails the test if a write end of the pipe r is left.
+func wantClosed(t testing.TB, what string, r int) {
+	t.Helper()
+	if !allClosed(t, r) {
+		t.Errorf("%s: a copy is open", what)
 	}
 }
 

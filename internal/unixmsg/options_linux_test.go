@@ -63,7 +63,6 @@ func TestOptions(t *testing.T) {
 					setOptions(t, other, opts) // or skip, before there is anything to close
 					a, b := pair(t, true)
 					r, w := pipe(t)
-					closeLater(t, r)
 					const n = 8
 					files := 0
 					for i := range n {
@@ -75,9 +74,7 @@ func TestOptions(t *testing.T) {
 							file = w
 							files++
 						}
-						if _, err := Send(a, [][]byte{[]byte("hello")}, file, 0); err != nil {
-							t.Fatal(err)
-						}
+						mustSend(t, a, "hello", file)
 						if rname == "Recv" || i < at {
 							files -= receiveAll(t, b, receive)
 						}
@@ -85,9 +82,7 @@ func TestOptions(t *testing.T) {
 					files -= receiveAll(t, b, receive)
 					check.Equal(t, "files that are missing", files, 0)
 					mustClose(t, w)
-					if !allClosed(t, r) {
-						t.Error("a file is still open")
-					}
+					wantClosed(t, "the files", r)
 				})
 			}
 		}
@@ -124,20 +119,15 @@ func TestOptionsRead(t *testing.T) {
 			a, b := pair(t, true)
 			setOptions(t, b, opts)
 			r, w := pipe(t)
-			closeLater(t, r)
 			for _, file := range []int{-1, w} {
-				if _, err := Send(a, [][]byte{[]byte("hello")}, file, 0); err != nil {
-					t.Fatal(err)
-				}
+				mustSend(t, a, "hello", file)
 				p := make([]byte, 64)
 				if n, err := Read(b, p, 0); string(p[:n]) != "hello" || err != nil {
 					t.Errorf("%q, %v", p[:n], err)
 				}
 			}
 			mustClose(t, w)
-			if !allClosed(t, r) {
-				t.Error("the file is still open")
-			}
+			wantClosed(t, "the file", r)
 		})
 	}
 }
@@ -192,15 +182,12 @@ func TestFileWithoutBytes(t *testing.T) {
 		closeLater(t, fds[0])
 		closeLater(t, fds[1])
 		r, w := pipe(t)
-		closeLater(t, r)
 		check.Must(t, unix.Sendmsg(fds[0], nil, unix.UnixRights(w), nil, 0))
 		mustClose(t, w)
 		if n, err := receive(fds[1]); err != unix.EAGAIN {
 			t.Errorf("%s: the file alone: %d, %v", name, n, err)
 		}
-		if !allClosed(t, r) {
-			t.Errorf("%s: the file is open", name)
-		}
+		wantClosed(t, name+": the file", r)
 		check.Must(t, unix.Sendmsg(fds[0], []byte("next"), nil, nil, 0))
 		if n, err := receive(fds[1]); err != nil || string(p[:n]) != "next" {
 			t.Errorf("%s: %q, %v", name, p[:n], err)

@@ -38,7 +38,6 @@ func TestPeerCred(t *testing.T) {
 		t.Error("an unconnected socket has a peer")
 	}
 	r, w := pipe(t)
-	closeLater(t, r)
 	closeLater(t, w)
 	if _, _, _, err := PeerCred(r); err == nil {
 		t.Error("a pipe has a peer")
@@ -57,23 +56,13 @@ func TestPassRights(t *testing.T) {
 	if n, err := Send(a, msg, a, 0); n != 0 || !isSyscall(err, syscall.EPERM) {
 		t.Errorf("send of a file to a peer that refuses files: %d, %v; want EPERM", n, err)
 	}
-	if n, err := Send(a, msg, -1, 0); n != 1 || err != nil {
-		t.Errorf("send without a file: %d, %v", n, err)
-	}
-	check.Must(t, SetPassRights(b, true))
-	if n, err := Send(a, msg, a, 0); n != 1 || err != nil {
-		t.Errorf("send of a file after it was allowed again: %d, %v", n, err)
-	}
-	p := make([]byte, 1)
-	for i, wantFile := range []bool{false, true} {
-		n, file, lost, err := Recv(b, p, 0)
-		if n != 1 || (file >= 0) != wantFile || lost || err != nil {
-			t.Errorf("message %d: %d bytes, file %d, lost %v, %v", i, n, file, lost, err)
-		}
-		if file >= 0 {
-			mustClose(t, file)
-		}
-	}
+	mustSend(t, a, "x", -1)
+	n, err := readers["Recv"](b, make([]byte, 2))
+	check.Must(t, err)
+	check.Equal(t, "bytes without a file", n, 1)
+	check.Must(t, SetPassRights(b, true)) // again
+	mustSend(t, a, "x", a)
+	mustClose(t, mustRecv(t, b, "x"))
 	if err := SetPassRights(-1, true); !isSyscall(err, syscall.EBADF) {
 		t.Errorf("descriptor -1: %v", err)
 	}
@@ -85,20 +74,10 @@ func TestNamedPeer(t *testing.T) {
 	noLeak(t)
 	client, server := namedPair(t)
 	r, w := pipe(t)
-	closeLater(t, r)
-	if _, err := Send(server, [][]byte{[]byte("named")}, w, 0); err != nil {
-		t.Fatal(err)
-	}
+	mustSend(t, server, "named", w)
 	mustClose(t, w)
-	p := make([]byte, 8)
-	n, file, lost, err := Recv(client, p, 0)
-	if err != nil || string(p[:n]) != "named" || file < 0 || lost {
-		t.Fatalf("recv %q, file %d, lost %v, %v", p[:n], file, lost, err)
-	}
-	mustClose(t, file)
-	if !allClosed(t, r) {
-		t.Error("somebody still holds the file")
-	}
+	mustClose(t, mustRecv(t, client, "named"))
+	wantClosed(t, "the file", r)
 }
 
 // namedPair returns a stream of which the server end is bound to a path.
@@ -150,7 +129,6 @@ func TestCheckStream(t *testing.T) {
 		return open(fd, err)
 	}
 	r, w := pipe(t)
-	closeLater(t, r)
 	closeLater(t, w)
 	for _, tt := range []struct {
 		fd   int

@@ -26,9 +26,7 @@ func TestPollReady(t *testing.T) {
 		t.Errorf("waited only %v", d)
 	}
 	check.Is(t, "writable", Poll(a, true, -1), nil)
-	if _, err := Send(a, [][]byte{[]byte("x")}, -1, 0); err != nil {
-		t.Fatal(err)
-	}
+	mustSend(t, a, "x", -1)
 	for _, ms := range []int{0, 60_000, -1} {
 		check.Is(t, fmt.Sprintf("readable, timeout %d", ms), Poll(b, false, ms), nil)
 	}
@@ -57,14 +55,11 @@ func TestPollWakes(t *testing.T) {
 	a, b := pair(t, false)
 	got := make(chan error, 1)
 	go func() { got <- Poll(b, false, -1) }()
-	if _, err := Send(a, [][]byte{[]byte("x")}, -1, 0); err != nil {
-		t.Fatal(err)
-	}
+	mustSend(t, a, "x", -1)
 	check.NoError(t, <-got)
 	p := make([]byte, 1)
-	if _, err := Read(b, p, 0); err != nil {
-		t.Fatal(err)
-	}
+	_, err := Read(b, p, 0)
+	check.Must(t, err)
 
 	// What the sender wrote before the send is seen after the receive: the race
 	// detector must agree.
@@ -75,9 +70,7 @@ func TestPollWakes(t *testing.T) {
 		got <- err
 	}()
 	shared = 1
-	if _, err := Send(a, [][]byte{[]byte("y")}, -1, 0); err != nil {
-		t.Fatal(err)
-	}
+	mustSend(t, a, "y", -1)
 	if err := <-got; err != nil || shared != 2 || p[0] != 'y' {
 		t.Errorf("%v, shared %d, byte %q", err, shared, p[0])
 	}

@@ -83,10 +83,9 @@ func TestRoundTrip(t *testing.T) {
 
 func TestNothingToDo(t *testing.T) {
 	a, b := pair(t, true)
-	const name = "Send"
 	for _, bufs := range [][][]byte{nil, {}, {nil}, {{}, {}}} {
 		if n, err := write(a, bufs); n != 0 || err != nil {
-			t.Errorf("%s of %d empty buffers: %d, %v", name, len(bufs), n, err)
+			t.Errorf("Send of %d empty buffers: %d, %v", len(bufs), n, err)
 		}
 	}
 	for name, read := range readers {
@@ -107,21 +106,18 @@ func TestWouldBlock(t *testing.T) {
 		}
 	}
 	full := make([]byte, 1<<16)
-	const name = "Send"
 	var err error
 	for err == nil {
 		_, err = write(a, [][]byte{full, full})
 	}
-	check.Equal(t, name+" to a full socket", err, syscall.EAGAIN)
+	check.Equal(t, "Send to a full socket", err, syscall.EAGAIN)
 }
 
 func TestPeerGone(t *testing.T) {
 	noLeak(t)
 	for name, read := range readers {
 		a, b := pair(t, true)
-		if _, err := Send(a, [][]byte{[]byte("last")}, -1, 0); err != nil {
-			t.Fatal(err)
-		}
+		mustSend(t, a, "last", -1)
 		mustClose(t, a)
 		p := make([]byte, 8)
 		if n, err := read(b, p); err != nil || string(p[:n]) != "last" {
@@ -133,12 +129,11 @@ func TestPeerGone(t *testing.T) {
 			}
 		}
 	}
-	const name = "Send"
 	for _, bufs := range [][][]byte{{[]byte("x")}, {[]byte("x"), []byte("y")}} {
 		a, b := pair(t, true)
 		mustClose(t, b)
 		if n, err := write(a, bufs); n != 0 || !isSyscall(err, syscall.EPIPE) {
-			t.Errorf("%s of %d buffers to nobody: %d, %v; want EPIPE", name, len(bufs), n, err)
+			t.Errorf("Send of %d buffers to nobody: %d, %v; want EPIPE", len(bufs), n, err)
 		}
 	}
 }
@@ -180,9 +175,7 @@ func TestPairAndDup(t *testing.T) {
 			}
 			check.Equal(t, fmt.Sprintf("descriptor %d: non-blocking", fd), nonblocking(t, fd), nonblock)
 		}
-		if _, err := Send(c, [][]byte{[]byte("via dup")}, -1, 0); err != nil {
-			t.Fatal(err)
-		}
+		mustSend(t, c, "via dup", -1)
 		p := make([]byte, 16)
 		if n, err := Read(b, p, 0); err != nil || string(p[:n]) != "via dup" {
 			t.Errorf("read %q, %v", p[:n], err)
