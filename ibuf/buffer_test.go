@@ -12,6 +12,7 @@ import (
 	"unsafe"
 
 	"example.org/imsg/internal/check"
+	"example.org/imsg/internal/stream/streamtest"
 )
 
 // intMethods are the accessors of each number, named as in C.
@@ -66,9 +67,14 @@ func checkBuffer(t *testing.T, b *Buffer, want string, left int) {
 
 func wantIs(t *testing.T, err, want error) {
 	t.Helper()
-	if !errors.Is(err, want) {
-		t.Errorf("error %v, want %v", err, want)
-	}
+	check.Is(t, "the call", err, want)
+}
+
+// newFilled returns a buffer of n bytes that holds s.
+func newFilled(n int, s string) *Buffer {
+	b := New(n)
+	b.Add([]byte(s))
+	return b
 }
 
 func newDynamic(t *testing.T, n, max int) *Buffer {
@@ -79,8 +85,7 @@ func newDynamic(t *testing.T, n, max int) *Buffer {
 }
 
 func TestBufferErrors(t *testing.T) {
-	b := New(16)
-	b.Add([]byte("abc"))
+	b := newFilled(16, "abc")
 	_, short := b.GetNet32()
 	_, noNUL := b.GetCString(2)
 	tests := []struct {
@@ -174,8 +179,7 @@ func TestBufferAddItself(t *testing.T) {
 }
 
 func TestBufferReserve(t *testing.T) {
-	b := New(8)
-	b.Add([]byte("secret"))
+	b := newFilled(8, "secret")
 	b.Truncate(0)
 	p, err := b.Reserve(4)
 	if err != nil || string(p) != "\x00\x00\x00\x00" {
@@ -232,9 +236,7 @@ func TestBufferNumbers(t *testing.T) {
 			wantIs(t, m.add(b, max+1), ErrInvalid)
 			wantIs(t, m.set(b, 99, max+1), ErrInvalid)
 		}
-		if err := m.add(b, max-1); err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
+		check.Is(t, name, m.add(b, max-1), nil)
 		wantIs(t, m.add(b, 1), ErrTooLarge)
 		for _, pos := range []int{1, size, -1, math.MinInt, math.MaxInt} {
 			wantIs(t, m.set(b, pos, 1), ErrTooLarge)
@@ -318,9 +320,7 @@ func TestBufferClose(t *testing.T) {
 	b.Add([]byte("secret, more"))
 	b.Truncate(6)
 	b.Skip(3)
-	r, w, err := os.Pipe()
-	check.Must(t, err)
-	defer r.Close()
+	r, w := streamtest.Pipe(t)
 	b.SetFile(w)
 	for range 2 {
 		check.Must(t, b.Close())
@@ -329,14 +329,11 @@ func TestBufferClose(t *testing.T) {
 	if !bytes.Equal(memory, make([]byte, 16)) {
 		t.Errorf("the memory still holds %q", memory)
 	}
-	if n, err := r.Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("the other end of the pipe: %d, %v; want EOF", n, err)
-	}
+	check.EOF(t, "the other end of the pipe", r)
 	wantIs(t, b.AddByte(1), ErrTooLarge)
 	var none *Buffer
-	check.NoError(t, none.Close())
 	var zero Buffer
-	check.NoError(t, zero.Close())
+	check.NoError(t, errors.Join(none.Close(), zero.Close()))
 	wantIs(t, zero.AddByte(1), ErrTooLarge)
 	w.Close()
 	zero.SetFile(w)
@@ -370,9 +367,7 @@ func TestBufferFile(t *testing.T) {
 // TestBufferReceived is a buffer over a part of memory that others use.
 func TestBufferReceived(t *testing.T) {
 	memory := []byte("beforemessageafter")
-	r, w, err := os.Pipe()
-	check.Must(t, err)
-	defer r.Close()
+	_, w := streamtest.Pipe(t)
 	released := 0
 	b := newReceived(memory[6:13], w, func() { released++ })
 	checkBuffer(t, b, "message", 0)
@@ -448,8 +443,6 @@ func TestBufferEnormous(t *testing.T) {
 		if n > maxDynamic { // on 32 bits none is
 			wantIs(t, b.Truncate(n), ErrTooLarge)
 		}
-		if string(b.Bytes()) != "abcd" {
-			t.Fatalf("%d bytes left", b.Len())
-		}
+		check.Equal(t, "left", string(b.Bytes()), "abcd")
 	}
 }

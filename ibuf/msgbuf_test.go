@@ -21,6 +21,16 @@ func newTestReader(t *testing.T) *MsgBuf {
 	return m
 }
 
+// checkMsg takes the next message, which must be want.
+func checkMsg(t *testing.T, m *MsgBuf, want []byte) {
+	t.Helper()
+	got := m.Get()
+	if got == nil || !bytes.Equal(got.Bytes(), want) || got.Available() != 0 {
+		t.Fatal("no message, or another one")
+	}
+	got.Close()
+}
+
 func TestMsgBufRead(t *testing.T) {
 	for _, n := range []int{0, -1, maxHeader + 1} {
 		_, err := NewMsgBufReader(n, streamtest.Parse)
@@ -38,13 +48,8 @@ func TestMsgBufRead(t *testing.T) {
 		check.Must(t, m.ReadStream(r))
 	}
 	check.Equal(t, "at the end", m.ReadStream(r), io.EOF)
-	for _, want := range [][]byte{a, b} {
-		got := m.Get()
-		if got == nil || !bytes.Equal(got.Bytes(), want) || got.Available() != 0 {
-			t.Fatal("message differs")
-		}
-		got.Close()
-	}
+	checkMsg(t, m, a)
+	checkMsg(t, m, b)
 	if m.Get() != nil {
 		t.Error("a message too many")
 	}
@@ -52,11 +57,8 @@ func TestMsgBufRead(t *testing.T) {
 	m = newTestReader(t)
 	r = iotest.DataErrReader(bytes.NewReader(a)) // the end comes with the last bytes
 	check.Must(t, m.ReadStream(r))
-	got := m.Get()
-	if err := m.ReadStream(r); err != io.EOF || got == nil || !bytes.Equal(got.Bytes(), a) {
-		t.Errorf("at the end that came with a message: %v", err)
-	}
-	got.Close()
+	check.Equal(t, "at the end that came with a message", m.ReadStream(r), io.EOF)
+	checkMsg(t, m, a)
 
 	m = newTestReader(t)
 	check.Must(t, m.ReadStream(bytes.NewReader(a[:299])))
@@ -67,9 +69,7 @@ func TestMsgBufRead(t *testing.T) {
 	if err := m.ReadStream(bytes.NewReader(append(bytes.Clone(a), make([]byte, streamtest.HeaderSize)...))); err == nil {
 		t.Error("a bad header was accepted")
 	}
-	if got := m.Get(); got == nil || !bytes.Equal(got.Bytes(), a) {
-		t.Error("the message before a bad header is lost")
-	}
+	checkMsg(t, m, a)
 }
 
 // script is a MsgReader that returns what it was told to.
@@ -84,9 +84,7 @@ func (s *scripted) ReadMsg(p []byte) (n, fd int, lost bool, err error) {
 }
 
 func TestMsgBufReadMsg(t *testing.T) {
-	r, w, err := os.Pipe()
-	check.Must(t, err)
-	defer r.Close()
+	r, w := streamtest.Pipe(t)
 	fd, err := syscall.Dup(int(w.Fd()))
 	check.Must(t, err)
 	w.Close()
@@ -100,9 +98,7 @@ func TestMsgBufReadMsg(t *testing.T) {
 	check.Equal(t, "at the end", m.Fill(&scripted{fd: -1}), io.EOF)
 	check.Equal(t, "EIO", m.Fill(&scripted{err: syscall.EIO, fd: -1}), syscall.EIO)
 	b.Close()
-	if _, err := r.Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("the file is not closed with its buffer: %v", err)
-	}
+	check.EOF(t, "the file", r)
 	if err := m.Fill(&scripted{p: make([]byte, streamtest.HeaderSize), fd: -1}); err == nil || m.Get() != nil {
 		t.Errorf("a bad header was accepted: %v", err)
 	}
@@ -110,11 +106,8 @@ func TestMsgBufReadMsg(t *testing.T) {
 
 func TestMsgBufClear(t *testing.T) {
 	m := newTestReader(t)
-	r, w, err := os.Pipe()
-	check.Must(t, err)
-	defer r.Close()
-	b := New(4)
-	b.Add([]byte("data"))
+	r, w := streamtest.Pipe(t)
+	b := newFilled(4, "data")
 	b.SetFile(w)
 	m.Push(b)
 	check.Must(t, m.ReadStream(bytes.NewReader(streamtest.Msg(10, false, 'x'))))
@@ -122,18 +115,14 @@ func TestMsgBufClear(t *testing.T) {
 	if m.QueueLen() != 0 || m.Get() != nil {
 		t.Error("something is left")
 	}
-	if _, err := r.Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("the file is not closed: %v", err)
-	}
+	check.EOF(t, "the file", r)
 }
 
 func TestMsgBufConcat(t *testing.T) {
 	m := NewMsgBuf()
 	var q Queue
 	for _, s := range []string{"one", "two", "three"} {
-		b := New(len(s))
-		b.Add([]byte(s))
-		q.Push(b)
+		q.Push(newFilled(len(s), s))
 	}
 	m.Concat(&q)
 	if q.Len() != 0 || m.QueueLen() != 3 {

@@ -8,14 +8,13 @@ import (
 	"testing"
 
 	"example.org/imsg/internal/check"
+	"example.org/imsg/internal/stream/streamtest"
 )
 
 // pushBytes pushes one-byte buffers.
 func pushBytes(q *Queue, s string) {
-	for _, c := range []byte(s) {
-		b := New(1)
-		b.AddByte(byte(c))
-		q.Push(b)
+	for _, c := range s {
+		q.Push(newFilled(1, string(c)))
 	}
 }
 
@@ -70,9 +69,7 @@ func TestQueueConcat(t *testing.T) {
 func TestQueueClear(t *testing.T) {
 	var q Queue
 	pushBytes(&q, "ab")
-	r, w, err := os.Pipe()
-	check.Must(t, err)
-	defer r.Close()
+	_, w := streamtest.Pipe(t)
 	b := New(4)
 	memory := b.buf[:4]
 	b.Add([]byte("key!"))

@@ -2,6 +2,7 @@ package ibuf
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"testing"
@@ -14,13 +15,9 @@ func TestViewZero(t *testing.T) {
 	if v.Len() != 0 || len(v.Bytes()) != 0 || v.View().Len() != 0 {
 		t.Errorf("the zero View holds %q", v.Bytes())
 	}
-	if _, err := v.Slice(0, 0); err != nil {
-		t.Error(err)
-	}
-	for _, err := range []error{v.Get(nil), v.Skip(0), v.Truncate(0)} {
-		check.NoError(t, err)
-	}
-	_, err := v.GetByte()
+	_, err := v.Slice(0, 0)
+	check.NoError(t, errors.Join(err, v.Get(nil), v.Skip(0), v.Truncate(0)))
+	_, err = v.GetByte()
 	wantIs(t, err, ErrShort)
 }
 
@@ -97,9 +94,7 @@ func TestViewSlice(t *testing.T) {
 		p, err := v.Slice(tt.pos, tt.n)
 		wantIs(t, err, tt.err)
 		check.Equal(t, fmt.Sprintf("Slice(%d, %d)", tt.pos, tt.n), string(p), tt.want)
-		if v.Len() != 3 {
-			t.Fatalf("Slice(%d, %d) consumed", tt.pos, tt.n)
-		}
+		check.Equal(t, "bytes left", v.Len(), 3)
 	}
 }
 
@@ -130,18 +125,14 @@ func TestViewStrings(t *testing.T) {
 		}
 		wantIs(t, sErr, tt.sErr)
 		wantIs(t, cErr, tt.cErr)
-		consumed := func(err error) int {
+		left := func(err error) int {
 			if err != nil {
-				return 0
+				return len(tt.in)
 			}
-			return tt.n
+			return len(tt.in) - tt.n
 		}
-		if got, want := len(tt.in)-s.Len(), consumed(tt.sErr); got != want {
-			t.Errorf("%q: GetString consumed %d, want %d", tt.in, got, want)
-		}
-		if got, want := len(tt.in)-c.Len(), consumed(tt.cErr); got != want {
-			t.Errorf("%q: GetCString consumed %d, want %d", tt.in, got, want)
-		}
+		check.Equal(t, fmt.Sprintf("%q: left by GetString", tt.in), s.Len(), left(tt.sErr))
+		check.Equal(t, fmt.Sprintf("%q: left by GetCString", tt.in), c.Len(), left(tt.cErr))
 	}
 }
 
@@ -155,9 +146,7 @@ func TestViewShort(t *testing.T) {
 		wantIs(t, v.Skip(n), ErrShort)
 		w, err := v.GetView(n)
 		wantIs(t, err, ErrShort)
-		if w.Len() != 0 {
-			t.Errorf("a failed GetView(%d) holds %q", n, w.Bytes())
-		}
+		check.Equal(t, fmt.Sprintf("held by a failed GetView(%d)", n), string(w.Bytes()), "")
 	}
 	check.Equal(t, "left by a failed read", string(v.Bytes()), "abc")
 	if err := v.Get(p[:3]); err != nil || string(p) != "abc4" || v.Len() != 0 {

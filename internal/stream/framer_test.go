@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -41,6 +42,20 @@ func feed(f *Framer, p []byte, fd int) error {
 		if p, fd = p[n:], -1; len(p) == 0 {
 			return nil
 		}
+	}
+}
+
+// frames takes all that is there.
+func frames(f *Framer) (all []Frame) {
+	for m, ok := f.Next(); ok; m, ok = f.Next() {
+		all = append(all, m)
+	}
+	return all
+}
+
+func closeAll(f *Framer) {
+	for m, ok := f.Next(); ok; m, ok = f.Next() {
+		m.Close()
 	}
 }
 
@@ -150,9 +165,7 @@ func TestFrameOwnFile(t *testing.T) {
 		Frame.TakeFile,
 		func(m Frame) *os.File { return os.NewFile(uintptr(m.TakeFD()), "") },
 	} {
-		r, w, err := os.Pipe()
-		check.Must(t, err)
-		defer r.Close()
+		r, w := streamtest.Pipe(t)
 		m := NewFrame(streamtest.Msg(10, true, 'a'), streamtest.HeaderSize, w, false)
 		wrote := 0
 		if !m.Descriptor(func(fd int) { wrote, _ = syscall.Write(fd, []byte("x")) }) || wrote != 1 || !m.HasFile() {
@@ -171,9 +184,7 @@ func TestFrameOwnFile(t *testing.T) {
 			t.Errorf("%q, %v", p, err)
 		}
 	}
-	r, w, err := os.Pipe()
-	check.Must(t, err)
-	defer r.Close()
+	_, w := streamtest.Pipe(t)
 	m := NewFrame(streamtest.Msg(10, true, 'a'), streamtest.HeaderSize, w, false)
 	w.Close()
 	if m.Descriptor(func(int) { t.Error("called") }) || m.TakeFD() != -1 {
@@ -220,9 +231,7 @@ func TestFramerIdleKeepsNoBigBuffer(t *testing.T) {
 			if f.want <= smallChunk || f.cur == nil || len(f.cur.buf) <= smallChunk {
 				t.Fatal("the buffer is small: the test proves nothing")
 			}
-			for m, ok := f.Next(); ok; m, ok = f.Next() {
-				m.Close()
-			}
+			closeAll(f)
 			f.Release()
 			if tail == 0 && f.cur != nil || f.cur != nil && len(f.cur.buf) > smallChunk {
 				t.Errorf("tail %d: an idle framer holds a buffer", tail)
@@ -278,9 +287,7 @@ func TestFramerBusyKeepsNoBigBuffer(t *testing.T) {
 		for range 100 {
 			feed(f, small[500:], -1)
 			feed(f, small[:500], -1) // never idle
-			for m, ok := f.Next(); ok; m, ok = f.Next() {
-				m.Close()
-			}
+			closeAll(f)
 		}
 	}
 	busy()
@@ -416,23 +423,30 @@ func TestFramerLongHeader(t *testing.T) {
 	}
 }
 
+// closings returns a CloseFile for any goroutine, and what tells how often each
+// file was closed.
+func closings() (closeFile func(int), closed func() map[int]int) {
+	var mu sync.Mutex
+	times := make(map[int]int)
+	return func(fd int) { mu.Lock(); defer mu.Unlock(); times[fd]++ },
+		func() map[int]int { mu.Lock(); defer mu.Unlock(); return maps.Clone(times) }
+}
+
+// collectUntil lets the collector run until done, or for too long.
+func collectUntil(done func() bool) {
+	for end := time.Now().Add(10 * time.Second); !done() && time.Now().Before(end); {
+		runtime.GC()
+		runtime.Gosched()
+	}
+}
+
 // The descriptors of messages that are dropped are closed by the runtime, but
 // for those of a chunk that is in use.
 func TestFramerDroppedFiles(t *testing.T) {
 	const files = 500
-	var mu sync.Mutex
-	closed := map[int]int{}
-	count := func() int {
-		mu.Lock()
-		defer mu.Unlock()
-		return len(closed)
-	}
+	closeFile, closed := closings()
 	f, _ := newTestFramer(0)
-	f.CloseFile = func(fd int) {
-		mu.Lock()
-		defer mu.Unlock()
-		closed[fd]++
-	}
+	f.CloseFile = closeFile
 	taken := 0
 	for fd := range files {
 		feed(f, streamtest.Msg(10, true, 'x'), fd)
@@ -446,14 +460,11 @@ func TestFramerDroppedFiles(t *testing.T) {
 		}
 		f.Release()
 	}
-	for end := time.Now().Add(10 * time.Second); count() < files-taken-maxFiles && time.Now().Before(end); {
-		runtime.GC()
-		runtime.Gosched()
-	}
-	if n := count(); n < files-taken-maxFiles || n > files-taken {
+	collectUntil(func() bool { return len(closed()) >= files-taken-maxFiles })
+	if n := len(closed()); n < files-taken-maxFiles || n > files-taken {
 		t.Errorf("%d files closed, want %d, or %d less", n, files-taken, maxFiles)
 	}
-	for fd, n := range closed {
+	for fd, n := range closed() {
 		if n > 1 || fd%10 == 7 {
 			t.Errorf("file %d closed %d times", fd, n)
 		}
@@ -465,28 +476,12 @@ func TestFramerDroppedFiles(t *testing.T) {
 // dropped, once each, whatever they wait for, and not before.
 func TestFramerDroppedWithFiles(t *testing.T) {
 	const framers = 20
-	var mu sync.Mutex
-	closed := map[int]int{}
-	count := func() int {
-		mu.Lock()
-		defer mu.Unlock()
-		return len(closed)
-	}
-	collect := func(done func() bool) {
-		for end := time.Now().Add(10 * time.Second); !done() && time.Now().Before(end); {
-			runtime.GC()
-			runtime.Gosched()
-		}
-	}
+	closeFile, closed := closings()
 	var held []*Framer
 	var open []Frame
 	for i := range framers {
 		f, _ := newTestFramer(4 * (i % 2))
-		f.CloseFile = func(fd int) {
-			mu.Lock()
-			defer mu.Unlock()
-			closed[fd]++
-		}
+		f.CloseFile = closeFile
 		feed(f, streamtest.Msg(10, true, 'a'), 10*i)       // the user's
 		feed(f, streamtest.Msg(10, true, 'b'), 10*i+1)     // complete
 		feed(f, streamtest.Msg(10, true, 'c')[:5], 10*i+2) // of a message that is not
@@ -499,24 +494,22 @@ func TestFramerDroppedWithFiles(t *testing.T) {
 		held = append(held, f)
 	}
 	want := 2*framers + framers/2
-	if runtime.GC(); !collected(weak.Make(new([64]byte))) || count() > 0 {
-		t.Errorf("%d files of framers in use closed", count())
+	if runtime.GC(); !collected(weak.Make(new([64]byte))) || len(closed()) > 0 {
+		t.Errorf("%d files of framers in use closed", len(closed()))
 	}
 	runtime.KeepAlive(held)
 	clear(held)
-	collect(func() bool { return count() >= want-framers }) // a message that is open keeps its neighbours' files
+	collectUntil(func() bool { return len(closed()) >= want-framers }) // a message that is open keeps its neighbours' files
 	for i, m := range open {
 		if m.TakeFD() != 10*i {
 			t.Errorf("message %d has not its file", i)
 		}
 	}
 	clear(open)
-	collect(func() bool { return count() >= want })
-	mu.Lock()
-	defer mu.Unlock()
+	collectUntil(func() bool { return len(closed()) >= want })
 	for i := range framers {
 		for k, n := range []int{0, 1, 1, i % 2} {
-			check.Equal(t, fmt.Sprintf("framer %d: times file %d was closed", i, k), closed[10*i+k], n)
+			check.Equal(t, fmt.Sprintf("framer %d: times file %d was closed", i, k), closed()[10*i+k], n)
 		}
 	}
 }
@@ -533,9 +526,7 @@ func TestRun(t *testing.T) {
 			}
 			feed(f, streamtest.Msg(20+i, fd >= 0, byte(i)), fd)
 		}
-		for m, ok := f.Next(); ok; m, ok = f.Next() {
-			all = append(all, m)
-		}
+		all = frames(f)
 		kept := all[50]
 		alias := all[3].Bytes()
 		kept.Keep()
@@ -647,9 +638,7 @@ func TestRunClosedMeanwhile(t *testing.T) {
 		for i := range 40 {
 			feed(f, streamtest.Msg(20, false, byte(i)), -1)
 		}
-		for m, ok := f.Next(); ok; m, ok = f.Next() {
-			all = append(all, m)
-		}
+		all = frames(f)
 		var r Run
 		for i, m := range all {
 			switch {

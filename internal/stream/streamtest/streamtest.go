@@ -6,6 +6,10 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"os"
+	"testing"
+
+	"example.org/imsg/internal/check"
 )
 
 // The header of the tests: 32 bits of length with the header, the highest of
@@ -35,4 +39,13 @@ func Msg(n int, mark bool, fill byte) []byte {
 	}
 	binary.NativeEndian.PutUint32(p, word)
 	return p
+}
+
+// Pipe returns a pipe whose read end is closed when the test ends.
+func Pipe(t testing.TB) (r, w *os.File) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	check.Must(t, err)
+	t.Cleanup(func() { r.Close() })
+	return r, w
 }
