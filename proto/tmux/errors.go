@@ -122,20 +122,28 @@ func cure(err error) string {
 		return "the socket is another user's: run as that user"
 	case errors.As(err, &version):
 		return "the server is too old or too new: end it and start the installed tmux"
-	case errors.As(err, &payload), errors.As(err, &header):
+	case errors.As(err, &payload), errors.As(err, &header), errors.Is(err, errEcho):
 		return "this is no tmux server, or one of an unknown version"
 	case errors.Is(err, errDialect):
 		return "set Config.Dialect: current for tmux 3.6 and later, legacy for earlier ones"
 	case hungUp(err):
 		return "the server ended, or refused the client: if it still runs, it speaks the other dialect or belongs to another user"
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
-		return "the server does not answer: it is stopped, or busy, or the command waits for something"
+		return "the server does not answer: it is stopped, or busy, or no tmux server, or the command waits for something"
 	}
 	return ""
 }
 
 // errDialect is a version of tmux that may speak either dialect.
 var errDialect = errors.New("a server of this version may speak either dialect")
+
+// errEcho is a peer that sends back what it gets.
+var errEcho = errors.New("a message came that only clients send")
+
+// errSuspended is a control client that another client has suspended. It gets
+// no output any more, and to wake it (MSG_WAKEUP) ends the server: tmux 3.3a to
+// 3.8 start a terminal then that such a client does not have.
+var errSuspended = errors.New("another client has suspended this one")
 
 // hungUp reports whether err is how the end of the server is noticed.
 func hungUp(err error) bool {

@@ -157,6 +157,9 @@ func (v *conversation) handle(ctx context.Context, m imsg.Message) (done bool, e
 	if v := uint8(m.ID()); v != protocolVersion || m.Type() == msgVersion {
 		return true, &VersionError{v}
 	}
+	if m.Type() > msgVersion && m.Type() <= msgCommand {
+		return true, errEcho
+	}
 	p, known, err := decode(m.Type(), m.Bytes())
 	if err != nil || !known {
 		return false, err // as tmux does; also EXEC, SHELL and LOCK, which would make a client run what the server says
@@ -178,6 +181,10 @@ func (v *conversation) handle(ctx context.Context, m imsg.Message) (done bool, e
 		return false, v.send(ctx, msgExiting)
 	case msgExited:
 		return true, nil
+	case msgSuspend:
+		if v.cmd.Control {
+			v.reason, err = "suspended", errSuspended
+		}
 	case msgReady:
 		return false, v.send(ctx, msgResize)
 	case msgReadOpen:

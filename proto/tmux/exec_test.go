@@ -71,6 +71,16 @@ func TestDialBadServer(t *testing.T) {
 			for s.send(msgWrite, int32(1), bytes.Repeat([]byte("3"), 1000)) {
 			}
 		}, func(err error) bool { return errors.Is(err, ErrOutputTooLarge) }},
+		{"echo", func(s *fakeServer) {
+			for s.ctx.Err() == nil {
+				m, err := s.conn.Receive(s.ctx)
+				if err != nil {
+					return
+				}
+				s.conn.Send(s.ctx, header(m.Type()), nil, m.Bytes())
+				m.Close()
+			}
+		}, func(err error) bool { return strings.Contains(err.Error(), "no tmux server") }},
 		{"error", func(s *fakeServer) {
 			s.expect(msgCommand)
 			s.exit(3)

@@ -28,6 +28,7 @@ const (
 	msgReady             = 207
 	msgResize            = 208
 	msgShutdown          = 210
+	msgSuspend           = 214
 	msgFlags             = 218
 	msgReadOpen          = 300
 	msgRead              = 301
@@ -102,6 +103,7 @@ var layouts = map[uint32]layout{
 	msgExited:     {},
 	msgReady:      {},
 	msgShutdown:   {},
+	msgSuspend:    {},
 	msgFlags:      {2, noTail, false},
 	msgReadOpen:   {2, textTail, false},
 	msgWriteOpen:  {3, mayTextTail, false},

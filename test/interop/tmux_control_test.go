@@ -217,6 +217,28 @@ func TestTmuxControlUnread(t *testing.T) {
 	})
 }
 
+// A client that another one has suspended gets no output any more, and every
+// server ends if it is woken: so it ends, and says why.
+func TestTmuxControlSuspended(t *testing.T) {
+	tmuxServers(t, func(t *testing.T, s *tmuxServer) {
+		ctx := bounded(t)
+		k, err := s.client(t, ctx).Control(ctx, "peer")
+		testutil.Must(t, err)
+		defer k.Close()
+		r, err := k.Run(ctx, "display-message", "-p", "#{client_name}")
+		testutil.Must(t, err)
+		if r := s.tmux(t, ctx, "", "suspend-client", "-t", strings.TrimSpace(string(r.Stdout))); r.status != 0 {
+			t.Fatal(r)
+		}
+		w := &watcher{t: t, ctx: ctx, k: k}
+		until(w, func(e tmux.Exit) bool { return e.Reason == "suspended" })
+		if err := k.Err(); err == nil || !strings.Contains(err.Error(), "suspended") {
+			t.Errorf("%v", err)
+		}
+		s.alive(t, "after the client was suspended")
+	})
+}
+
 func TestTmuxControlRefused(t *testing.T) {
 	tmuxServers(t, func(t *testing.T, s *tmuxServer) {
 		ctx := bounded(t)
