@@ -196,6 +196,7 @@ func TestKeepFirst(t *testing.T) {
 		{name: "length far beyond", msgs: []cmsg{{sol, rights, unix.CmsgLen(16 * sizeofFD), []int{1, 2}, 0}}, kept: 1},
 		{name: "length beyond everything", msgs: []cmsg{{sol, rights, 1<<31 - 1, []int{1, 2}, 0}}, kept: 1},
 		{name: "length too small", msgs: []cmsg{{sol, rights, unix.CmsgLen(0) - 1, []int{1}, 0}}, open: []int{1}},
+		{name: "one refused, SO_RIGHTS_NOTRUNC", msgs: []cmsg{{sol, rights, 0, []int{-int(unix.EACCES)}, 0}}},
 		{name: "odd bytes", msgs: []cmsg{{sol, rights, 0, []int{1}, 3}}, kept: 1},
 		{name: "cut in a header", msgs: []cmsg{{sol, rights, 0, []int{1}, 0}, {sol, rights, 0, nil, 0}}, cut: 1, kept: 1},
 		{name: "only part of a header", msgs: []cmsg{{sol, rights, 0, nil, 0}}, cut: 1},
@@ -210,6 +211,9 @@ func TestKeepFirst(t *testing.T) {
 			for _, m := range tt.msgs {
 				data := make([]int, len(m.data))
 				for i, k := range m.data {
+					if data[i] = k; k < 0 {
+						continue
+					}
 					fd, err := Dup(w)
 					check.Must(t, err)
 					fds[k], data[i], state[k] = fd, fd, false
