@@ -49,11 +49,7 @@ func TestMatch(t *testing.T) {
 			}()
 			var wg sync.WaitGroup
 			for i := range calls {
-				wg.Go(func() {
-					if text, err := call(shortCtx(t), p, fmt.Sprint(i)); text != fmt.Sprint(i) || err != nil {
-						t.Errorf("call %d: %q, %v", i, text, err)
-					}
-				})
+				wg.Go(func() { wantAnswer(t, p, fmt.Sprint(i), fmt.Sprint(i)) })
 			}
 			wg.Wait()
 		})
@@ -123,11 +119,7 @@ func TestWrongAnswers(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			p, c := end(t, &peer.Config{Match: tt.match, ErrorType: failed})
 			w, r := pipe(t)
-			done := make(chan error, 1)
-			go func() {
-				_, err := call(shortCtx(t), p, "")
-				done <- err
-			}()
+			done := calling(shortCtx(t), p, "")
 			for i, h := range tt.answers(receive(t, c).Header()) {
 				if i > 0 || tt.call != nil {
 					send(t, c, h, w, "")
@@ -138,9 +130,7 @@ func TestWrongAnswers(t *testing.T) {
 			}
 			w.Close()
 			<-p.Done()
-			if err := p.Err(); !errors.Is(err, peer.ErrViolation) || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("%v, want %q", err, tt.want)
-			}
+			wantViolation(t, "Err", p.Err(), tt.want)
 			if tt.call != nil {
 				err := <-done
 				check(t, "Call", err, tt.call)
@@ -195,9 +185,7 @@ func TestCallItems(t *testing.T) {
 		w.Close()
 		c.Send(t.Context(), imsg.Header{Type: answer, ID: m.ID()}, nil, []byte("last"))
 	}()
-	if text, err := call(shortCtx(t), p, ""); text != "last" || err != nil {
-		t.Errorf("%q, %v", text, err)
-	}
+	wantAnswer(t, p, "", "last")
 	allClosed(t, r)
 }
 
@@ -205,7 +193,7 @@ func TestCallItems(t *testing.T) {
 func TestOwnFaults(t *testing.T) {
 	shut, _ := pipe(t)
 	shut.Close()
-	for _, match := range []peer.Match{peer.ByID, peer.ByPID, peer.InOrder} {
+	matches(t, func(t *testing.T, match peer.Match) {
 		p, q := both(t, &peer.Config{Match: match, MaxCalls: 1})
 		q.Handle(peer.Rule{Type: ask, Handle: echo})
 		q.Conn().SetMaxSize(30000)
@@ -223,13 +211,11 @@ func TestOwnFaults(t *testing.T) {
 			if err == nil || tt.want != nil && !errors.Is(err, tt.want) {
 				t.Errorf("%s: %v", tt.name, err)
 			}
-			if text, err := call(shortCtx(t), p, "next"); text != "next" || err != nil {
-				t.Errorf("after %s: %q, %v", tt.name, text, err)
-			}
+			wantAnswer(t, p, "next", "next")
 		}
 		p.Close()
 		check(t, "Serve", served(), nil)
-	}
+	})
 }
 
 // TestNoFilePassing sends files where file passing is off, and answers too.
@@ -245,8 +231,7 @@ func TestNoFilePassing(t *testing.T) {
 	serve(t, q)
 	_, err = p.Call(shortCtx(t), peer.Request{Type: ask, File: w, Ends: []uint32{answer}})
 	check(t, "Call", err, imsg.ErrNoFDPass)
-	_, err = call(shortCtx(t), p, "")
-	check(t, "Call", err, nil)
+	wantAnswer(t, p, "", "")
 }
 
 // TestClosedFile sends a file that is closed: that fails, and nothing else.
@@ -265,9 +250,7 @@ func TestClosedFile(t *testing.T) {
 			for _, err := range p.Stream(shortCtx(t), peer.Request{Type: ask, File: shut, Ends: []uint32{answer}}) {
 				check(t, "Stream", err, os.ErrClosed)
 			}
-			if text, err := call(shortCtx(t), p, "next"); text != "next" || err != nil {
-				t.Errorf("%q, %v", text, err)
-			}
+			wantAnswer(t, p, "next", "next")
 		}
 		if n := len(p.Pending().Calls); n > 0 || p.Err() != nil {
 			t.Errorf("%d calls pending, %v", n, p.Err())
@@ -335,7 +318,7 @@ func TestCallFile(t *testing.T) {
 // TestLast lets answers end with a message of the type of the others: an empty
 // one, or one that was promised.
 func TestLast(t *testing.T) {
-	for _, match := range []peer.Match{peer.ByID, peer.ByPID, peer.InOrder} {
+	matches(t, func(t *testing.T, match peer.Match) {
 		p, c := end(t, &peer.Config{Match: match})
 		go func() {
 			for m, err := range c.All(t.Context()) {
@@ -358,20 +341,18 @@ func TestLast(t *testing.T) {
 		} {
 			got := ""
 			for m, err := range p.Stream(shortCtx(t), peer.Request{Type: ask, Items: []uint32{item}, Last: tt.last}) {
-				if err != nil {
-					t.Fatalf("match %d: %v", match, err)
-				}
+				testutil.Must(t, err)
 				got += string(m.Bytes()) + " "
 				m.Close()
 			}
-			testutil.Equal(t, fmt.Sprintf("match %d", match), got, tt.want)
+			testutil.Equal(t, "messages", got, tt.want)
 		}
 		m, err := p.Call(shortCtx(t), peer.Request{Type: ask, Items: []uint32{item}, Last: func(m imsg.Message) bool { return m.Len() == 0 }})
 		if err != nil || m.Len() != 0 {
-			t.Errorf("match %d: %v", match, err)
+			t.Errorf("%d bytes, %v", m.Len(), err)
 		}
 		m.Close()
-	}
+	})
 }
 
 // TestClosedInLast closes the peer while it asks whether a message ends the

@@ -16,28 +16,26 @@ import (
 // TestCancelEverywhere ends a call's context at each place where it is looked
 // at. The next call finds its own answer all the same, and its place.
 func TestCancelEverywhere(t *testing.T) {
-	for _, match := range []peer.Match{peer.ByID, peer.ByPID, peer.InOrder} {
+	matches(t, func(t *testing.T, match peer.Match) {
 		cancelled := 0
 		for n := 1; ; n++ {
 			p, q := both(t, &peer.Config{Match: match, MaxCalls: 1})
 			q.Handle(peer.Rule{Type: ask, Handle: echo})
 			served := serve(t, q)
 			text, err := call(endingAfter(t, n), p, "first")
-			if text, err := call(shortCtx(t), p, "second"); text != "second" || err != nil {
-				t.Fatalf("match %d, behind one cancelled at look %d: %q, %v", match, n, text, err)
-			}
+			wantAnswer(t, p, "second", "second")
 			p.Close()
 			check(t, "Serve", served(), nil)
 			if err == nil {
 				if text != "first" || cancelled < 3 {
-					t.Errorf("match %d: %q at look %d, %d were cancelled", match, text, n, cancelled)
+					t.Errorf("%q at look %d, %d were cancelled", text, n, cancelled)
 				}
 				break
 			}
 			cancelled++
-			check(t, fmt.Sprintf("match %d, look %d", match, n), err, context.Canceled)
+			check(t, fmt.Sprint("look ", n), err, context.Canceled)
 		}
-	}
+	})
 }
 
 // cancelled makes a call of p and cancels it when the request has come to c,
@@ -45,11 +43,7 @@ func TestCancelEverywhere(t *testing.T) {
 func cancelled(t *testing.T, p *peer.Peer, c *imsg.Conn) imsg.Header {
 	t.Helper()
 	ctx, cancel := context.WithCancel(shortCtx(t))
-	called := make(chan error, 1)
-	go func() {
-		_, err := call(ctx, p, "first")
-		called <- err
-	}()
+	called := calling(ctx, p, "first")
 	first := receive(t, c).Header()
 	cancel()
 	check(t, "Call", <-called, context.Canceled)
@@ -64,15 +58,8 @@ func TestCancelWaiting(t *testing.T) {
 			p, c := end(t, &peer.Config{Match: match, ErrorType: failed, MaxCalls: 2})
 			first := cancelled(t, p, c)
 
-			type result struct {
-				text string
-				err  error
-			}
-			again := make(chan result, 1)
-			go func() {
-				text, err := call(shortCtx(t), p, "second")
-				again <- result{text, err}
-			}()
+			var again sync.WaitGroup
+			again.Go(func() { wantAnswer(t, p, "second", "second") })
 			second := receive(t, c).Header()
 			w, r := pipe(t)
 			send(t, c, imsg.Header{Type: item, ID: first.ID}, w, "")
@@ -80,9 +67,7 @@ func TestCancelWaiting(t *testing.T) {
 			w.Close()
 			allClosed(t, r)
 			send(t, c, imsg.Header{Type: answer, ID: second.ID}, nil, "second")
-			if got := <-again; got.text != "second" || got.err != nil {
-				t.Errorf("match %d: %+v", match, got)
-			}
+			again.Wait()
 		}
 	}
 }
@@ -134,9 +119,7 @@ func TestCancelHalfSent(t *testing.T) {
 		}
 		send(t, c, imsg.Header{Type: answer, ID: m.ID()}, m.TakeFile(), "late")
 		wg.Go(func() {
-			if text, err := call(shortCtx(t), p, "next"); text != "good" || err != nil {
-				t.Errorf("match %d: %q, %v", match, text, err)
-			}
+			wantAnswer(t, p, "next", "good")
 		})
 		m = receive(t, c)
 		testutil.Equal(t, fmt.Sprintf("match %d", match), string(m.Bytes()), "next")
@@ -150,8 +133,7 @@ func TestCloseHalfSent(t *testing.T) {
 	a, c := smallBuffers(t, nil)
 	p := closed(t, peer.New(a, nil))
 	ctx, cancel := context.WithCancel(shortCtx(t))
-	sent := make(chan error, 1)
-	go func() { sent <- p.Send(ctx, note, nil, make([]byte, 16000)) }()
+	sent := testutil.Go(func() error { return p.Send(ctx, note, nil, make([]byte, 16000)) })
 	until(t, "writing a part", func() bool { return a.Stats().Sent.Bytes > 0 })
 	cancel()
 	check(t, "Send", <-sent, context.Canceled)
@@ -199,11 +181,7 @@ func TestAbandoned(t *testing.T) {
 	}
 	w.Close()
 	allClosed(t, r)
-	got := make(chan error, 1)
-	go func() {
-		_, err := call(shortCtx(t), p, "")
-		got <- err
-	}()
+	got := calling(shortCtx(t), p, "")
 	m := receive(t, c)
 	send(t, c, imsg.Header{Type: answer, ID: m.ID()}, nil, "")
 	check(t, "a call behind", <-got, nil)
@@ -251,9 +229,7 @@ func TestCancelType(t *testing.T) {
 		}
 		break
 	}
-	if text, err := call(shortCtx(t), p, "last"); text != "last" || err != nil {
-		t.Errorf("%q, %v", text, err)
-	}
+	wantAnswer(t, p, "last", "last")
 	p.Close()
 	check(t, "Serve", served(), nil)
 	close(began)

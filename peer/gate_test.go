@@ -3,6 +3,7 @@ package peer_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -48,11 +49,7 @@ func TestReadOn(t *testing.T) {
 			return nil
 		}})
 		served := serve(t, p)
-		called := make(chan error, 1)
-		go func() {
-			_, err := call(shortCtx(t), p, "")
-			called <- err
-		}()
+		called := calling(shortCtx(t), p, "")
 		id := receive(t, c).ID()
 		for range requests {
 			send(t, c, imsg.Header{Type: note}, nil, "")
@@ -94,10 +91,7 @@ func TestFlood(t *testing.T) {
 			}
 		}
 		w.Close()
-		err := served()
-		if !errors.Is(err, peer.ErrViolation) || !strings.Contains(err.Error(), "request type 4: one too many, 20 wait") {
-			t.Errorf("%d workers: %v", workers, err)
-		}
+		wantViolation(t, fmt.Sprint(workers, " workers"), served(), "request type 4: one too many, 20 wait")
 		allClosed(t, r)
 	}
 }
@@ -112,9 +106,7 @@ func TestStuckReplies(t *testing.T) {
 	served := serve(t, p)
 	for c.Send(shortCtx(t), imsg.Header{Type: ask, ID: 1}, nil) == nil {
 	}
-	if err := served(); !errors.Is(err, peer.ErrViolation) || !strings.Contains(err.Error(), "one too many, 8 wait") {
-		t.Error(err)
-	}
+	wantViolation(t, "Serve", served(), "one too many, 8 wait")
 }
 
 // TestNested lets handlers call back, deeper than there are workers.

@@ -3,6 +3,7 @@ package peer_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -38,12 +39,8 @@ func TestEnds(t *testing.T) {
 			p, c := end(t, nil)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			served, called := make(chan error, 1), make(chan error, 1)
-			go func() { served <- p.Serve(ctx) }()
-			go func() {
-				_, err := call(shortCtx(t), p, "")
-				called <- err
-			}()
+			served := testutil.Go(func() error { return p.Serve(ctx) })
+			called := calling(shortCtx(t), p, "")
 			receive(t, c)
 			tt.end(p, c, cancel)
 			err := <-called
@@ -67,9 +64,7 @@ func TestCloseUnused(t *testing.T) {
 	p, c := end(t, nil)
 	testutil.Check(t, p.Close())
 	<-p.Done()
-	if _, err := c.Receive(shortCtx(t)); err != io.EOF {
-		t.Error(err)
-	}
+	testutil.WantEOF(t, c)
 }
 
 // TestShutdown finishes what has begun, at both ends, refuses what has not, and
@@ -95,18 +90,15 @@ func TestShutdown(t *testing.T) {
 	p.Handle(peer.Rule{Type: ask, Handle: echo})
 	served := serve(t, q)
 	serve(t, p)
-	type result struct {
-		text string
-		err  error
-	}
-	results := make(map[string]chan result)
+	results := make(map[string]<-chan error)
 	request := func(text string) {
-		results[text] = make(chan result, 1)
-		c := results[text]
-		go func() {
-			text, err := call(shortCtx(t), p, text)
-			c <- result{text, err}
-		}()
+		results[text] = testutil.Go(func() error {
+			got, err := call(shortCtx(t), p, text)
+			if err == nil && got != text {
+				err = fmt.Errorf("answered with %q", got)
+			}
+			return err
+		})
 	}
 	request("later")
 	in := <-begun
@@ -116,8 +108,7 @@ func TestShutdown(t *testing.T) {
 	<-begun
 	request("waits")
 	until(t, "waiting", func() bool { return len(q.Pending().Requests) == 4 })
-	down := make(chan error, 1)
-	go func() { down <- q.Shutdown(shortCtx(t)) }()
+	down := testutil.Go(func() error { return q.Shutdown(shortCtx(t)) })
 	until(t, "refusing calls", func() bool {
 		_, err := call(endingAfter(t, 2), q, "")
 		return errors.Is(err, net.ErrClosed)
@@ -126,15 +117,10 @@ func TestShutdown(t *testing.T) {
 	until(t, "waiting", func() bool { return len(q.Pending().Requests) == 5 })
 	close(release)
 	for _, text := range []string{"first", "second"} {
-		if r := <-results[text]; r.text != text || r.err != nil {
-			t.Errorf("%s: %+v", text, r)
-		}
+		check(t, text, <-results[text], nil)
 	}
 	for _, text := range []string{"waits", "too late"} {
-		var remote *peer.RemoteError
-		if r := <-results[text]; !errors.As(r.err, &remote) || remote.Text != "shutting down" {
-			t.Errorf("%s: %+v", text, r)
-		}
+		wantRemote(t, text, <-results[text], "shutting down")
 	}
 	select {
 	case err := <-down:
@@ -144,9 +130,7 @@ func TestShutdown(t *testing.T) {
 	in.Reply(answer, nil, []byte("later"))
 	later(nil)
 	check(t, "Shutdown", <-down, nil)
-	if r := <-results["later"]; r.text != "later" || r.err != nil {
-		t.Errorf("later: %+v", r)
-	}
+	check(t, "later", <-results["later"], nil)
 	check(t, "Serve", served(), net.ErrClosed)
 	_, err := call(shortCtx(t), p, "")
 	check(t, "a call behind", err, io.ErrUnexpectedEOF)
@@ -157,15 +141,10 @@ func TestShutdown(t *testing.T) {
 func TestShutdownEnds(t *testing.T) {
 	for _, gone := range []bool{false, true} {
 		p, c := end(t, nil)
-		called := make(chan error, 1)
-		go func() {
-			_, err := call(shortCtx(t), p, "")
-			called <- err
-		}()
+		called := calling(shortCtx(t), p, "")
 		receive(t, c)
 		ctx, cancel := context.WithCancel(t.Context())
-		down := make(chan error, 1)
-		go func() { down <- p.Shutdown(ctx) }()
+		down := testutil.Go(func() error { return p.Shutdown(ctx) })
 		if gone {
 			c.Close()
 			check(t, "Shutdown", <-down, nil)
@@ -194,8 +173,7 @@ func TestShutdownLate(t *testing.T) {
 		all := p.Pending().Requests
 		return len(all) == 1 && all[0].State == peer.Later
 	})
-	down := make(chan error, 1)
-	go func() { down <- p.Shutdown(shortCtx(t)) }()
+	down := testutil.Go(func() error { return p.Shutdown(shortCtx(t)) })
 	send(t, c, imsg.Header{Type: note}, nil, "")
 	check(t, "Shutdown", <-down, peer.ErrViolation)
 }
@@ -204,12 +182,10 @@ func TestShutdownLate(t *testing.T) {
 func TestShutdownStuck(t *testing.T) {
 	a, _ := smallBuffers(t, nil)
 	p := closed(t, peer.New(a, nil))
-	sent := make(chan error, 1)
-	go func() { sent <- p.Send(shortCtx(t), note, nil, make([]byte, 16000)) }()
+	sent := testutil.Go(func() error { return p.Send(shortCtx(t), note, nil, make([]byte, 16000)) })
 	until(t, "writing a part", func() bool { return a.Stats().Sent.Bytes > 0 })
 	ctx, cancel := context.WithCancel(t.Context())
-	down := make(chan error, 1)
-	go func() { down <- p.Shutdown(ctx) }()
+	down := testutil.Go(func() error { return p.Shutdown(ctx) })
 	until(t, "refusing calls", func() bool {
 		_, err := call(endingAfter(t, 2), p, "")
 		return errors.Is(err, net.ErrClosed)

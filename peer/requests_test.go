@@ -18,7 +18,6 @@ import (
 	"example.org/imsg/imsgtest"
 	"example.org/imsg/internal/testutil"
 	"example.org/imsg/peer"
-	"golang.org/x/sys/unix"
 )
 
 // TestReply looks at answers on the wire: they carry the request's id and pid.
@@ -108,9 +107,7 @@ func TestFailedSend(t *testing.T) {
 		peer.Rule{Type: ask, Handle: echo})
 	serve(t, q)
 	testutil.Check(t, p.Send(shortCtx(t), note, nil))
-	if text, err := call(shortCtx(t), p, "next"); text != "next" || err != nil {
-		t.Errorf("%q, %v", text, err)
-	}
+	wantAnswer(t, p, "next", "next")
 }
 
 // TestLastRequests handles what had come before the end, with a context that
@@ -152,16 +149,9 @@ func TestHalfClosed(t *testing.T) {
 		return echo(ctx, r)
 	}})
 	send(t, c, imsg.Header{Type: ask, ID: 1}, nil, "last")
-	f, err := c.File()
-	testutil.Must(t, err)
-	raw, err := f.SyscallConn()
-	testutil.Must(t, err)
-	raw.Control(func(fd uintptr) { err = unix.Shutdown(int(fd), unix.SHUT_WR) })
-	f.Close()
+	testutil.Must(t, c.CloseWrite())
 	served := serve(t, p)
-	if m := receive(t, c); string(m.Bytes()) != "last" || err != nil {
-		t.Errorf("%q, %v", m.Bytes(), err)
-	}
+	testutil.Equal(t, "the answer", string(receive(t, c).Bytes()), "last")
 	check(t, "Serve", served(), nil)
 }
 
@@ -245,10 +235,7 @@ func TestProxy(t *testing.T) {
 		}
 	}()
 	_, err := call(shortCtx(t), p, "")
-	var remote *peer.RemoteError
-	if !errors.As(err, &remote) || !strings.Contains(remote.Text, "not in the table") {
-		t.Error(err)
-	}
+	wantRemote(t, "Call", err, "not in the table")
 	check(t, "Err", bad.Err(), peer.ErrViolation)
 	p.Close()
 	check(t, "Serve", served(), nil)
@@ -315,14 +302,7 @@ func TestNoAnswer(t *testing.T) {
 		m.Close()
 		return err
 	}
-	refused := func(what, want string, err error) {
-		t.Helper()
-		var remote *peer.RemoteError
-		if !errors.As(err, &remote) || !strings.Contains(remote.Text, want) {
-			t.Errorf("%s: %v, want %q", what, err, want)
-		}
-	}
-	refused("nil", "without an answer", request(note))
+	wantRemote(t, "nil", request(note), "without an answer")
 	for _, tt := range []struct {
 		name string
 		err  error
@@ -345,9 +325,9 @@ func TestNoAnswer(t *testing.T) {
 			}
 		}()
 		if err := request(nest); tt.want != "" {
-			refused(tt.name, tt.want, err)
-		} else if err != nil {
-			t.Errorf("%s: %v", tt.name, err)
+			wantRemote(t, tt.name, err, tt.want)
+		} else {
+			check(t, tt.name, err, nil)
 		}
 	}
 	check(t, "a call behind", request(ask), nil)
@@ -371,12 +351,8 @@ func TestReplyToNote(t *testing.T) {
 	}})
 	serve(t, q)
 	testutil.Check(t, p.Send(shortCtx(t), ask, nil))
-	_, err := call(shortCtx(t), p, "")
-	check(t, "a call behind", err, nil)
-	var remote *peer.RemoteError
-	if err := <-reports; !errors.As(err, &remote) || !strings.Contains(remote.Text, "expects no answer") {
-		t.Errorf("reported: %v", err)
-	}
+	wantAnswer(t, p, "", "")
+	wantRemote(t, "reported", <-reports, "expects no answer")
 }
 
 // TestReplyFailed lets replies fail for their message only: they are no answer,
@@ -410,13 +386,8 @@ func TestReplyFailed(t *testing.T) {
 			}})
 			serve(t, q)
 			_, err = call(shortCtx(t), p, "")
-			var remote *peer.RemoteError
-			if !errors.As(err, &remote) || !strings.Contains(remote.Text, "without an answer") {
-				t.Errorf("%s: %v", tt.name, err)
-			}
-			if text, err := call(shortCtx(t), p, "again"); text != "again" || err != nil {
-				t.Errorf("%s, and then an answer: %q, %v", tt.name, text, err)
-			}
+			wantRemote(t, tt.name, err, "without an answer")
+			wantAnswer(t, p, "again", "again")
 		}
 	}
 }
@@ -526,12 +497,8 @@ func TestPanic(t *testing.T) {
 		serve(t, q)
 		for text, want := range map[string]string{"x": "internal error", "": "ended its goroutine"} {
 			_, err := p.Call(shortCtx(t), peer.Request{Type: nest, Data: []byte(text), Ends: []uint32{answer}})
-			var remote *peer.RemoteError
-			if !errors.As(err, &remote) || !strings.Contains(remote.Text, want) {
-				t.Errorf("%q: %v", text, err)
-			}
-			_, err = call(shortCtx(t), p, "")
-			check(t, "a call behind", err, nil)
+			wantRemote(t, text, err, want)
+			wantAnswer(t, p, "", "")
 		}
 		var panicked *peer.PanicError
 		if err := <-reports; !errors.As(err, &panicked) || panicked.Type != nest || panicked.Value != "secret" ||

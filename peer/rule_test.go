@@ -98,13 +98,11 @@ func TestTable(t *testing.T) {
 
 // TestUnaskedFailure sends an error for a request that was never made.
 func TestUnaskedFailure(t *testing.T) {
-	for _, m := range []peer.Match{peer.ByID, peer.ByPID, peer.InOrder} {
+	matches(t, func(t *testing.T, m peer.Match) {
 		p, c := end(t, &peer.Config{Match: m, ErrorType: failed})
 		send(t, c, imsg.Header{Type: failed, ID: 7}, nil, "")
-		if err := p.Serve(shortCtx(t)); !errors.Is(err, peer.ErrViolation) || !strings.Contains(err.Error(), "unasked") {
-			t.Errorf("match %d: %v", m, err)
-		}
-	}
+		wantViolation(t, "Serve", p.Serve(shortCtx(t)), "unasked")
+	})
 }
 
 // TestLostFile sends a file to an end that cannot take it.
@@ -115,19 +113,15 @@ func TestLostFile(t *testing.T) {
 	}{{peer.FileForbidden, true}, {peer.FileOptional, false}, {peer.FileRequired, false}} {
 		for _, none := range []bool{false, true} {
 			sa, sb := imsgtest.Sockets(t)
-			a, err := imsg.NewConn(sa.Take(), nil)
-			testutil.Must(t, err)
-			b, err := imsg.NewConn(sb.Take(), &imsg.Config{AllowFDPass: true})
-			testutil.Must(t, err)
-			p := closed(t, peer.New(a, &peer.Config{NoErrorType: none}))
-			q := closed(t, peer.New(b, nil))
+			p := closed(t, peer.New(testutil.NewConn(t, sa.Take(), nil), &peer.Config{NoErrorType: none}))
+			q := closed(t, peer.New(testutil.NewConn(t, sb.Take(), &imsg.Config{AllowFDPass: true}), nil))
 			p.Handle(peer.Rule{Type: ask, File: tt.rule, Handle: func(context.Context, *peer.Incoming) error {
 				t.Error("handled without its file")
 				return nil
 			}})
 			served := serve(t, p)
 			w, _ := pipe(t)
-			_, err = q.Call(shortCtx(t), peer.Request{Type: ask, File: w, Ends: []uint32{answer}})
+			_, err := q.Call(shortCtx(t), peer.Request{Type: ask, File: w, Ends: []uint32{answer}})
 			var remote *peer.RemoteError
 			if answered := errors.As(err, &remote); answered == (tt.violation || none) {
 				t.Errorf("rule %d, no error type %v: %v", tt.rule, none, err)

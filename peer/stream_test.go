@@ -2,7 +2,6 @@ package peer_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -31,7 +30,7 @@ func counting(n int) peer.Handler {
 
 // TestStream takes answers of different lengths to the end.
 func TestStream(t *testing.T) {
-	for _, match := range []peer.Match{peer.ByID, peer.ByPID, peer.InOrder} {
+	matches(t, func(t *testing.T, match peer.Match) {
 		for _, n := range []int{0, 1, 63, 64, 65, 1000} {
 			p, q := both(t, &peer.Config{Match: match})
 			q.Handle(peer.Rule{Type: ask, Handle: counting(n)})
@@ -47,16 +46,16 @@ func TestStream(t *testing.T) {
 					i++
 					m.Close()
 				}
-				testutil.Equal(t, fmt.Sprintf("match %d: messages", match), i, n+1)
+				testutil.Equal(t, "messages", i, n+1)
 			}
 		}
-	}
+	})
 }
 
 // TestStreamBroken leaves the loop after each message of a short answer.
 func TestStreamBroken(t *testing.T) {
 	const n = 3
-	for _, match := range []peer.Match{peer.ByID, peer.ByPID, peer.InOrder} {
+	matches(t, func(t *testing.T, match peer.Match) {
 		p, q := both(t, &peer.Config{Match: match, MaxCalls: 1})
 		q.Handle(peer.Rule{Type: ask, Handle: counting(n)})
 		serve(t, q)
@@ -64,7 +63,7 @@ func TestStreamBroken(t *testing.T) {
 			i := 0
 			for m, err := range p.Stream(shortCtx(t), list) {
 				if err != nil || string(m.Bytes()) != fmt.Sprint(i) {
-					t.Fatalf("match %d, stop %d, message %d: %q, %v", match, stop, i, m.Bytes(), err)
+					t.Fatalf("stop %d, message %d: %q, %v", stop, i, m.Bytes(), err)
 				}
 				m.Close()
 				if i++; i > stop {
@@ -72,7 +71,7 @@ func TestStreamBroken(t *testing.T) {
 				}
 			}
 		}
-	}
+	})
 }
 
 // TestStreamErrors ends streams with errors, before and in the middle.
@@ -125,9 +124,10 @@ func TestStreamErrors(t *testing.T) {
 				m.Close()
 			}
 			testutil.Equal(t, "messages", got, 1+tt.more)
-			var remote *peer.RemoteError
-			if tt.want == nil && (!errors.As(last, &remote) || remote.Text != "no more") || tt.want != nil && !errors.Is(last, tt.want) {
-				t.Errorf("%v, want %v", last, tt.want)
+			if tt.want == nil {
+				wantRemote(t, "Stream", last, "no more")
+			} else {
+				check(t, "Stream", last, tt.want)
 			}
 			allClosed(t, r)
 		})
@@ -188,9 +188,7 @@ func TestSlowStream(t *testing.T) {
 					t.Fatalf("%d messages were received while the loop waits", n)
 				}
 			}
-			if _, err := call(shortCtx(t), p, ""); err != nil {
-				t.Error(err)
-			}
+			wantAnswer(t, p, "", "")
 		}
 		if tt.fails {
 			if got != 1 || last == nil || !strings.Contains(last.Error(), "256 messages") {
@@ -199,8 +197,7 @@ func TestSlowStream(t *testing.T) {
 		} else if got != tt.items+1 || last != nil {
 			t.Errorf("%d items: %d messages, %v", tt.items, got, last)
 		}
-		_, err := call(shortCtx(t), p, "")
-		check(t, "a call behind", err, nil)
+		wantAnswer(t, p, "", "")
 	}
 }
 
@@ -234,18 +231,12 @@ func TestContextFirst(t *testing.T) {
 		}
 	}
 	check(t, "Stream", last, context.Canceled)
-	if got != 1 {
-		t.Errorf("%d messages after the end of the context", got-1)
-	}
+	testutil.Equal(t, "messages before the end of the context", got, 1)
 
 	p, c = end(t, nil)
 	go endless(t, c)
 	ctx, cancel = context.WithCancel(shortCtx(t))
-	called := make(chan error)
-	go func() {
-		_, err := call(ctx, p, "")
-		called <- err
-	}()
+	called := calling(ctx, p, "")
 	until(t, "receiving many", func() bool { return p.Conn().Stats().Received.Messages > 1000 })
 	cancel()
 	check(t, "Call", <-called, context.Canceled)

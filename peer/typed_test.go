@@ -2,7 +2,6 @@ package peer_test
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"testing"
 
@@ -53,9 +52,7 @@ func TestTyped(t *testing.T) {
 			t.Errorf("%s: %d, %v, want %q", tt.name, n, err, tt.want)
 		}
 	}
-	if err := served(); !errors.Is(err, peer.ErrViolation) || !strings.Contains(err.Error(), "request type 1: payload: json: cannot unmarshal") {
-		t.Error(err)
-	}
+	wantViolation(t, "Serve", served(), "request type 1: payload: json: cannot unmarshal")
 }
 
 // TestTypedNote sends what expects no answer to a handler that would have one.

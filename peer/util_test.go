@@ -2,8 +2,11 @@ package peer_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -35,6 +38,13 @@ func dialects(t *testing.T, f func(*testing.T, imsg.Dialect)) {
 	}
 }
 
+// matches runs f for all ways to recognise an answer.
+func matches(t *testing.T, f func(*testing.T, peer.Match)) {
+	for _, m := range []peer.Match{peer.ByID, peer.ByPID, peer.InOrder} {
+		t.Run(fmt.Sprint("match ", m), func(t *testing.T) { f(t, m) })
+	}
+}
+
 // end returns a peer and, as its other end, a bare channel.
 func end(t testing.TB, cfg *peer.Config) (*peer.Peer, *imsg.Conn) {
 	t.Helper()
@@ -61,16 +71,13 @@ func closed(t testing.TB, p *peer.Peer) *peer.Peer {
 // smallBuffers returns the two ends of a channel with the smallest buffers.
 func smallBuffers(t testing.TB, cfg *imsg.Config) (a, b *imsg.Conn) {
 	t.Helper()
-	var ends [2]*imsg.Conn
 	sa, sb := imsgtest.Sockets(t)
-	for i, s := range []*imsgtest.Socket{sa, sb} {
+	for _, s := range []*imsgtest.Socket{sa, sb} {
 		for _, opt := range []int{unix.SO_SNDBUF, unix.SO_RCVBUF} {
 			testutil.Must(t, unix.SetsockoptInt(s.FD, unix.SOL_SOCKET, opt, 4096))
 		}
-		c := testutil.NewConn(t, s.Take(), cfg)
-		ends[i] = c
 	}
-	return ends[0], ends[1]
+	return testutil.NewConn(t, sa.Take(), cfg), testutil.NewConn(t, sb.Take(), cfg)
 }
 
 func shortCtx(t testing.TB) context.Context {
@@ -118,6 +125,36 @@ func call(ctx context.Context, p *peer.Peer, text string) (string, error) {
 	}
 	defer m.Close()
 	return string(m.Bytes()), nil
+}
+
+// calling makes a call on a goroutine of its own.
+func calling(ctx context.Context, p *peer.Peer, text string) <-chan error {
+	return testutil.Go(func() error { _, err := call(ctx, p, text); return err })
+}
+
+// wantAnswer makes a call and fails the test unless it is answered with want.
+func wantAnswer(t testing.TB, p *peer.Peer, text, want string) {
+	t.Helper()
+	if got, err := call(shortCtx(t), p, text); got != want || err != nil {
+		t.Errorf("call %.30q: answer %.30q, %v", text, got, err)
+	}
+}
+
+// wantRemote fails the test unless err is the other end's, and says want.
+func wantRemote(t testing.TB, what string, err error, want string) {
+	t.Helper()
+	remote, ok := errors.AsType[*peer.RemoteError](err)
+	if !ok || !strings.Contains(remote.Text, want) {
+		t.Errorf("%s: %v, want %q from the other end", what, err, want)
+	}
+}
+
+// wantViolation fails the test unless err is a broken rule, and says want.
+func wantViolation(t testing.TB, what string, err error, want string) {
+	t.Helper()
+	if !errors.Is(err, peer.ErrViolation) || !strings.Contains(err.Error(), want) {
+		t.Errorf("%s: %v, want a violation: %q", what, err, want)
+	}
 }
 
 // echo answers a request with its own text.
