@@ -94,9 +94,9 @@ type Stats struct{ Sent, Received Counters }
 // dialect of an Auto channel and the writer follows, so both are atomic.
 type settings struct {
 	cfg     Config
+	number  uint64 // of the channel, in traces
+	peer    int    // its pid, in traces
 	pid     int32
-	number  uint64        // of the channel, in traces
-	peer    int           // its pid, in traces
 	dialect atomic.Uint32 // Auto: not decided yet
 	limit   atomic.Int64  // maximum size of a message, header included; see maxMessage
 	flags   unixmsg.Flags // of every transfer

@@ -22,7 +22,6 @@ type Conn struct {
 	file   *os.File
 	raw    syscall.RawConn
 	closed atomic.Bool
-	done   chan struct{} // closed by Close
 	r      receiver
 	w      sender
 }
@@ -47,7 +46,7 @@ func newConn(fd int, cfg *Config) (*Conn, error) {
 	if err := syscall.SetNonblock(fd, true); err != nil {
 		return nil, opError("open", 0, os.NewSyscallError("fcntl", err))
 	}
-	c := &Conn{file: os.NewFile(uintptr(fd), "imsg"), done: make(chan struct{})}
+	c := &Conn{file: os.NewFile(uintptr(fd), "imsg")}
 	raw, err := c.file.SyscallConn()
 	if err != nil {
 		return nil, opError("open", 0, err)
@@ -137,7 +136,6 @@ func (c *Conn) Close() error {
 	if c.closed.Swap(true) {
 		return opError("close", 0, net.ErrClosed)
 	}
-	close(c.done)
 	c.w.release()
 	err := c.file.Close() // which waits for calls on their way
 	c.r.close()
@@ -152,7 +150,7 @@ func (c *Conn) Close() error {
 func (c *Conn) CloseWrite() error {
 	w := &c.w
 	w.mu.Lock()
-	err := w.err
+	err := w.out.err
 	if err == nil {
 		w.fail(opError("send", 0, net.ErrClosed))
 		w.fd = -1

@@ -18,92 +18,87 @@ const maxPause = 32 * time.Millisecond
 // the others sleep until they are woken. All of them can be woken by their
 // context, by a deadline and by Close. Package turn decides who has the turn.
 type halfConn struct {
-	mu  sync.Mutex // guards the direction's state, with the turn, and err
-	err error      // final
-
-	// For the goroutine that has the turn:
-	loop func(func(fd uintptr) bool) error // RawConn.Read or Write
-	call func(fd uintptr) bool             // one system call; false: wait and try again
-	serr error                             // what the last call said
-	ctx  context.Context                   // of the run under way
-	stop func() bool                       // ends the care for ctx, if not nil
-
-	done <-chan struct{} // closed by Conn.Close
-
+	mu       sync.Mutex // guards the direction's state, with the turn
+	c        *Conn
 	deadline deadline
 }
 
-// A waiter is a goroutine that may have to sleep.
-type waiter struct {
-	ch   chan struct{} // has room for the one token that wakes it
-	mine bool          // it has the turn: set before it is woken
-
-	sending         // of a sender
-	next    *waiter // to be woken after it
+// A caller is a direction's socket. It makes one system call, for x, and reports
+// false if x must wait and then try again.
+type caller interface {
+	call(fd uintptr, x *waiter) bool
 }
 
-var waiters = sync.Pool{New: func() any { return &waiter{ch: make(chan struct{}, 1)} }}
+// A waiter is a goroutine that may have to wait: for others, or, while it has the
+// turn, for the socket. An idle Conn has none.
+type waiter struct {
+	token chan struct{} // has room for the one that wakes it
+	mine  bool          // it has the turn: set before it is woken
+
+	// With the turn:
+	try   func(fd uintptr) bool // makes one system call for by
+	by    caller
+	serr  error           // what the last one said
+	ctx   context.Context // of the run under way
+	stop  func() bool     // ends the care for ctx, if not nil
+	space []byte          // of a receiver: the framer's memory to read into
+}
+
+func (x *waiter) init() {
+	x.try = func(fd uintptr) bool { return x.by.call(fd, x) }
+}
 
 // wake wakes x.
-func (x *waiter) wake() { x.ch <- struct{}{} }
+func (x *waiter) wake() { x.token <- struct{}{} }
 
 // sleep waits until x is woken, or until ctx ends, whose error it returns: then
 // x may have been woken nevertheless.
 func (x *waiter) sleep(ctx context.Context) error {
 	end := ctx.Done()
 	if end == nil {
-		<-x.ch
+		<-x.token
 		return nil
 	}
 	select {
-	case <-x.ch:
+	case <-x.token:
 		return nil
 	case <-end:
 		return ctx.Err()
 	}
 }
 
-// free gives x back, which nobody refers to any more.
-func (x *waiter) free() {
-	x.mine = false
-	x.forget()
-	waiters.Put(x)
-}
-
-// run makes system calls until one has an outcome, and returns its error, or
-// until ctx ends. Only the goroutine that has the turn may call it, without
-// h.mu.
-func (h *halfConn) run(ctx context.Context) error {
-	h.ctx = ctx
-	err := h.loop(h.call)
-	h.ctx = nil
-	if h.stop != nil {
-		h.stop()
-		h.stop = nil
+// run lets loop, which is RawConn.Read or Write, make system calls until one has
+// an outcome, and returns its error, or until ctx ends. x has the turn, and h.mu
+// is not held.
+func (h *halfConn) run(ctx context.Context, x *waiter, by caller, loop func(func(fd uintptr) bool) error) error {
+	x.by, x.ctx, x.serr = by, ctx, nil
+	err := loop(x.try)
+	x.by, x.ctx = nil, nil
+	if x.stop != nil {
+		x.stop()
+		x.stop = nil
 		h.deadline.disarm()
 		if cerr := ctx.Err(); err != nil && os.IsTimeout(err) && cerr != nil {
 			err = cerr
 		}
 	}
-	if err == nil {
-		return h.serr
-	}
-	select {
-	case <-h.done:
+	switch {
+	case err == nil:
+		return x.serr
+	case h.c.closed.Load():
 		return net.ErrClosed
-	default:
-		return err
 	}
+	return err
 }
 
-// interruptible lets the end of run's context end the wait that call is about to
+// interruptible lets the end of run's context end the wait that x is about to
 // ask for. A call that has an outcome at once has no need of it.
-func (h *halfConn) interruptible() {
-	if h.ctx.Done() == nil || h.stop != nil {
+func (h *halfConn) interruptible(x *waiter) {
+	if x.ctx.Done() == nil || x.stop != nil {
 		return
 	}
 	token := h.deadline.arm()
-	h.stop = context.AfterFunc(h.ctx, func() { h.deadline.interrupt(token) })
+	x.stop = context.AfterFunc(x.ctx, func() { h.deadline.interrupt(token) })
 }
 
 // A deadline is the user's, which a context that ends overrides for as long as
@@ -112,8 +107,8 @@ type deadline struct {
 	mu    sync.Mutex
 	set   func(time.Time) error
 	user  time.Time
+	token uint32
 	given atomic.Bool // user is not zero
-	token uint64
 	armed bool
 	hit   bool
 }
@@ -151,7 +146,7 @@ func (d *deadline) over(now time.Time) bool {
 	return d.hit || !d.user.IsZero() && now.After(d.user)
 }
 
-func (d *deadline) arm() uint64 {
+func (d *deadline) arm() uint32 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.token++
@@ -160,7 +155,7 @@ func (d *deadline) arm() uint64 {
 }
 
 // interrupt ends the operation that got token, if it still runs.
-func (d *deadline) interrupt(token uint64) {
+func (d *deadline) interrupt(token uint32) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.armed && d.token == token {

@@ -17,14 +17,14 @@ type input struct {
 
 	// What the last system call brought. While files come, each in a part of
 	// its own, one call is for many parts.
-	got  []unixmsg.Part
+	got  []unixmsg.Part // in one, before the first file
 	one  [1]unixmsg.Part
-	many []unixmsg.Part
 	last error // how the stream ends, behind what is still to come
 }
 
 func (in *input) init(c *settings) {
 	in.c = c
+	in.got = in.one[:0]
 	in.framer = stream.Framer{HeaderSize: HeaderSize, PlainAt: lengthAt, Header: func(hdr []byte) (n int, file bool, err error) {
 		limit := c.maxMessage()
 		n, file = in.size(hdr, limit)
@@ -64,13 +64,13 @@ func (in *input) receive(fd int, space []byte) error {
 	if in.c.spoken() == Auto && in.c.limit.Load() > legacyLimit {
 		space = space[:min(len(space), undecidedRead)]
 	}
-	parts := in.one[:]
+	most := 1
 	if in.c.cfg.AllowFDPass && len(in.got) > 0 && in.got[0].File >= 0 {
-		if in.many == nil {
-			in.many = make([]unixmsg.Part, unixmsg.MaxParts)
+		if most = unixmsg.MaxParts; cap(in.got) < most {
+			in.got = append(make([]unixmsg.Part, 0, most), in.got...)
 		}
-		parts = in.many
 	}
+	parts := in.got[:most]
 	n, err := receive(fd, space, parts, in.c.cfg.AllowFDPass, in.c.flags)
 	if n > 0 {
 		in.got = parts[:n]

@@ -253,14 +253,15 @@ func BenchmarkDecodeBatch(b *testing.B) {
 // TestNothingIsKept: a payload that was copied because its sender had to wait is
 // cleared when that is over.
 func TestNothingIsKept(t *testing.T) {
-	x := &waiter{sending: sending{size: 6}}
+	x := sendings.Get().(*sending)
+	x.size = 6
 	x.keep(letter{f: os.Stdin}, [][]byte{[]byte("sec"), nil, []byte("ret")})
 	p := x.payload[0]
 	if !x.kept || string(p) != "secret" {
 		t.Fatalf("%q", p)
 	}
-	x.forget()
+	x.free()
 	if string(p) != "\x00\x00\x00\x00\x00\x00" || x.kept || x.letter.f != nil || x.size != 0 || len(x.payload[0]) != 0 {
-		t.Errorf("%q, %+v", p, x.sending)
+		t.Errorf("%q, %+v", p, x)
 	}
 }

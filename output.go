@@ -16,16 +16,15 @@ import (
 // An output is the sending half of a channel without its socket: messages in,
 // encoded bytes and files in a queue out.
 type output struct {
-	q        stream.Writer
-	c        *settings
-	err      error  // final, of a Buf's direction; nothing is queued any more
-	unpaired uint64 // stream offset behind the last message of composeLost that may be unread
-	drained  bool   // the peer had read it when we looked
+	q   stream.Writer
+	c   *settings
+	err error // final; nothing is queued any more
 
-	spoke Dialect  // in which the last message was encoded
-	mixed bool     // and maybe not all of those before it
-	lost  []uint64 // stream offsets behind the messages of composeLost
-	torn  uint64   // stream offset behind the last message of which only the rest was queued
+	spoke   Dialect  // in which the last message was encoded
+	mixed   bool     // and maybe not all of those before it
+	drained bool     // the peer had read the last message of lost when we looked
+	lost    []uint64 // stream offsets behind the messages of composeLost that may be unread
+	torn    uint64   // stream offset behind the last message of which only the rest was queued
 
 	count Counters // written; Messages and Files are those that were not queued
 }
@@ -129,11 +128,10 @@ func (o *output) composeLost(h Header, payload []byte) error {
 	n := HeaderSize + len(payload)
 	p := o.q.Append(n, nil, false)
 	encode(p, h, o.lengthWord(n, true), [][]byte{payload})
-	o.unpaired = o.q.End()
 	for len(o.lost) > 0 && o.lost[0] <= o.q.Start() {
 		o.lost = o.lost[1:]
 	}
-	o.lost = append(o.lost, o.unpaired)
+	o.lost = append(o.lost, o.q.End())
 	if o.c.cfg.Trace != nil {
 		o.c.trace(Event{Direction: Sent, Header: h, Payload: ibuf.NewView(p[HeaderSize:]), FileLost: true})
 	}
@@ -145,7 +143,7 @@ func (o *output) composeLost(h Header, payload []byte) error {
 // the file that arrives with the same read: no file may follow before the peer
 // has read it, nor at once, as that read may still be under way.
 func (o *output) mayFollow(fd int, f *os.File) error {
-	if o.unpaired > 0 && f != nil && o.q.Start() >= o.unpaired {
+	if n := len(o.lost); n > 0 && f != nil && o.q.Start() >= o.lost[n-1] {
 		if !unixmsg.Drained(fd) {
 			return errUnpaired
 		}
@@ -153,7 +151,7 @@ func (o *output) mayFollow(fd int, f *os.File) error {
 			o.drained = true
 			return errUnpaired
 		}
-		o.unpaired, o.drained = 0, false
+		o.lost, o.drained = nil, false
 	}
 	return nil
 }
@@ -297,7 +295,7 @@ func (o *output) pending(fd int) (w outgoing) {
 	if d := o.c.spoken(); d != o.spoke || o.mixed {
 		o.respeak(d)
 	}
-	if o.q.Files() > 1 && o.unpaired == 0 {
+	if o.q.Files() > 1 && len(o.lost) == 0 {
 		w.batch = fileBatches.Get().(*fileBatch)
 		w.batch.n = o.q.PendingGroups(w.batch.groups[:], maxGather)
 		w.file = w.batch.groups[0].File

@@ -5,6 +5,7 @@ import (
 	"io"
 	"iter"
 	"net"
+	"sync"
 	"time"
 
 	"example.org/imsg/internal/stream"
@@ -16,17 +17,23 @@ type receiver struct {
 	halfConn
 	turn turn.Receivers[*waiter]
 	in   input
+	err  error // final
 
-	reading bool   // a system call puts bytes into the framer's memory
-	space   []byte // for the one that has the turn: where that memory is
+	reading bool // a system call puts bytes into the framer's memory
 	spin    spinner
 }
+
+// receiving has waiters that receive.
+var receiving = sync.Pool{New: func() any {
+	x := new(waiter)
+	x.init()
+	return x
+}}
 
 func (r *receiver) init(c *Conn) {
 	r.in.init(&c.settings)
 	r.spin.busy = c.cfg.BusyPoll
-	r.done = c.done
-	r.loop, r.call = c.raw.Read, r.recv
+	r.c = c
 	r.deadline.set = c.file.SetReadDeadline
 }
 
@@ -62,58 +69,62 @@ func (r *receiver) next() (Message, bool) {
 
 // wait is Receive when nothing is there.
 func (r *receiver) wait(ctx context.Context) (Message, error) {
+	x := receiving.Get().(*waiter)
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	mine, again := false, false
-	defer func() {
-		if mine {
-			r.turn.Leave()
-		}
-		r.wakeNext()
-	}()
-	for {
+	defer r.leave(x) // Trace may panic
+	for again := false; ; {
 		if m, ok := r.in.next(); ok {
 			return m, nil
 		}
-		switch r.turn.Step(mine) {
+		switch r.turn.Step(x.mine) {
 		case turn.Failed:
 			return Message{}, r.err
 		case turn.Sleep:
-			var err error
-			if mine, err = r.sleep(ctx, again); err != nil {
+			if err := r.sleep(ctx, x, again); err != nil {
 				return Message{}, opError("receive", 0, err)
 			}
 			again = true
 		default:
-			mine = true
+			x.mine = true
 			r.turn.Take()
-			if err := r.read(ctx); err != nil {
+			if err := r.read(ctx, x); err != nil {
 				return Message{}, err
 			}
 		}
 	}
 }
 
-// sleep waits for a message or the turn, and reports whether it got that. r.mu
-// is held, but not while it waits.
-func (r *receiver) sleep(ctx context.Context, again bool) (mine bool, err error) {
-	x := waiters.Get().(*waiter)
-	defer x.free()
+// leave is the end of wait.
+func (r *receiver) leave(x *waiter) {
+	if x.mine {
+		r.turn.Leave()
+	}
+	r.wakeNext()
+	r.mu.Unlock()
+	x.mine = false
+	receiving.Put(x)
+}
+
+// sleep waits for a message or the turn. r.mu is held, but not while it waits.
+func (r *receiver) sleep(ctx context.Context, x *waiter, again bool) error {
+	if x.token == nil { // who waits alone needs none
+		x.token = make(chan struct{}, 1)
+	}
 	r.turn.Wait(x, again)
 	r.wakeNext()
 	r.mu.Unlock()
-	err = x.sleep(ctx)
+	err := x.sleep(ctx)
 	r.mu.Lock()
 	if err != nil && r.turn.GiveUp(x) {
-		return false, err
+		return err
 	}
 	if err != nil {
-		<-x.ch // woken at the same time
+		<-x.token // woken at the same time
 	}
 	if !x.mine {
 		r.turn.Looked()
 	}
-	return x.mine, err
+	return err
 }
 
 // wakeNext wakes whoever is due, before r.mu is unlocked.
@@ -131,13 +142,13 @@ func (r *receiver) wakeNext() {
 // read lets what one system call delivers be cut into messages. An error that
 // does not end the channel is returned, others are kept in r.err. r.mu is held,
 // but not while it waits.
-func (r *receiver) read(ctx context.Context) error {
-	r.space, r.reading = r.in.framer.Buffer(), true
+func (r *receiver) read(ctx context.Context, x *waiter) error {
+	x.space, r.reading = r.in.framer.Buffer(), true
 	r.wakeNext()
 	r.mu.Unlock()
-	err := r.run(ctx)
+	err := r.run(ctx, x, r, r.c.raw.Read)
 	r.mu.Lock()
-	r.space, r.reading = nil, false
+	x.space, r.reading = nil, false
 	if err == nil {
 		err = r.in.deliver()
 	}
@@ -155,43 +166,38 @@ func (r *receiver) read(ctx context.Context) error {
 	return nil
 }
 
-// recv makes one system call, or a few: a message that is likely to come soon
+// call makes one system call, or a few: a message that is likely to come soon
 // is worth a few tries before going to sleep.
-func (r *receiver) recv(fd uintptr) bool {
-	if r.space == nil {
+func (r *receiver) call(fd uintptr, x *waiter) bool {
+	if x.space == nil {
 		r.mu.Lock()
-		r.space = r.in.framer.Buffer()
+		x.space = r.in.framer.Buffer()
 		r.mu.Unlock()
 	}
-	if r.recvOnce(fd) {
+	if r.callOnce(fd, x) {
 		return true
 	}
-	r.interruptible()
-	r.spin.until(func() bool { return r.recvOnce(fd) }, r.stopped)
-	if !isWouldBlock(r.serr) {
+	r.interruptible(x)
+	r.spin.until(func() bool { return r.callOnce(fd, x) }, r.stopped)
+	if !isWouldBlock(x.serr) {
 		return true
 	}
 	r.mu.Lock()
-	r.space = nil
+	x.space = nil
 	r.in.framer.Release()
 	r.mu.Unlock()
 	return false
 }
 
-// recvOnce makes one system call and reports whether it had an outcome.
-func (r *receiver) recvOnce(fd uintptr) bool {
-	r.serr = r.in.receive(int(fd), r.space)
-	return !isWouldBlock(r.serr)
+// callOnce makes one system call and reports whether it had an outcome.
+func (r *receiver) callOnce(fd uintptr, x *waiter) bool {
+	x.serr = r.in.receive(int(fd), x.space)
+	return !isWouldBlock(x.serr)
 }
 
 // stopped reports whether the Conn was closed or nobody waits any more.
 func (r *receiver) stopped(now time.Time) bool {
-	select {
-	case <-r.done:
-		return true
-	default:
-		return r.deadline.over(now)
-	}
+	return r.c.closed.Load() || r.deadline.over(now)
 }
 
 // close ends the direction. Whoever is reading discards what has arrived.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"sync"
 	"time"
 
 	"example.org/imsg/ibuf"
@@ -17,15 +18,14 @@ import (
 // A sender is the sending half of a Conn.
 type sender struct {
 	halfConn
-	turn turn.Senders[*waiter]
+	turn turn.Senders[*sending]
 	out  output
 	fd   int // for direct; -1 before it becomes another file's
 
-	writing  bool          // a system call is reading out.q's memory: nothing may be removed from it
-	written  chan struct{} // closed when writing becomes false, if somebody waits for that
-	failedAt uint64        // with err set: the stream offset that had been written when it was set
-
 	contention contention
+	writing    bool          // a system call is reading out.q's memory: nothing may be removed from it
+	written    chan struct{} // closed when writing becomes false, if somebody waits for that
+	failedAt   uint64        // with out.err set: the stream offset that had been written when it was set
 
 	// The messages that were taken out of the queue because their file could
 	// not be sent, until their Send or a Flush asks for the reason.
@@ -47,7 +47,7 @@ const maxRejected = 64
 // sender at work. While it is positive a Send yields the processor once before
 // it writes: the messages that others queue meanwhile share its system call,
 // which costs more than the yield.
-type contention int
+type contention int32
 
 const maxContention = 64
 
@@ -68,10 +68,12 @@ type letter struct {
 	lost bool     // it had a file: see composeLost
 }
 
-// A sending is what a waiter knows of the message that it sends.
+// A sending is a waiter with a message.
 type sending struct {
-	size   int    // 0: none, a Flush
-	end    uint64 // with queued: the stream offset behind it
+	waiter
+	next   *sending // to be woken after it
+	size   int      // 0: no message, a Flush
+	end    uint64   // with queued: the stream offset behind it
 	queued bool
 	done   bool  // it is written, or rejected because of err
 	err    error // or why it cannot be queued
@@ -96,17 +98,25 @@ func (s *sending) keep(l letter, data [][]byte) {
 	s.payload[0], s.letter, s.kept = p, l, true
 }
 
-// forget clears everything, and keeps the memory.
-func (s *sending) forget() {
+// free gives s back, which nobody refers to any more.
+func (s *sending) free() {
 	clear(s.payload[0])
-	*s = sending{payload: [1][]byte{s.payload[0][:0]}}
+	*s = sending{waiter: s.waiter, payload: [1][]byte{s.payload[0][:0]}}
+	s.mine = false
+	sendings.Put(s)
 }
+
+var sendings = sync.Pool{New: func() any {
+	s := new(sending)
+	s.init()
+	s.token = make(chan struct{}, 1)
+	return s
+}}
 
 func (w *sender) init(c *Conn, fd int) {
 	w.fd = fd
 	w.out.c = &c.settings
-	w.done = c.done
-	w.loop, w.call = c.raw.Write, w.write
+	w.c = c
 	w.deadline.set = c.file.SetWriteDeadline
 }
 
@@ -142,7 +152,7 @@ func (c *Conn) send(ctx context.Context, op string, l letter, data [][]byte) err
 		w.unlock()
 		return c.opError(op, l.h.Type, err)
 	}
-	x := waiters.Get().(*waiter)
+	x := sendings.Get().(*sending)
 	x.size = n
 	if taken { // and the rest of it is queued
 		x.queued, x.end = true, w.out.q.End()
@@ -166,7 +176,7 @@ func (w *sender) direct(l letter, n int, data [][]byte) (taken bool, err error) 
 	if len(data) > maxParts || !w.out.withinLimits(n) || f != nil && !w.out.c.cfg.AllowFDPass || l.lost {
 		return false, nil
 	}
-	if w.fd < 0 || w.err != nil || !w.turn.Idle() || w.contention > 0 || w.out.q.Len() > 0 || w.deadline.given.Load() {
+	if w.fd < 0 || w.out.err != nil || !w.turn.Idle() || w.contention > 0 || w.out.q.Len() > 0 || w.deadline.given.Load() {
 		return false, nil
 	}
 	var head [HeaderSize]byte
@@ -191,12 +201,12 @@ func (w *sender) direct(l letter, n int, data [][]byte) (taken bool, err error) 
 		return true, fileNotSent(err)
 	}
 	w.fail(opError("send", 0, err))
-	return true, w.err
+	return true, w.out.err
 }
 
 // await queues l, unless that is done, and waits until it is written. It unlocks
 // w.mu.
-func (w *sender) await(ctx context.Context, x *waiter, l letter, data [][]byte) (err error) {
+func (w *sender) await(ctx context.Context, x *sending, l letter, data [][]byte) (err error) {
 	defer w.leave(x) // Trace may panic
 	torn := x.queued
 	if !x.queued {
@@ -210,7 +220,7 @@ func (w *sender) await(ctx context.Context, x *waiter, l letter, data [][]byte) 
 		return x.err
 	case err == nil:
 		return w.rejection(x)
-	case !x.queued || w.err != nil:
+	case !x.queued || w.out.err != nil:
 	case (torn || !w.withdraw(x)) && w.sent(x.end):
 		return nil // the last byte went out while we were giving up
 	}
@@ -218,10 +228,7 @@ func (w *sender) await(ctx context.Context, x *waiter, l letter, data [][]byte) 
 }
 
 // compose queues l, as soon as there is room.
-func (w *sender) compose(ctx context.Context, x *waiter, l letter, data [][]byte) error {
-	if w.err != nil {
-		return w.err
-	}
+func (w *sender) compose(ctx context.Context, x *sending, l letter, data [][]byte) error {
 	if !w.turn.Crowded() {
 		if err := w.put(x, l, data); !errors.Is(err, ErrQueueFull) {
 			return err
@@ -233,7 +240,7 @@ func (w *sender) compose(ctx context.Context, x *waiter, l letter, data [][]byte
 	w.turn.WaitRoom(x)
 	err := w.sleep(ctx, x)
 	for pause := time.Millisecond; err == nil && !x.queued; {
-		if err := cmp.Or(w.err, x.err); err != nil {
+		if err := cmp.Or(w.out.err, x.err); err != nil {
 			return err
 		}
 		// It has the turn.
@@ -242,13 +249,13 @@ func (w *sender) compose(ctx context.Context, x *waiter, l letter, data [][]byte
 			w.admit()
 			return err
 		}
-		err = w.work(ctx, &pause)
+		err = w.work(ctx, x, &pause)
 	}
 	return err
 }
 
 // put queues l, which is x's message.
-func (w *sender) put(x *waiter, l letter, data [][]byte) (err error) {
+func (w *sender) put(x *sending, l letter, data [][]byte) (err error) {
 	if l.lost {
 		err = w.out.composeLost(l.h, data[0])
 	} else {
@@ -281,7 +288,7 @@ func (w *sender) admit() {
 }
 
 // withdraw takes x's message out of the queue, if no byte of it was written.
-func (w *sender) withdraw(x *waiter) bool {
+func (w *sender) withdraw(x *sending) bool {
 	for w.writing {
 		if w.written == nil {
 			w.written = make(chan struct{})
@@ -291,7 +298,7 @@ func (w *sender) withdraw(x *waiter) bool {
 		<-written
 		w.mu.Lock()
 	}
-	if w.err != nil || w.sent(x.end) || !w.out.q.Remove(x.end, x.size) {
+	if w.out.err != nil || w.sent(x.end) || !w.out.q.Remove(x.end, x.size) {
 		return false
 	}
 	w.admit()
@@ -300,7 +307,7 @@ func (w *sender) withdraw(x *waiter) bool {
 
 // sleep waits until x is woken. w.mu is held, but not while it waits, nor
 // afterwards if x.done is set.
-func (w *sender) sleep(ctx context.Context, x *waiter) error {
+func (w *sender) sleep(ctx context.Context, x *sending) error {
 	w.unlock()
 	err := x.sleep(ctx)
 	if err != nil {
@@ -310,7 +317,7 @@ func (w *sender) sleep(ctx context.Context, x *waiter) error {
 			return err
 		}
 		w.mu.Unlock()
-		<-x.ch // woken at the same time
+		<-x.token // woken at the same time
 	}
 	if x.done {
 		return nil
@@ -320,7 +327,7 @@ func (w *sender) sleep(ctx context.Context, x *waiter) error {
 }
 
 // leave unlocks w.mu, and gives up the turn if x has it.
-func (w *sender) leave(x *waiter) {
+func (w *sender) leave(x *sending) {
 	if x.done {
 		return
 	}
@@ -335,7 +342,7 @@ func (w *sender) leave(x *waiter) {
 // unlock unlocks w.mu and wakes whoever is due. Those whose message is written
 // need the lock no more.
 func (w *sender) unlock() {
-	var first, last *waiter
+	var first, last *sending
 	for {
 		x, mine, ok := w.turn.Next(w.out.q.Start())
 		if !ok {
@@ -372,9 +379,9 @@ func (c *Conn) Compose(h Header, f *os.File, data ...[]byte) error {
 	w.mu.Lock()
 	if c.cfg.Trace != nil { // it may panic
 		defer w.mu.Unlock()
-		return c.opError("compose", h.Type, w.queue(h, f, data))
+		return c.opError("compose", h.Type, w.out.compose(h, f, true, data))
 	}
-	err := w.queue(h, f, data)
+	err := w.out.compose(h, f, true, data)
 	w.mu.Unlock() // without the cost of a defer
 	return c.opError("compose", h.Type, err)
 }
@@ -391,18 +398,7 @@ func (c *Conn) ComposeBatch(ms []Outgoing) (n int, err error) {
 	w := &c.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.err != nil && len(ms) > 0 {
-		return 0, w.err
-	}
 	return w.out.composeBatch(ms)
-}
-
-// queue is Compose. w.mu is held.
-func (w *sender) queue(h Header, f *os.File, data [][]byte) error {
-	if w.err != nil {
-		return w.err
-	}
-	return w.out.compose(h, f, true, data)
 }
 
 // queueBuffer is what Builder.Commit calls.
@@ -410,9 +406,6 @@ func (c *Conn) queueBuffer(h Header, b *ibuf.Buffer) error {
 	w := &c.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.err != nil {
-		return w.err
-	}
 	return c.opError("commit", h.Type, w.out.composeBuffer(h, b))
 }
 
@@ -435,8 +428,8 @@ func (c *Conn) Flush(ctx context.Context) error {
 	}
 	w := &c.w
 	w.mu.Lock()
-	if w.err == nil && w.out.q.Len() > 0 {
-		x := waiters.Get().(*waiter)
+	if w.out.err == nil && w.out.q.Len() > 0 {
+		x := sendings.Get().(*sending)
 		x.queued, x.end = true, w.out.q.End()
 		err := w.await(ctx, x, letter{}, nil)
 		x.free()
@@ -446,8 +439,8 @@ func (c *Conn) Flush(ctx context.Context) error {
 		w.mu.Lock()
 	}
 	defer w.mu.Unlock()
-	if w.err != nil {
-		return w.err
+	if w.out.err != nil {
+		return w.out.err
 	}
 	return w.rejections()
 }
@@ -470,7 +463,7 @@ func (w *sender) reject(err error) {
 }
 
 // rejection returns why x's message was rejected, or nil.
-func (w *sender) rejection(x *waiter) error {
+func (w *sender) rejection(x *sending) error {
 	for i, r := range w.rejected {
 		if !r.queued && r.end == x.end && x.size > 0 {
 			w.rejected = slices.Delete(w.rejected, i, i+1)
@@ -500,14 +493,14 @@ func (w *sender) rejections() error {
 
 // sent reports whether the queue was written up to the stream offset end.
 func (w *sender) sent(end uint64) bool {
-	if w.err != nil {
+	if w.out.err != nil {
 		return w.failedAt >= end
 	}
 	return w.out.q.Start() >= end
 }
 
 // flush writes, or lets another goroutine write, until x's message is written.
-func (w *sender) flush(ctx context.Context, x *waiter) (err error) {
+func (w *sender) flush(ctx context.Context, x *sending) (err error) {
 	pause := time.Millisecond
 	gathered := false
 	for err == nil && !x.done {
@@ -515,7 +508,7 @@ func (w *sender) flush(ctx context.Context, x *waiter) (err error) {
 		case turn.Done:
 			return nil
 		case turn.Failed:
-			return w.err
+			return w.out.err
 		case turn.Sleep:
 			w.contention.note(true)
 			w.turn.WaitWritten(x, x.end)
@@ -528,25 +521,25 @@ func (w *sender) flush(ctx context.Context, x *waiter) (err error) {
 			}
 			x.mine = true
 			w.turn.Take()
-			err = w.work(ctx, &pause)
+			err = w.work(ctx, x, &pause)
 		}
 	}
 	return err
 }
 
 // work writes once, as the one that has the turn. An error that ends the
-// direction is kept in w.err, others are returned. w.mu is held, but not while
+// direction is kept in w.out.err, others are returned. w.mu is held, but not while
 // it waits.
-func (w *sender) work(ctx context.Context, pause *time.Duration) error {
+func (w *sender) work(ctx context.Context, x *sending, pause *time.Duration) error {
 	w.unlock()
-	err := w.run(ctx)
+	err := w.run(ctx, &x.waiter, w, w.c.raw.Write)
 	if isTemporary(err) {
 		err = w.pause(ctx, *pause)
 		*pause = min(2**pause, maxPause)
 	}
 	w.mu.Lock()
 	switch {
-	case err == nil || w.err != nil:
+	case err == nil || w.out.err != nil:
 	case isContextErr(err):
 		return err
 	default:
@@ -565,8 +558,8 @@ func (w *sender) gather() {
 	w.contention.note(w.out.q.End() != end)
 }
 
-// write makes one system call. What others have queued meanwhile goes along.
-func (w *sender) write(fd uintptr) bool {
+// call makes one system call. What others have queued meanwhile goes along.
+func (w *sender) call(fd uintptr, x *waiter) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	next := w.out.pending(int(fd))
@@ -579,8 +572,8 @@ func (w *sender) write(fd uintptr) bool {
 		close(w.written)
 		w.written = nil
 	}
-	w.serr = err
-	if w.err != nil { // closed meanwhile
+	x.serr = err
+	if w.out.err != nil { // closed meanwhile
 		w.out.q.Clear()
 		return true
 	}
@@ -591,36 +584,28 @@ func (w *sender) write(fd uintptr) bool {
 	case next.file != nil && isFileError(int(fd), err):
 		w.reject(err)
 		w.admit()
-		w.serr = nil
+		x.serr = nil
 	}
 	if !isWouldBlock(err) {
 		return true
 	}
-	w.interruptible()
+	w.interruptible(x)
 	return false
 }
 
-// pause waits a while for a condition that no socket event tells of.
+// pause waits a while, at most maxPause, for a condition that nobody tells of.
 func (w *sender) pause(ctx context.Context, d time.Duration) error {
 	d, err := w.deadline.left(d)
-	if err != nil {
-		return err
+	if err == nil {
+		err = sleepCtx(ctx, d)
 	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-w.done:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	return nil
+	return err
 }
 
 // fail ends the direction: what is queued is discarded. unlock must follow.
 func (w *sender) fail(err error) {
 	w.failedAt = w.out.q.Start()
-	w.err = err
+	w.out.err = err
 	if !w.writing {
 		w.out.q.Clear()
 	}
@@ -637,8 +622,8 @@ func (w *sender) release() {
 func (w *sender) close() {
 	w.mu.Lock()
 	defer w.unlock()
-	if w.err == nil {
+	if w.out.err == nil {
 		w.fail(opError("send", 0, net.ErrClosed))
 	}
-	w.err = opError("send", 0, net.ErrClosed)
+	w.out.err = opError("send", 0, net.ErrClosed)
 }

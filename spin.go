@@ -12,8 +12,8 @@ import (
 // not answer meanwhile.
 type spinner struct {
 	busy   time.Duration // Config.BusyPoll: always try for so long
-	credit int
-	since  int // sleeps since the last try without credit
+	credit int32
+	since  int32 // sleeps since the last try without credit
 }
 
 const (

@@ -37,17 +37,26 @@ func idle(n, size int) (int64, error) {
 		c.Close()
 		unix.Close(c.far)
 	}
-	before := memory()
-	for rest := conns; len(rest) > 0; rest = rest[min(group, len(rest)):] {
-		if err := use(rest[:min(group, len(rest))]); err != nil {
-			return 0, err
+	var least int64
+	for try := range 1 + 32/n { // a thread that the runtime starts meanwhile is as large as a Conn
+		before := memory()
+		for rest := conns; len(rest) > 0; rest = rest[min(group, len(rest)):] {
+			if err := use(rest[:min(group, len(rest))]); err != nil {
+				return 0, err
+			}
+		}
+		if used := memory() - before; try == 0 || used < least {
+			least = used
+		}
+		for i, c := range conns {
+			c.Close()
+			unix.Close(c.far)
+			conns[i] = idleConn{}
 		}
 	}
-	used := memory() - before
-	runtime.KeepAlive(conns)
 	runtime.KeepAlive(payload)
 	runtime.KeepAlive(buf)
-	return used, nil
+	return least, nil
 }
 
 // memory returns the bytes of the heap when a few runs of
