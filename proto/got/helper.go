@@ -45,6 +45,25 @@ func (h *Helpers) start(ctx context.Context, name string) (*helper, error) {
 	return &helper{name, cmd, conn}, nil
 }
 
+// request sends a request for an object, which is in a file.
+func (h *helper) request(ctx context.Context, typ uint32, id ID, object *os.File) error {
+	oid := objectID{}
+	copy(oid.Hash[:], id[:])
+	data, err := payload.Native{}.Marshal(&oid)
+	if err != nil {
+		return err
+	}
+	return h.conn.Send(ctx, imsg.Header{Type: typ}, object, data)
+}
+
+// endAfter ends a conversation that has failed: what is left of an answer is none
+// to the next request.
+func (h *helper) endAfter(err *error) {
+	if *err != nil {
+		h.conn.Close()
+	}
+}
+
 // receive receives a message.
 func (h *helper) receive(ctx context.Context, typ uint32, take func(data []byte) error) error {
 	m, err := h.conn.Receive(ctx)
@@ -60,11 +79,8 @@ func (h *helper) receive(ctx context.Context, typ uint32, take func(data []byte)
 
 // close ends the helper and waits for it.
 func (h *helper) close() error {
-	err := h.conn.Close()
-	if werr := h.cmd.Wait(); err == nil {
-		err = werr
-	}
-	return err
+	h.conn.Close() // may be closed already
+	return h.cmd.Wait()
 }
 
 // A Blob is a blob as got-read-blob delivers it.
@@ -81,9 +97,6 @@ type Blobs struct{ h *helper }
 // Blobs starts got-read-blob. It is killed when ctx ends; the caller must Close
 // it.
 func (h *Helpers) Blobs(ctx context.Context) (*Blobs, error) {
-	if layouts.err != nil {
-		return nil, layouts.err
-	}
 	p, err := h.start(ctx, "got-read-blob")
 	if err != nil {
 		return nil, err
@@ -95,13 +108,8 @@ func (h *Helpers) Blobs(ctx context.Context) (*Blobs, error) {
 // fit into a message, which has room for 16352 bytes, is written to out. Both
 // files stay the caller's; their offsets are shared with the helper.
 func (b *Blobs) Read(ctx context.Context, id ID, object, out *os.File) (r Blob, err error) {
-	oid := objectID{}
-	copy(oid.Hash[:], id[:])
-	data, err := layouts.id.Append(nil, &oid)
-	if err != nil {
-		return r, err
-	}
-	if err := b.h.conn.Send(ctx, imsg.Header{Type: msgBlobRequest}, object, data); err != nil {
+	defer b.h.endAfter(&err)
+	if err := b.h.request(ctx, msgBlobRequest, id, object); err != nil {
 		return r, err
 	}
 	if err := b.h.conn.Send(ctx, imsg.Header{Type: msgBlobOutFile}, out); err != nil {
@@ -114,11 +122,17 @@ func (b *Blobs) Read(ctx context.Context, id ID, object, out *os.File) (r Blob, 
 	return r, err
 }
 
+// OpenLoose opens the file of a loose object of the repository whose directory
+// (.git, or that of a bare one) is given.
+func OpenLoose(dir string, id ID) (*os.File, error) {
+	s := id.String()
+	return os.Open(filepath.Join(dir, "objects", s[:2], s[2:]))
+}
+
 // Copy writes the contents of a blob, without its header, to w. It must be a loose
 // object of the repository whose directory (.git, or that of a bare one) is given.
 func (b *Blobs) Copy(ctx context.Context, w io.Writer, dir string, id ID) (n int64, err error) {
-	s := id.String()
-	object, err := os.Open(filepath.Join(dir, "objects", s[:2], s[2:]))
+	object, err := OpenLoose(dir, id)
 	if err != nil {
 		return 0, err
 	}
@@ -176,13 +190,17 @@ func (h *Helpers) config(ctx context.Context, base uint32, file *os.File) (c Con
 		return c, err
 	}
 	defer p.close()
-	if err := p.conn.Send(ctx, imsg.Header{Type: base + configParse}, file); err != nil {
+	return p.config(ctx, base, file)
+}
+
+func (h *helper) config(ctx context.Context, base uint32, file *os.File) (c Config, err error) {
+	if err := h.conn.Send(ctx, imsg.Header{Type: base + configParse}, file); err != nil {
 		return c, err
 	}
-	if err := p.conn.Send(ctx, imsg.Header{Type: base + configFormat}, nil); err != nil {
+	if err := h.conn.Send(ctx, imsg.Header{Type: base + configFormat}, nil); err != nil {
 		return c, err
 	}
-	err = p.receive(ctx, base+configInt, func(data []byte) error {
+	err = h.receive(ctx, base+configInt, func(data []byte) error {
 		n, err := integer(data)
 		c.FormatVersion = n
 		return err
@@ -194,8 +212,8 @@ func (h *Helpers) config(ctx context.Context, base uint32, file *os.File) (c Con
 		if err != nil {
 			return Config{}, err
 		}
-		if err = p.conn.Send(ctx, imsg.Header{Type: base + s.typ}, nil); err == nil {
-			err = p.receive(ctx, base+configString, func(data []byte) error {
+		if err = h.conn.Send(ctx, imsg.Header{Type: base + s.typ}, nil); err == nil {
+			err = h.receive(ctx, base+configString, func(data []byte) error {
 				*s.to = string(data)
 				return nil
 			})

@@ -13,11 +13,20 @@ import (
 
 // Types of messages that are the same in all versions.
 const (
-	msgError       = 0
-	msgStop        = 1
-	msgBlobRequest = 10
-	msgBlobOutFile = 11
-	msgBlob        = 12
+	msgError         = 0
+	msgStop          = 1
+	msgCommitRequest = 4
+	msgCommit        = 5
+	msgCommitText    = 6
+	msgTreeRequest   = 7
+	msgTree          = 8
+	msgTreeEntries   = 9
+	msgBlobRequest   = 10
+	msgBlobOutFile   = 11
+	msgBlob          = 12
+	msgTagRequest    = 13
+	msgTag           = 14
+	msgTagText       = 15
 )
 
 // Types of messages about a configuration: they follow one that depends on the
@@ -35,35 +44,20 @@ const (
 // that of 0.111.
 var configBases = []uint32{52, 51}
 
+var typeNames = map[uint32]string{
+	msgError: "ERROR", msgStop: "STOP", 2: "OBJECT_REQUEST", 3: "OBJECT", msgCommitRequest: "COMMIT_REQUEST", msgCommit: "COMMIT",
+	msgCommitText: "COMMIT_LOGMSG", msgTreeRequest: "TREE_REQUEST", msgTree: "TREE", msgTreeEntries: "TREE_ENTRIES",
+	msgBlobRequest: "BLOB_REQUEST", msgBlobOutFile: "BLOB_OUTFD", msgBlob: "BLOB", msgTagRequest: "TAG_REQUEST", msgTag: "TAG",
+	msgTagText: "TAG_TAGMSG",
+
+	52 + configParse: "GITCONFIG_PARSE_REQUEST", 52 + configFormat: "GITCONFIG_REPOSITORY_FORMAT_VERSION_REQUEST",
+	52 + configName: "GITCONFIG_AUTHOR_NAME_REQUEST", 52 + configEmail: "GITCONFIG_AUTHOR_EMAIL_REQUEST",
+	52 + configInt: "GITCONFIG_INT_VAL", 52 + configString: "GITCONFIG_STR_VAL",
+}
+
 // TypeName returns the name of a message's type in got 0.126, for example "BLOB",
 // or "" if the type is unknown to this package.
-func TypeName(typ uint32) string {
-	switch typ {
-	case msgError:
-		return "ERROR"
-	case msgStop:
-		return "STOP"
-	case msgBlobRequest:
-		return "BLOB_REQUEST"
-	case msgBlobOutFile:
-		return "BLOB_OUTFD"
-	case msgBlob:
-		return "BLOB"
-	case configBases[0] + configParse:
-		return "GITCONFIG_PARSE_REQUEST"
-	case configBases[0] + configFormat:
-		return "GITCONFIG_REPOSITORY_FORMAT_VERSION_REQUEST"
-	case configBases[0] + configName:
-		return "GITCONFIG_AUTHOR_NAME_REQUEST"
-	case configBases[0] + configEmail:
-		return "GITCONFIG_AUTHOR_EMAIL_REQUEST"
-	case configBases[0] + configInt:
-		return "GITCONFIG_INT_VAL"
-	case configBases[0] + configString:
-		return "GITCONFIG_STR_VAL"
-	}
-	return ""
-}
+func TypeName(typ uint32) string { return typeNames[typ] }
 
 // PayloadType returns the struct type, for package payload, of a payload of size
 // bytes, or nil if it has none.
@@ -71,10 +65,18 @@ func PayloadType(typ uint32, size int) reflect.Type {
 	switch {
 	case typ == msgError && size == 8:
 		return reflect.TypeFor[errorMessage]()
-	case typ == msgBlobRequest && size == 36:
+	case size == 36 && (typ == msgCommitRequest || typ == msgTreeRequest || typ == msgBlobRequest || typ == msgTagRequest):
 		return reflect.TypeFor[objectID]()
+	case typ == msgCommit && size >= 96:
+		return reflect.TypeFor[commitMessage]()
+	case typ == msgTree && size == 4:
+		return reflect.TypeFor[treeMessage]()
+	case typ == msgTreeEntries && size >= 8:
+		return reflect.TypeFor[treeEntriesMessage]()
 	case typ == msgBlob && size >= 16:
 		return reflect.TypeFor[blobMessage]()
+	case typ == msgTag && size >= 80:
+		return reflect.TypeFor[tagMessage]()
 	}
 	return nil
 }
@@ -86,11 +88,65 @@ type errorMessage struct {
 	Errno int32
 }
 
-// objectID is the payload of msgBlobRequest.
+// objectID is the payload of requests.
 type objectID struct {
 	_    struct{} `c:"packed"`
 	Hash [32]byte // SHA-1 has 20
 	Algo int32    // 0: SHA-1
+}
+
+// id returns the name of an object that has a SHA-1.
+func (o *objectID) id() (ID, error) {
+	if o.Algo != 0 {
+		return ID{}, fmt.Errorf("an object ID of kind %d: %w", o.Algo, ibuf.ErrInvalid)
+	}
+	return ID(o.Hash[:20]), nil
+}
+
+// commitMessage is the payload of msgCommit. In Rest are the author's name and the
+// committer's, and the IDs of the parents.
+type commitMessage struct {
+	_             struct{} `c:"packed"`
+	Tree          objectID
+	AuthorLen     uint64 `c:"long"`
+	AuthorTime    int64
+	AuthorZone    int64  // seconds east of UTC
+	CommitterLen  uint64 `c:"long"`
+	CommitterTime int64
+	CommitterZone int64
+	TextLen       uint64 `c:"long"`
+	Parents       uint32
+	Rest          []byte `c:"tail"`
+}
+
+// treeMessage is the payload of msgTree.
+type treeMessage struct{ Entries int32 }
+
+// treeEntriesMessage is the payload of msgTreeEntries. In Rest are treeEntry
+// structs, each with its name.
+type treeEntriesMessage struct {
+	Entries uint64 `c:"long"`
+	Rest    []byte `c:"tail"`
+}
+
+type treeEntry struct {
+	_       struct{} `c:"packed"`
+	ID      objectID
+	Mode    uint32
+	NameLen uint64 `c:"long"`
+}
+
+// tagMessage is the payload of msgTag. In Rest are the tag's name and the tagger's.
+type tagMessage struct {
+	_          struct{} `c:"packed"`
+	ID         objectID
+	Type       int32
+	NameLen    uint64 `c:"long"`
+	TaggerLen  uint64 `c:"long"`
+	TaggerTime int64
+	TaggerZone int64
+	TextLen    uint64 `c:"long"`
+	Rest       []byte `c:"tail"`
 }
 
 // blobMessage is the payload of msgBlob.
@@ -153,22 +209,10 @@ func (h *helper) expect(m imsg.Message, typ uint32, take func(data []byte) error
 	return take(m.Bytes())
 }
 
-var layouts = func() (l struct {
-	id   *payload.Layout[objectID]
-	blob *payload.Layout[blobMessage]
-	err  error
-}) {
-	var err1, err2 error
-	l.id, err1 = payload.LayoutOf[objectID](payload.Host())
-	l.blob, err2 = payload.LayoutOf[blobMessage](payload.Host())
-	l.err = errors.Join(err1, err2)
-	return l
-}()
-
 // blob checks what a helper says about a blob.
 func blob(data []byte) (b Blob, err error) {
 	var m blobMessage
-	if err := layouts.blob.Decode(data, &m); err != nil {
+	if err := (payload.Native{}).Unmarshal(data, &m); err != nil {
 		return b, err
 	}
 	switch {

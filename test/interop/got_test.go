@@ -208,6 +208,9 @@ func TestGotGone(t *testing.T) {
 	for env, base := range map[string]uint32{"IMSG_GOT": 51, "IMSG_GOT_NEWEST": 52} {
 		for helper, messages := range map[string][]message{
 			"got-read-blob":      {{imsg.Header{Type: gotBlobRequest}, true, b.id[:]}, {imsg.Header{Type: gotBlobOutFile}, true, nil}},
+			"got-read-commit":    {{imsg.Header{Type: 4}, true, b.id[:]}},
+			"got-read-tree":      {{imsg.Header{Type: 7}, true, b.id[:]}},
+			"got-read-tag":       {{imsg.Header{Type: 13}, true, b.id[:]}},
 			"got-read-gitconfig": {{imsg.Header{Type: base + gotConfigParse}, true, nil}, {imsg.Header{Type: base + gotConfigName}, false, nil}},
 		} {
 			argv := append(unpacked(t, env, "usr/libexec/"+helper), "interop")
