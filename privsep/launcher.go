@@ -80,6 +80,7 @@ func (l *launcher) spawn(title string, env []string, sys *syscall.SysProcAttr, e
 		l.jobs <- func() {
 			defer close(done)
 			if err = keepFiles(); err == nil {
+				_ = newKeyring() // of its own, unless the user has too many
 				pid, err = syscall.ForkExec(self, []string{title}, &syscall.ProcAttr{Dir: "/", Env: env, Files: files, Sys: sys})
 			}
 		}

@@ -64,12 +64,18 @@ func restrictThread() (missing []string) {
 	// Root keeps what its children need to give up their rights. What an ordinary
 	// user was given for this program is the parent's alone.
 	failed("capabilities", dropCapabilities(os.Geteuid() != 0))
-	// The keys of who started the daemon are in its session keyring.
-	_, _, errno := unix.Syscall(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0)
-	if errno != 0 && errno != unix.ENOSYS && errno != unix.EPERM { // those mean that there is no access to keys at all
-		failed("session keyring", errno)
-	}
+	failed("session keyring", newKeyring())
 	return missing
+}
+
+// newKeyring gives this thread, and the child that it starts next, a session keyring:
+// the keys of who started the daemon are in the one before, or those of a child.
+func newKeyring() error {
+	_, _, errno := unix.Syscall(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0)
+	if errno == 0 || errno == unix.ENOSYS || errno == unix.EPERM { // there is no access to keys at all
+		return nil
+	}
+	return os.NewSyscallError("keyctl", errno)
 }
 
 // dropCapabilities empties the inheritable and the ambient capabilities of this

@@ -47,9 +47,10 @@ func capabilityBits(names []string) (uint64, error) {
 	return 0, nil
 }
 
-// isFirstThread and restrictThread: what is inherited from a thread is Linux's.
+// isFirstThread, restrictThread and newKeyring: what is inherited from a thread is Linux's.
 func isFirstThread() bool      { return false }
 func restrictThread() []string { return nil }
+func newKeyring() error        { return nil }
 
 func notRoot() string {
 	if os.Geteuid() != 0 {

@@ -129,8 +129,11 @@ func init() {
 		err := unix.Getrlimit(unix.RLIMIT_NPROC, &most)
 		return most.Max, err
 	}
-	acts["find key"] = func(*testimony, []string, *os.File) (any, error) {
-		id, err := unix.KeyctlSearch(unix.KEY_SPEC_SESSION_KEYRING, "user", "privsep-test", 0)
+	acts["add key"] = func(_ *testimony, args []string, _ *os.File) (any, error) {
+		return unix.AddKey("user", args[0], []byte("secret"), unix.KEY_SPEC_SESSION_KEYRING)
+	}
+	acts["find key"] = func(_ *testimony, args []string, _ *os.File) (any, error) {
+		id, err := unix.KeyctlSearch(unix.KEY_SPEC_SESSION_KEYRING, "user", args[0], 0)
 		if err != nil {
 			return nil, err
 		}
@@ -140,7 +143,7 @@ func init() {
 	}
 }
 
-// TestKeys: the keys of who started the daemon are not its children's.
+// TestKeys: the keys of who started the daemon, and of a child, are no other child's.
 func TestKeys(t *testing.T) {
 	cmd := middle(t, "keys")
 	var out bytes.Buffer
@@ -149,8 +152,8 @@ func TestKeys(t *testing.T) {
 	if cmd.ProcessState.ExitCode() == 77 {
 		t.Skip("needs keys: ", out.String())
 	}
-	if want := unix.ENOKEY.Error(); err != nil || !strings.Contains(out.String(), want) {
-		t.Errorf("%v, printed %q; want %q", err, out.String(), want)
+	if n := strings.Count(out.String(), unix.ENOKEY.Error()); err != nil || n != 2 {
+		t.Errorf("%v, printed %q", err, out.String())
 	}
 }
 
@@ -170,12 +173,15 @@ var _ = registerMiddle("keys", func() int {
 })
 
 var _ = registerMiddle("keyless", func() int {
-	d := copyOf(outputDaemon, nil)
+	d := copyOf(pairDaemon, nil)
 	d.User = "nobody"
 	d.Parent = func(ctx context.Context, p *Proc) error {
-		got, err := try[string](ctx, p.Peer("a"), nil, "find key")
-		fmt.Println("the child has found", got, err)
-		return nil
+		_, err := try[int](ctx, p.Peer("a"), nil, "add key", "privsep-test-sibling")
+		for _, name := range []string{"privsep-test", "privsep-test-sibling"} {
+			got, ferr := try[string](ctx, p.Peer("b"), nil, "find key", name)
+			fmt.Println("a child has found", name, got, ferr)
+		}
+		return err
 	}
 	if err := d.Run(context.Background()); err != nil {
 		fmt.Println(err)
