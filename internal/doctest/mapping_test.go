@@ -128,8 +128,7 @@ func (m *mapping) names(section, pkg string, want []string) {
 				m.t.Errorf("%s: no such C name, or its second line", c)
 			}
 			seen[c] = true
-			for s := range strings.SplitSeq(symbols, ",") {
-				s = strings.TrimSpace(s)
+			for _, s := range goNames(symbols) {
 				switch symbol := m.symbol(pkg + "." + s).(type) {
 				case nil:
 					m.t.Errorf("%s: no Go symbol %s.%s", c, pkg, s)
@@ -155,6 +154,20 @@ func (m *mapping) names(section, pkg string, want []string) {
 			}
 		}
 	}
+}
+
+// goNames returns the names of a list; A/B.C stands for A.C and B.C.
+func goNames(list string) (all []string) {
+	for name := range strings.SplitSeq(list, ",") {
+		owners, method, found := strings.Cut(strings.TrimSpace(name), ".")
+		for owner := range strings.SplitSeq(owners, "/") {
+			if found {
+				owner += "." + method
+			}
+			all = append(all, owner)
+		}
+	}
+	return all
 }
 
 // promises checks a table of promises and returns how many there are: those of
