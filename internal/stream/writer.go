@@ -61,6 +61,8 @@ type outChunk struct {
 type outPools struct {
 	chunks pools
 	lists  sync.Pool // of *outLists, while the queue is empty
+	want   int       // size of the next chunk
+	began  uint64    // stream offset where the queue was empty last
 }
 
 type outLists struct {
@@ -173,11 +175,11 @@ func (w *Writer) room(n int) *outChunk {
 	if w.pools == nil {
 		w.pools = new(outPools)
 	}
-	size, old := n, w.cur
+	old := w.cur
 	if old != nil {
-		size = max(n, min(cap(old.buf)*growFactor, bigChunk))
+		w.pools.want = min(cap(old.buf)*growFactor, bigChunk)
 	}
-	free, size := w.pools.chunks.get(size)
+	free, size := w.pools.chunks.get(max(n, w.pools.want))
 	c, _ := free.(*outChunk)
 	if c == nil {
 		c = &outChunk{buf: make([]byte, 0, size)}
@@ -342,6 +344,10 @@ func (w *Writer) dropFile(s *segment) {
 func (w *Writer) rest() {
 	if c := w.cur; c != nil {
 		w.cur = nil
+		if p := w.pools; w.end-p.began < uint64(p.want/growFactor) { // smaller ones would do
+			p.want /= growFactor
+		}
+		w.pools.began = w.end
 		w.free(c)
 		if cap(w.segs) <= keepSegments && cap(w.sizes) <= keepSizes {
 			if w.lists == nil {

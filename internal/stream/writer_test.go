@@ -307,3 +307,26 @@ func TestWriterFirst(t *testing.T) {
 		w.Consume(n)
 	}
 }
+
+// A queue that fills up again begins with as much memory as it needed the last
+// time, and with less if it did not need that.
+func TestWriterSizes(t *testing.T) {
+	var w Writer
+	for i, tt := range []struct{ messages, pieces, size int }{
+		{1, 1, smallChunk},
+		{800, 3, bigChunk},
+		{800, 1, bigChunk},
+		{1, 1, bigChunk},
+		{1, 1, bigChunk / growFactor},
+		{1, 1, smallChunk},
+	} {
+		for range tt.messages {
+			w.Append(80, nil, false)
+		}
+		bufs, _ := w.Pending(64)
+		if pieces, size := len(bufs), cap(w.cur.buf); pieces != tt.pieces || size != tt.size {
+			t.Errorf("%d, %d messages: %d pieces, %d bytes; want %d, %d", i, tt.messages, pieces, size, tt.pieces, tt.size)
+		}
+		w.Consume(w.Size())
+	}
+}
