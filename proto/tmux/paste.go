@@ -99,18 +99,7 @@ func (c *Client) Paste(ctx context.Context, pane string, text []byte) error {
 		if look, err = c.look(ctx, pane); err != nil {
 			return err
 		}
-		buffer := "imsg-" + newToken()
-		if err := c.LoadBuffer(ctx, buffer, bytes.NewReader(text)); err != nil {
-			return err
-		}
-		paste := []string{"paste-buffer", "-p", "-d", "-b", buffer, "-t", pane}
-		err := c.must(ctx, append(paste, "-S")) // tmux 3.7 and later change some bytes otherwise
-		var refused *CommandError
-		if errors.As(err, &refused) && strings.Contains(refused.Stderr, "-S") {
-			err = c.must(ctx, paste)
-		}
-		if err != nil {
-			c.Run(context.WithoutCancel(ctx), "delete-buffer", "-b", buffer)
+		if err := c.insert(ctx, pane, text); err != nil {
 			return err
 		}
 		if look, err = c.settle(ctx, look); err != nil {
@@ -125,6 +114,26 @@ func (c *Client) Paste(ctx context.Context, pane string, text []byte) error {
 		return nil // what was submitted has ended the pane
 	}
 	return c.fail("paste", err)
+}
+
+// insert pastes text by a buffer of its own, which is gone afterwards.
+func (c *Client) insert(ctx context.Context, pane string, text []byte) error {
+	buffer := "imsg-" + newToken()
+	paste := []string{"paste-buffer", "-p", "-d", "-b", buffer, "-t", pane}
+	err := c.LoadBuffer(ctx, buffer, bytes.NewReader(text))
+	if err == nil {
+		err = c.must(ctx, append(paste, "-S")) // tmux 3.7 and later change some bytes otherwise
+	}
+	var refused *CommandError
+	if errors.As(err, &refused) && strings.Contains(refused.Stderr, "-S") {
+		err = c.must(ctx, paste)
+	}
+	if err != nil { // the server may have the buffer also if ctx ended before it said so
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		c.Run(ctx, "delete-buffer", "-b", buffer)
+	}
+	return err
 }
 
 // must runs commands that must all succeed.

@@ -2,10 +2,12 @@ package interop
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // What is pasted is submitted: also in copy mode, also with a program that asks
@@ -68,6 +70,15 @@ func TestTmuxPaste(t *testing.T) {
 		// What ends its pane was submitted.
 		if err := c.Paste(ctx, s.pane(t, ctx, "head -n 1"), []byte("bye")); err != nil {
 			t.Errorf("a program that ends: %v", err)
+		}
+		// What is given up leaves nothing behind.
+		for d := range 40 {
+			short, cancel := context.WithTimeout(ctx, time.Duration(d)*time.Millisecond/4)
+			if err := c.Paste(short, off, []byte("x")); err == nil {
+				t.Error("pane without input")
+			}
+			c.Paste(short, "peer:win", []byte("x"))
+			cancel()
 		}
 		if r, err := c.Run(ctx, "list-buffers"); err != nil || len(r.Stdout) > 0 {
 			t.Errorf("buffers are left: %q, %v", r.Stdout, err)
