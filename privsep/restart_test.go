@@ -313,7 +313,7 @@ func TestLateViolation(t *testing.T) {
 	for range 6 { // the pause before a restart doubles
 		q = r.Peer("mortal")
 		tell(t, q, "request", Parent, "99")
-		tell(t, q, "kill")
+		_ = q.Send(t.Context(), reqTell, nil, marshal(order{Do: "kill"})) // unless the parent has closed it
 		q = r.next("mortal", 0, q)
 		ask[any](t, q, "hello")
 	}
