@@ -72,9 +72,7 @@ func startPeer(b *testing.B, role string) int {
 	cmd.ExtraFiles = []*os.File{f}
 	testutil.Must(b, cmd.Start())
 	f.Close()
-	b.Cleanup(func() {
-		testutil.Check(b, cmd.Wait())
-	})
+	b.Cleanup(func() { testutil.Check(b, cmd.Wait()) })
 	return ours
 }
 
@@ -169,9 +167,7 @@ func BenchmarkPingPong(b *testing.B) {
 
 // A descriptor passed to another process, which closes it.
 func BenchmarkPassFile(b *testing.B) {
-	f, err := os.Open(os.DevNull)
-	testutil.Must(b, err)
-	defer f.Close()
+	f := testutil.OwnFile(b)
 	ctx, c := context.Background(), startPeerConn(b, "sink")
 	b.ReportAllocs()
 	i := 0
@@ -245,9 +241,7 @@ func BenchmarkWaitingReceivers(b *testing.B) {
 func BenchmarkManySenders(b *testing.B) {
 	for _, senders := range []int{1, 8, 100, 4000} {
 		b.Run(fmt.Sprint(senders), func(b *testing.B) {
-			c, err := imsg.NewConn(startPeer(b, "sink"), &imsg.Config{MaxQueueBytes: 64 << 10})
-			testutil.Must(b, err)
-			b.Cleanup(func() { c.Close() })
+			c := testutil.NewConn(b, startPeer(b, "sink"), &imsg.Config{MaxQueueBytes: 64 << 10})
 			p := make([]byte, 64)
 			var left atomic.Int64
 			left.Store(int64(b.N))
@@ -272,9 +266,7 @@ func BenchmarkManySenders(b *testing.B) {
 
 // Descriptors that belong to the queue, 64 a flush, to another process.
 func BenchmarkComposeFiles(b *testing.B) {
-	f, err := os.Open(os.DevNull)
-	testutil.Must(b, err)
-	defer f.Close()
+	f := testutil.OwnFile(b)
 	ctx, c := context.Background(), startPeerConn(b, "sink")
 	b.ReportAllocs()
 	i := 0

@@ -30,6 +30,13 @@ func bufs(t *testing.T, cfg imsg.Config) (a, b *imsg.Buf) {
 	return a, b
 }
 
+// peerOf returns a Buf whose peer is a bare socket.
+func peerOf(t *testing.T, cfg *imsg.Config) (peer *imsgtest.Socket, b *imsg.Buf) {
+	t.Helper()
+	peer, s := imsgtest.Sockets(t)
+	return peer, testutil.NewBuf(t, s.FD, cfg)
+}
+
 // pass flushes a and returns the next message at b.
 func pass(t *testing.T, a, b *imsg.Buf) imsg.Message {
 	t.Helper()
@@ -136,9 +143,8 @@ func TestQueueLen(t *testing.T) {
 		a.Compose(imsg.Header{}, nil, make([]byte, 100))
 		testutil.Equal(t, "queue", a.QueueLen(), i+1)
 	}
-	if err := a.WriteSocket(); err != nil || a.QueueLen() != 0 {
-		t.Errorf("%v, %d left", err, a.QueueLen())
-	}
+	testutil.Check(t, a.WriteSocket())
+	testutil.Equal(t, "queue", a.QueueLen(), 0)
 	for range 5 {
 		pass(t, a, b).Close()
 	}
@@ -235,9 +241,8 @@ func TestBufOnAnyDescriptor(t *testing.T) {
 				}
 				testutil.Check(t, b.Flush())
 				testutil.Must(t, b.Compose(imsg.Header{Type: 3}, nil, []byte("z")))
-				if err := b.WriteSocket(); err != nil || b.QueueLen() != 0 {
-					t.Errorf("%v, %d queued", err, b.QueueLen())
-				}
+				testutil.Check(t, b.WriteSocket())
+				testutil.Equal(t, "queue", b.QueueLen(), 0)
 				p := make([]byte, 32)
 				if n, err := unix.Read(peer.FD, p); err != nil || n != 17 || p[16] != 'z' {
 					t.Errorf("%d bytes, %v", n, err)
@@ -326,8 +331,7 @@ func TestFlushWaits(t *testing.T) {
 // TestMaxPendingBytes reads until so many bytes wait to be taken.
 func TestMaxPendingBytes(t *testing.T) {
 	testutil.NoLeak(t)
-	peer, s := imsgtest.Sockets(t)
-	b := testutil.NewBuf(t, s.FD, &imsg.Config{MaxPendingBytes: 3000})
+	peer, b := peerOf(t, &imsg.Config{MaxPendingBytes: 3000})
 	const n = 60
 	for i := range n {
 		peer.Write(testutil.Frame(imsg.Current, uint32(i+1), 984, false))
@@ -360,8 +364,7 @@ func TestMaxPendingBytes(t *testing.T) {
 // TestBufAllowFDPass switches file passing on later.
 func TestBufAllowFDPass(t *testing.T) {
 	testutil.NoLeak(t)
-	peer, s := imsgtest.Sockets(t)
-	b := testutil.NewBuf(t, s.FD, nil)
+	peer, b := peerOf(t, nil)
 	f := testutil.DevNull(t)
 	testutil.WantError(t, "the error", b.Compose(imsg.Header{Type: 1}, f), imsg.ErrNoFDPass)
 	for i, allowed := range []bool{false, true} {
@@ -503,8 +506,7 @@ func TestPushLostFile(t *testing.T) {
 // TestKeptMessages keeps messages while their neighbours come and go.
 func TestKeptMessages(t *testing.T) {
 	testutil.NoLeak(t)
-	peer, s := imsgtest.Sockets(t)
-	b := imsg.NewBuf(s.FD, nil)
+	peer, b := peerOf(t, nil)
 	kept := map[uint32]imsg.Message{}
 	typ := uint32(0)
 	for round := range 300 {

@@ -1,7 +1,6 @@
 package imsg_test
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
 	"example.org/imsg/internal/testutil"
-	"golang.org/x/sys/unix"
 )
 
 func TestMaxSizeBounds(t *testing.T) {
@@ -41,8 +39,7 @@ func TestMaxSizeBounds(t *testing.T) {
 		t.Run(fmt.Sprint(tt.d, tt.n), func(t *testing.T) {
 			testutil.NoLeak(t)
 			cfg := &imsg.Config{Dialect: tt.d}
-			_, s := imsgtest.Sockets(t)
-			b := imsg.NewBuf(s.FD, cfg)
+			_, b := peerOf(t, cfg)
 			c, _ := imsgtest.Pair(t, cfg)
 			for _, set := range []func(int) error{b.SetMaxSize, c.SetMaxSize} {
 				err := set(tt.n)
@@ -133,11 +130,7 @@ func TestAuto(t *testing.T) {
 					testutil.Must(t, b.Flush())
 					want := make([]byte, imsg.HeaderSize)
 					in.Encode(want, binary.NativeEndian, imsg.Header{Type: 3, ID: 4, PID: 5}, 21, file)
-					p := make([]byte, 64)
-					n, err := unix.Read(peer.FD, p) // which closes the file
-					if err != nil || string(p[:n]) != string(want)+"hello" {
-						t.Errorf("dialect %v, file %v: wrote % x, %v", in, file, p[:n], err)
-					}
+					wantWritten(t, peer, append(want, "hello"...)) // which closes the file
 				}
 			}
 			look()
@@ -223,9 +216,7 @@ func TestAutoAbove64K(t *testing.T) {
 					}
 				}()
 				for i, want := range msgs {
-					m := testutil.MustNext(t, s, uint32(i), want.size)
-					testutil.WantFile(t, m, want.file)
-					m.Close()
+					testutil.PassOver(t, s, uint32(i), want.size, want.file)
 				}
 				<-done
 				testutil.Equal(t, "dialect", s.Dialect(), tt.want)
@@ -259,11 +250,9 @@ func TestSetDialect(t *testing.T) {
 				testutil.Must(t, s.Send(imsg.Header{Type: 1, ID: 2, PID: 3}, f))
 				f.Close()
 				want := testutil.RawHeader(d, 1, imsg.HeaderSize, true)
-				testutil.Equal(t, "wrote", testutil.ReadAvailable(t, peer.FD), want)
+				wantWritten(t, peer, want)
 				peer.Write(testutil.Frame(d, 2, 5, true), 0)
-				m := testutil.MustNext(t, s, 2, 5)
-				testutil.WantFile(t, m, true)
-				m.Close()
+				testutil.PassOver(t, s, 2, 5, true)
 			})
 		})
 	}
@@ -300,37 +289,22 @@ func TestAutoQueuedFile(t *testing.T) {
 			c := testutil.NewConn(t, sc.Take(), cfg)
 			testutil.Must(t, c.SetMaxSize(70_000))
 			for _, compose := range []func(imsg.Header, *os.File, ...[]byte) error{b.Compose, c.Compose} {
-				for _, err := range []error{
+				testutil.Must(t, errors.Join(
 					compose(imsg.Header{Type: 1, ID: 2, PID: 3}, nil, testutil.Pattern(1, 5)),
 					compose(imsg.Header{Type: 2, ID: 3, PID: 4}, testutil.DevNull(t), testutil.Pattern(2, 6)),
 					compose(imsg.Header{Type: 3, ID: 4, PID: 5}, testutil.DevNull(t)),
-					compose(imsg.Header{Type: 4, ID: 5, PID: 6}, nil),
-				} {
-					testutil.Must(t, err)
-				}
+					compose(imsg.Header{Type: 4, ID: 5, PID: 6}, nil)))
 			}
-			var want []byte
-			for i, m := range []struct {
-				n    int
-				file bool
-			}{{5, false}, {6, true}, {0, true}, {0, false}} {
-				want = append(want, testutil.Frame(d, uint32(i+1), m.n, m.file)...)
-			}
+			want := slices.Concat(testutil.Frame(d, 1, 5, false), testutil.Frame(d, 2, 6, true),
+				testutil.Frame(d, 3, 0, true), testutil.Frame(d, 4, 0, false))
 			peer.Write(testutil.Frame(d, 9, 0, true), 0)
 			testutil.MustNext(t, testutil.BufSide(t, b, sb.FD), 9, 0).Close()
 			testutil.Must(t, b.Flush())
 			peer2.Write(testutil.Frame(d, 9, 0, true), 0)
 			testutil.ReceiveAll(t, c, 9)
 			testutil.Must(t, c.Flush(testutil.DeadlineCtx(t)))
-			for i, p := range []*imsgtest.Socket{peer, peer2} {
-				var got []byte
-				for len(got) < len(want) {
-					got = append(got, testutil.ReadAvailable(t, p.FD)...)
-				}
-				if !bytes.Equal(got, want) {
-					t.Errorf("channel %d wrote\n% x, want\n% x", i, got, want)
-				}
-			}
+			wantWritten(t, peer, want)
+			wantWritten(t, peer2, want)
 		})
 	}
 }

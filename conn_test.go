@@ -302,16 +302,14 @@ func TestNewConnDescriptor(t *testing.T) {
 	if err := f.Close(); err != nil { // it stayed ours
 		t.Error(err)
 	}
-	testutil.Must(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil, testutil.Pattern(1, 3)))
-	testutil.ReceiveAll(t, b, 1)
+	testutil.Exchange(t, a, b, 1, 3)
 	dup, err := b.File()
 	testutil.Must(t, err)
 	testutil.Check(t, b.Close())
 	c, err := imsg.FileConn(dup, nil) // the duplicate outlives the Conn
 	testutil.Must(t, err)
 	dup.Close()
-	testutil.Must(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 2}, nil, testutil.Pattern(2, 3)))
-	testutil.ReceiveAll(t, c, 2)
+	testutil.Exchange(t, a, c, 2, 3)
 	a.Close()
 	c.Close()
 }
@@ -533,8 +531,7 @@ func TestCloseWrite(t *testing.T) {
 	testutil.WantError(t, "the second CloseWrite", a.CloseWrite(), net.ErrClosed)
 	testutil.DrainConn(t, b, n)
 	testutil.WantEOF(t, b)
-	testutil.Must(t, b.Send(ctx, imsg.Header{Type: 3}, nil))
-	testutil.ReceiveAll(t, a, 3)
+	testutil.Exchange(t, b, a, 3, 0)
 	b.Close()
 	testutil.WantEOF(t, a)
 	testutil.Check(t, a.Close())

@@ -59,8 +59,7 @@ func TestDialListen(t *testing.T) {
 	l, path := listen(t, nil)
 	client, server := connect(t, l, path, nil)
 	for _, c := range [][2]*imsg.Conn{{client, server}, {server, client}} {
-		testutil.Must(t, c[0].Send(testutil.DeadlineCtx(t), imsg.Header{Type: 1}, nil, testutil.Pattern(1, 5)))
-		testutil.ReceiveAll(t, c[1], 1)
+		testutil.Exchange(t, c[0], c[1], 1, 5)
 		cred, err := c[0].PeerCred()
 		if errors.Is(err, errors.ErrUnsupported) {
 			continue
@@ -83,8 +82,7 @@ func TestDialListen(t *testing.T) {
 		t.Errorf("Dial after Close: %v", err)
 	}
 	// A connection outlives its listener.
-	testutil.Must(t, client.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 2}, nil, testutil.Pattern(2, 5)))
-	testutil.ReceiveAll(t, server, 2)
+	testutil.Exchange(t, client, server, 2, 5)
 }
 
 func TestDialErrors(t *testing.T) {
@@ -253,9 +251,8 @@ func TestRefusedFiles(t *testing.T) {
 			} else {
 				testutil.Check(t, err)
 				m, err := to.Receive(ctx)
-				if err != nil || m.HasFile() || !errors.Is(m.FileErr(), imsg.ErrFileLost) {
-					t.Errorf("%v, file %v, %v", err, m.HasFile(), m.FileErr())
-				}
+				testutil.Check(t, err)
+				testutil.WantLost(t, m)
 				m.Close()
 			}
 			p.W.Close()

@@ -188,8 +188,7 @@ func TestReceiveGivesUp(t *testing.T) {
 				oe := testutil.WantOp(t, fmt.Sprint("round ", round), err, "receive", tt.want)
 				testutil.Equal(t, "timeout", oe.Timeout(), tt.timeout)
 				b.SetDeadline(time.Time{})
-				testutil.Must(t, a.Send(context.Background(), imsg.Header{Type: 1}, nil, testutil.Pattern(1, 5)))
-				testutil.ReceiveAll(t, b, 1)
+				testutil.Exchange(t, a, b, 1, 5)
 			}
 		})
 	}
@@ -279,8 +278,7 @@ func TestWriteDeadlineWakesAll(t *testing.T) {
 	testutil.Equal(t, "queue", a.QueueLen(), 0)
 	a.SetWriteDeadline(time.Time{})
 	testutil.DrainConn(t, b, filler)
-	testutil.Check(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 3}, nil))
-	testutil.ReceiveAll(t, b, 3)
+	testutil.Exchange(t, a, b, 3, 0)
 }
 
 // TestDeadlineHammer changes deadlines and cancels contexts at the same time:

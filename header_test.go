@@ -137,8 +137,7 @@ func TestGoldenRead(t *testing.T) {
 	needLittleEndian(t)
 	goldenChannels(t, func(t *testing.T, d imsg.Dialect, g *goldenChannel) {
 		for _, speak := range []imsg.Dialect{d, imsg.Auto} {
-			a, r := imsgtest.Sockets(t)
-			b := imsg.NewBuf(r.FD, &imsg.Config{Dialect: speak, AllowFDPass: true})
+			a, b := peerOf(t, &imsg.Config{Dialect: speak, AllowFDPass: true})
 			defer b.Clear()
 			null := testutil.OwnFile(t)
 			var got []string

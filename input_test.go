@@ -191,8 +191,7 @@ func TestManyReadsBeforeGet(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			testutil.NoLeak(t)
 			rnd := rand.New(rand.NewPCG(seed, 1))
-			peer, s := imsgtest.Sockets(t)
-			b := testutil.NewBuf(t, s.FD, nil)
+			peer, b := peerOf(t, nil)
 			testutil.Must(t, b.SetMaxSize(1<<20))
 			var stream []byte
 			var sizes []int
@@ -260,8 +259,7 @@ func TestOneMessageKept(t *testing.T) {
 // MaxPendingBytes: nobody can take it before it is whole.
 func TestMessageAboveMaxPending(t *testing.T) {
 	testutil.NoLeak(t)
-	peer, s := imsgtest.Sockets(t)
-	b := testutil.NewBuf(t, s.FD, &imsg.Config{MaxPendingBytes: 1000})
+	peer, b := peerOf(t, &imsg.Config{MaxPendingBytes: 1000})
 	push(t, peer, b, testutil.Frame(imsg.Current, 1, 9000, false))
 	getFrame(t, b, 1, 9000).Close()
 }
@@ -272,8 +270,7 @@ func TestLargeMessageBehindUntaken(t *testing.T) {
 	for _, piece := range []int{2900, 7000, 50_000} {
 		t.Run(fmt.Sprint(piece), func(t *testing.T) {
 			testutil.NoLeak(t)
-			peer, s := imsgtest.Sockets(t)
-			b := testutil.NewBuf(t, s.FD, nil)
+			peer, b := peerOf(t, nil)
 			testutil.Must(t, b.SetMaxSize(1<<20))
 			sizes := []int{100, 1_000_000, 50, 60}
 			for i, n := range sizes {
@@ -324,12 +321,10 @@ func TestMarkWithoutFile(t *testing.T) {
 						t.Error("a closed message has a lost file")
 					}
 				}
-				m := testutil.MustNext(t, s, 3, 9)
-				testutil.WantFile(t, m, false)
-				m.Close()
+				testutil.PassOver(t, s, 3, 9, false)
 				// Only now: the kernel would have glued it to the others.
 				p := testutil.Pass(t, peer, testutil.Frame(d, 4, 1, true))
-				m = testutil.MustNext(t, s, 4, 1)
+				m := testutil.MustNext(t, s, 4, 1)
 				if m.HasFile() != allow || (m.FileErr() == nil) != allow {
 					t.Errorf("file passing %v: file %v, %v", allow, m.HasFile(), m.FileErr())
 				}
@@ -369,19 +364,13 @@ func TestUnclaimedFiles(t *testing.T) {
 				}
 				p.W.Close()
 				for i, n := range []int{10, 5} {
-					m := testutil.MustNext(t, s, uint32(i+1), n)
-					testutil.WantFile(t, m, false)
-					m.Close()
+					testutil.PassOver(t, s, uint32(i+1), n, false)
 				}
 				testutil.WantClosed(t, "the file", p)
 				// One that is claimed afterwards is not mistaken for it.
 				q := testutil.NewProbe(t)
 				peer.Write(testutil.Frame(imsg.Current, 3, 0, true), q.Fd())
-				m := testutil.MustNext(t, s, 3, 0)
-				file := m.TakeFile()
-				m.Close()
-				testutil.Check(t, q.Works(file))
-				file.Close()
+				q.WantIn(testutil.MustNext(t, s, 3, 0))
 			})
 		})
 	}
@@ -455,9 +444,7 @@ func TestOldWriter(t *testing.T) {
 				if i >= plain {
 					n = 4
 				}
-				m := testutil.MustNext(t, s, uint32(i), n)
-				testutil.WantFile(t, m, i >= plain)
-				m.Close()
+				testutil.PassOver(t, s, uint32(i), n, i >= plain)
 			}
 			testutil.Must(t, <-done)
 			t.Logf("%d files were ahead of their messages", most)

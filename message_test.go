@@ -23,8 +23,7 @@ import (
 // one delivers frames to a fresh Buf and returns it with what it has received.
 func one(t *testing.T, p []byte, fds ...int) (*imsg.Buf, []imsg.Message) {
 	t.Helper()
-	peer, s := imsgtest.Sockets(t)
-	b := testutil.NewBuf(t, s.FD, &imsg.Config{AllowFDPass: true})
+	peer, b := peerOf(t, &imsg.Config{AllowFDPass: true})
 	push(t, peer, b, p, fds...)
 	return b, slices.Collect(b.All())
 }
@@ -534,8 +533,7 @@ func TestForwardLostBehindBad(t *testing.T) {
 // TestSkip reads a payload in parts, and messages many at a time.
 func TestSkip(t *testing.T) {
 	testutil.NoLeak(t)
-	peer, s := imsgtest.Sockets(t)
-	b := imsg.NewBuf(s.FD, nil)
+	peer, b := peerOf(t, nil)
 	for typ := range uint32(3) {
 		peer.Write(testutil.Frame(imsg.Current, typ, 9, false))
 	}

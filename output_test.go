@@ -611,8 +611,7 @@ func TestQueuedDialect(t *testing.T) {
 		t.Run(fmt.Sprintf("%v to %v in %d", ds[0], ds[len(ds)-1], len(ds)), func(t *testing.T) {
 			testutil.NoLeak(t)
 			cfg := &imsg.Config{Dialect: ds[0], AllowFDPass: true}
-			peer, sb := imsgtest.Sockets(t)
-			b := testutil.NewBuf(t, sb.FD, cfg)
+			peer, b := peerOf(t, cfg)
 			peer2, sc := imsgtest.Sockets(t)
 			c := testutil.NewConn(t, sc.Take(), cfg)
 			_, lost := one(t, testutil.Frame(imsg.Current, 3, 6, true))
@@ -636,22 +635,21 @@ func TestQueuedDialect(t *testing.T) {
 			c.SetDialect(last)
 			testutil.Must(t, b.Flush())
 			testutil.Must(t, c.Flush(testutil.DeadlineCtx(t)))
-			for len(want)+len(want2) > 0 {
-				for _, side := range []struct {
-					fd   int
-					want *[]byte
-				}{{peer.FD, &want}, {peer2.FD, &want2}} {
-					if len(*side.want) == 0 {
-						continue
-					}
-					got := testutil.ReadAvailable(t, side.fd)
-					if !bytes.HasPrefix(*side.want, got) {
-						t.Fatalf("wrote\n% x, want\n% x", got, *side.want)
-					}
-					*side.want = (*side.want)[len(got):]
-				}
-			}
+			wantWritten(t, peer, want)
+			wantWritten(t, peer2, want2)
 		})
+	}
+}
+
+// wantWritten fails the test unless the peer of s has written p.
+func wantWritten(t *testing.T, s *imsgtest.Socket, p []byte) {
+	t.Helper()
+	var got []byte
+	for len(got) < len(p) {
+		got = append(got, testutil.ReadAvailable(t, s.FD)...)
+	}
+	if !bytes.Equal(got, p) {
+		t.Errorf("wrote\n% x, want\n% x", got, p)
 	}
 }
 
@@ -662,7 +660,6 @@ func TestTornDialect(t *testing.T) {
 	a, b := imsgtest.Pair(t, nil)
 	testutil.Must(t, errors.Join(a.SetMaxSize(1<<20), b.SetMaxSize(1<<20)))
 	ctx, cancel := context.WithCancel(testutil.DeadlineCtx(t))
-
 	sent := testutil.Go(func() error { return a.Send(ctx, imsg.Header{Type: 1}, nil, testutil.Pattern(1, 1<<20)) })
 	for a.Stats().Sent.Bytes == 0 && ctx.Err() == nil {
 		runtime.Gosched()

@@ -160,8 +160,7 @@ func TestFileFlood(t *testing.T) {
 	for _, mark := range []bool{false, true} {
 		t.Run(fmt.Sprintf("mark %v", mark), func(t *testing.T) {
 			testutil.NoLeak(t)
-			peer, s := imsgtest.Sockets(t)
-			b := testutil.NewBuf(t, s.FD, &imsg.Config{AllowFDPass: true})
+			peer, b := peerOf(t, &imsg.Config{AllowFDPass: true})
 			p := testutil.NewProbe(t)
 			before := len(imsgtest.OpenFDs())
 			most, messages := 0, 0
@@ -327,9 +326,7 @@ func TestResetBehindMessages(t *testing.T) {
 		peer.Write(testutil.Frame(imsg.Current, 4, 7, false))
 		peer.Close()
 		for i, n := range []int{5, 0, 7} {
-			m := testutil.MustNext(t, s, uint32(i+2), n)
-			testutil.WantFile(t, m, i < 2)
-			m.Close()
+			testutil.PassOver(t, s, uint32(i+2), n, i < 2)
 		}
 		if err := testutil.ReceiveError(t, s); !errors.Is(err, syscall.ECONNRESET) && (err != io.EOF || runtime.GOOS == "linux") {
 			t.Errorf("the end: %v", err)
@@ -545,23 +542,15 @@ func TestFullTable(t *testing.T) {
 		peer.Write(testutil.Frame(d, 5, 50, false))
 		p.W.Close()
 		free := testutil.FillTable(t)
-		m := testutil.MustNext(t, s, 1, 10)
-		testutil.WantFile(t, m, false)
-		m.Close()
+		testutil.PassOver(t, s, 1, 10, false)
 		for typ := range uint32(2) {
-			m = testutil.MustNext(t, s, typ+2, int(typ+2)*10)
-			if !errors.Is(m.FileErr(), imsg.ErrFileLost) || m.HasFile() {
-				t.Errorf("message %d with a full table: %v, file %v", typ+2, m.FileErr(), m.HasFile())
-			}
+			m := testutil.MustNext(t, s, typ+2, int(typ+2)*10)
+			testutil.WantLost(t, m)
 			m.Close()
 		}
 		free()
 		testutil.WantClosed(t, "a lost file", p)
-		m = testutil.MustNext(t, s, 4, 40)
-		f := m.TakeFile()
-		testutil.Check(t, q.Works(f))
-		f.Close()
-		m.Close()
+		q.WantIn(testutil.MustNext(t, s, 4, 40))
 		testutil.MustNext(t, s, 5, 50).Close()
 		testutil.Check(t, s.Send(imsg.Header{Type: 6}, nil))
 	})

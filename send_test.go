@@ -179,8 +179,7 @@ func TestCancelSome(t *testing.T) {
 				testutil.WantError(t, fmt.Sprintf("message %d", i+1), <-done[i], nil)
 			}
 			testutil.Equal(t, "queue", a.QueueLen(), 0)
-			testutil.Check(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 6}, nil, testutil.Pattern(6, 9)))
-			testutil.ReceiveAll(t, b, 6)
+			testutil.Exchange(t, a, b, 6, 9)
 		})
 	}
 }
@@ -200,8 +199,9 @@ func testCancelAnyTime(t *testing.T, cfg *imsg.Config) {
 	testutil.NoLeak(t)
 	a, b := smallPairOf(t, cfg)
 	f := testutil.OwnFile(t)
+	all := newPromises(senders, each)
+	read := testutil.Go(func() error { return all.receive(b) })
 	var wg sync.WaitGroup
-	var sent [senders][each]bool
 	for s := range senders {
 		wg.Go(func() {
 			rnd := rand.New(rand.NewPCG(uint64(s), 2))
@@ -211,56 +211,23 @@ func testCancelAnyTime(t *testing.T, cfg *imsg.Config) {
 				if rnd.IntN(3) > 0 {
 					file = nil
 				}
-				err := a.Send(ctx, imsg.Header{Type: uint32(s + 1), ID: uint32(i)}, file, testutil.Pattern(uint32(s+1), rnd.IntN(20_000)))
+				h := imsg.Header{Type: uint32(s + 1), ID: uint32(i)}
+				err := a.Send(ctx, h, file, testutil.Pattern(h.Type+h.ID, rnd.IntN(20_000)))
 				cancel()
 				if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("sender %d message %d: %v", s, i, err)
 					return
 				}
-				sent[s][i] = err == nil
+				all.promised[all.index(h)] = err == nil
 			}
 		})
 	}
-	var got [senders][each]int
-	read := make(chan error, 1)
-	go func() {
-		last := [senders]int{-1, -1, -1, -1}
-		for {
-			m, err := b.Receive(context.Background())
-			if err != nil || m.Type() == 99 {
-				m.Close()
-				read <- err
-				return
-			}
-			s, i := m.Type()-1, int(m.ID())
-			if string(m.Bytes()) != string(testutil.Pattern(m.Type(), m.Len())) || i <= last[s] {
-				read <- fmt.Errorf("sender %d message %d of %d bytes is torn, or not behind message %d", s, i, m.Len(), last[s])
-				return
-			}
-			last[s] = i
-			got[s][i]++
-			m.Close()
-		}
-	}()
 	wg.Wait()
 	testutil.Must(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 99}, nil))
 	testutil.Must(t, <-read)
-	whole, failed := 0, 0
-	for s := range senders {
-		for i := range each {
-			if sent[s][i] && got[s][i] != 1 || got[s][i] > 1 {
-				t.Errorf("sender %d message %d: sent %v, received %d times", s, i, sent[s][i], got[s][i])
-			}
-			whole += got[s][i]
-			if !sent[s][i] {
-				failed++
-			}
-		}
-	}
-	if n := a.Stats().Sent; a.QueueLen() != 0 || n.Messages != uint64(whole+1) {
-		t.Errorf("%d queued, %+v, received %d", a.QueueLen(), n, whole)
-	}
-	t.Logf("%d of %d cancelled", failed, senders*each)
+	whole := all.check(t)
+	testutil.Equal(t, "queue", a.QueueLen(), 0)
+	testutil.Equal(t, "messages sent", a.Stats().Sent.Messages, whole+1)
 }
 
 // TestWaitForRoom sends to a full queue, which waits for room, and gives up.
@@ -415,7 +382,7 @@ func TestClosedFiles(t *testing.T) {
 // A badFile makes a file that the kernel will not send.
 type badFile struct {
 	name  string
-	make  func(t *testing.T) *os.File
+	make  func(t testing.TB) *os.File
 	spoil func(f *os.File) // after it was queued
 	want  error
 }
@@ -429,7 +396,7 @@ var badFiles = []badFile{
 }
 
 // fdOfNobody is a file whose descriptor is not open.
-func fdOfNobody(t *testing.T) *os.File {
+func fdOfNobody(testing.TB) *os.File {
 	return os.NewFile(1<<20-1, "nobody's")
 }
 
@@ -507,8 +474,7 @@ func TestFileNotSent(t *testing.T) {
 			testutil.ReceiveAll(t, b, goodTypes...)
 			testutil.Check(t, a.Flush(testutil.DeadlineCtx(t)))
 			testutil.Equal(t, "queue", a.QueueLen(), 0)
-			testutil.Check(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 9}, nil))
-			testutil.ReceiveAll(t, b, 9)
+			testutil.Exchange(t, a, b, 9, 0)
 			if n := a.Stats().Sent; n.Messages != 4 || n.Files != 0 {
 				t.Errorf("%+v", n)
 			}

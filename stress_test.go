@@ -204,14 +204,16 @@ func TestChaos(t *testing.T) {
 			a, b := imsgtest.Pair(t, cfg)
 			shrink(t, a, b)
 			f := testutil.OwnFile(t)
-			var promised [senders][each]bool
+			all := newPromises(senders, each)
+			read := testutil.Go(func() error { return all.receive(b) })
 			var wg sync.WaitGroup
 			var over atomic.Bool
 			for s := range senders {
 				wg.Go(func() {
 					rnd := rand.New(rand.NewPCG(seed, uint64(s)))
 					for i := range each {
-						promised[s][i] = chaos(t, a, rnd, f, imsg.Header{Type: uint32(s + 1), ID: uint32(i)})
+						h := imsg.Header{Type: uint32(s + 1), ID: uint32(i)}
+						all.promised[all.index(h)] = chaos(t, a, rnd, f, h)
 					}
 				})
 			}
@@ -223,31 +225,17 @@ func TestChaos(t *testing.T) {
 					a.SetWriteDeadline(time.Time{})
 				}
 			}()
-			var got [senders][each]int
-			read := testutil.Go(func() error { return chaosReceive(b, func(s, i int) { got[s][i]++ }) })
 			wg.Wait()
 			over.Store(true)
 			<-deadlines
 			a.SetWriteDeadline(time.Time{})
 			testutil.Must(t, a.Send(testutil.DeadlineCtx(t), imsg.Header{Type: 99}, nil))
 			testutil.Must(t, <-read)
-			whole, failed := uint64(1), 0
-			for s := range senders {
-				for i := range each {
-					if promised[s][i] && got[s][i] != 1 || got[s][i] > 1 {
-						t.Errorf("sender %d message %d: promised %v, received %d times", s, i, promised[s][i], got[s][i])
-					}
-					if !promised[s][i] {
-						failed++
-					}
-					whole += uint64(got[s][i])
-				}
-			}
+			whole := all.check(t) + 1
 			sent, received := a.Stats().Sent, b.Stats().Received
 			if a.QueueLen() != 0 || sent.Messages != whole || received.Messages != whole || sent.Bytes != received.Bytes || sent.Files != received.Files {
 				t.Errorf("%d queued, sent %+v, received %+v, %d messages", a.QueueLen(), sent, received, whole)
 			}
-			t.Logf("%d of %d failed", failed, senders*each)
 		})
 	}
 }
@@ -296,21 +284,53 @@ func chaos(t *testing.T, c *imsg.Conn, rnd *rand.Rand, f *os.File, h imsg.Header
 	return err == nil
 }
 
-// chaosReceive receives up to the message of type 99 and tells got about each.
-func chaosReceive(c *imsg.Conn, got func(s, i int)) error {
-	last := map[uint32]int{}
+// promises are what senders were told of their messages, of which each sends as
+// many, and how often each was received.
+type promises struct {
+	each     int
+	promised []bool
+	got      []int
+}
+
+func newPromises(senders, each int) *promises {
+	return &promises{each, make([]bool, senders*each), make([]int, senders*each)}
+}
+
+func (p *promises) index(h imsg.Header) int { return int(h.Type-1)*p.each + int(h.ID) }
+
+// receive receives up to the message of type 99: each whole, and each sender's
+// in order.
+func (p *promises) receive(c *imsg.Conn) error {
+	last := map[uint32]uint32{}
 	for {
 		m, err := c.Receive(context.Background())
 		if err != nil || m.Type() == 99 {
 			m.Close()
 			return err
 		}
-		i := int(m.ID()) + 1
-		if string(m.Bytes()) != string(testutil.Pattern(m.Type()+m.ID(), m.Len())) || i <= last[m.Type()] || m.FileErr() != nil {
+		if string(m.Bytes()) != string(testutil.Pattern(m.Type()+m.ID(), m.Len())) || m.ID()+1 <= last[m.Type()] || m.FileErr() != nil {
 			return fmt.Errorf("sender %d message %d of %d bytes is torn or out of order, or %v", m.Type(), m.ID(), m.Len(), m.FileErr())
 		}
-		last[m.Type()] = i
-		got(int(m.Type())-1, i-1)
+		last[m.Type()] = m.ID() + 1
+		p.got[p.index(m.Header())]++
 		m.Close()
 	}
+}
+
+// check fails the test unless what was promised was received once, and all else
+// once or never. It returns how many were received.
+func (p *promises) check(t *testing.T) (whole uint64) {
+	t.Helper()
+	failed := 0
+	for i, promised := range p.promised {
+		if promised && p.got[i] != 1 || p.got[i] > 1 {
+			t.Errorf("sender %d message %d: promised %v, received %d times", i/p.each, i%p.each, promised, p.got[i])
+		}
+		if !promised {
+			failed++
+		}
+		whole += uint64(p.got[i])
+	}
+	t.Logf("%d of %d failed", failed, len(p.promised))
+	return whole
 }

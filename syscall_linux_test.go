@@ -54,14 +54,10 @@ func TestKernelOptions(t *testing.T) {
 						const n = 20
 						var probes []*testutil.Probe
 						send := func(i int) {
-							var fds []int
-							if i%4 != 0 {
-								probes = append(probes, testutil.NewProbe(t))
-								fds = append(fds, probes[len(probes)-1].Fd())
-							}
-							peer.Write(testutil.Frame(imsg.Current, uint32(i+1), 5, len(fds) > 0), fds...)
-							if len(fds) > 0 {
-								probes[len(probes)-1].W.Close()
+							if p := testutil.Frame(imsg.Current, uint32(i+1), 5, i%4 != 0); i%4 != 0 {
+								probes = append(probes, testutil.Pass(t, peer, p))
+							} else {
+								peer.Write(p)
 							}
 						}
 						receive := func(i int) {
@@ -154,11 +150,8 @@ func TestBufModeChanged(t *testing.T) {
 			for before := -1; before != b.QueueLen(); {
 				before = b.QueueLen()
 				err := errors.Join(b.Compose(imsg.Header{Type: 1}, nil, make([]byte, 10000)), b.WriteSocket())
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				if b.QueueLen() > 3 {
+				testutil.Check(t, err)
+				if err != nil || b.QueueLen() > 3 {
 					break
 				}
 			}

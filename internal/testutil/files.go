@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"example.org/imsg"
 	"example.org/imsg/imsgtest"
 	"example.org/imsg/test/wireref"
 	"golang.org/x/sys/unix"
@@ -208,6 +209,17 @@ func (p *Probe) Works(f *os.File) error {
 		return fmt.Errorf("read %q, %v", b[:max(n, 0)], err)
 	}
 	return nil
+}
+
+// WantIn fails the test unless m has a copy that works, and closes both.
+func (p *Probe) WantIn(m imsg.Message) {
+	p.T.Helper()
+	f := m.TakeFile()
+	if err := errors.Join(p.Works(f), m.FileErr()); err != nil {
+		p.T.Errorf("the file of the message of type %d: %v", m.Type(), err)
+	}
+	f.Close()
+	m.Close()
 }
 
 // OpenCount counts this process's descriptors below 256: more than a test needs

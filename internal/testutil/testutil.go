@@ -337,13 +337,9 @@ func AsOrdinaryUser(cmd *exec.Cmd) {
 func SetMaxFiles(t *testing.T, n int) {
 	t.Helper()
 	var l syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
-		t.Fatal(err)
-	}
+	Must(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l))
 	setCur(&l.Cur, n)
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
-		t.Fatal(err)
-	}
+	Must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l))
 }
 
 // setCur exists because a limit is signed on some systems.
@@ -368,7 +364,7 @@ func FillTable(t *testing.T) (free func()) {
 }
 
 // DevNull opens a file that is not a socket.
-func DevNull(t *testing.T) *os.File {
+func DevNull(t testing.TB) *os.File {
 	t.Helper()
 	f, err := os.Open(os.DevNull)
 	Must(t, err)
@@ -376,7 +372,7 @@ func DevNull(t *testing.T) *os.File {
 }
 
 // OwnFile opens one that is closed when the test ends.
-func OwnFile(t *testing.T) *os.File {
+func OwnFile(t testing.TB) *os.File {
 	t.Helper()
 	f := DevNull(t)
 	t.Cleanup(func() { f.Close() })
@@ -417,10 +413,7 @@ func FillConn(t testing.TB, c *imsg.Conn) (n int) {
 func DrainConn(t testing.TB, c *imsg.Conn, n int) {
 	t.Helper()
 	for range n {
-		m, err := c.Receive(DeadlineCtx(t))
-		Must(t, err)
-		CheckFrame(t, m, fillType, 48)
-		m.Close()
+		ReceiveFrame(t, c, fillType, 48).Close()
 	}
 }
 
@@ -428,10 +421,7 @@ func DrainConn(t testing.TB, c *imsg.Conn, n int) {
 func ReceiveAll(t testing.TB, c *imsg.Conn, types ...uint32) {
 	t.Helper()
 	for _, typ := range types {
-		m, err := c.Receive(DeadlineCtx(t))
-		if err != nil {
-			t.Fatalf("message %d: %v", typ, err)
-		}
+		m := Receive(t, c)
 		CheckFrame(t, m, typ, m.Len())
 		m.Close()
 	}
@@ -486,6 +476,15 @@ func LeavesOpen(t *testing.T, n int) bool {
 		}
 	}
 	return left > 0
+}
+
+// PassOver takes and closes the next message, which must be what Frame made, with
+// a file or without.
+func PassOver(t *testing.T, s *Side, typ uint32, payload int, file bool) {
+	t.Helper()
+	m := MustNext(t, s, typ, payload)
+	WantFile(t, m, file)
+	m.Close()
 }
 
 // SameError takes n errors and fails the test unless each is err itself.
@@ -626,6 +625,14 @@ func WantFile(t testing.TB, m imsg.Message, want bool) {
 	}
 }
 
+// WantLost fails the test unless m's file was lost on the way.
+func WantLost(t testing.TB, m imsg.Message) {
+	t.Helper()
+	if m.HasFile() || !errors.Is(m.FileErr(), imsg.ErrFileLost) {
+		t.Errorf("message of type %d: file %v, %v; want ErrFileLost", m.Type(), m.HasFile(), m.FileErr())
+	}
+}
+
 // WantOp fails the test unless err is want in an OpError of op, which it returns.
 func WantOp(t testing.TB, what string, err error, op string, want error) *imsg.OpError {
 	t.Helper()
@@ -635,6 +642,13 @@ func WantOp(t testing.TB, what string, err error, op string, want error) *imsg.O
 		return &imsg.OpError{}
 	}
 	return oe
+}
+
+// Exchange sends a message and receives it.
+func Exchange(t testing.TB, from, to *imsg.Conn, typ uint32, payload int) {
+	t.Helper()
+	Must(t, from.Send(DeadlineCtx(t), imsg.Header{Type: typ}, nil, Pattern(typ, payload)))
+	ReceiveFrame(t, to, typ, payload).Close()
 }
 
 // WantEOF receives the end of the channel's stream.
