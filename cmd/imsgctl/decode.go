@@ -51,7 +51,7 @@ there.`,
 				return err
 			}
 			defer i.Close()
-			o, err := out.open(a)
+			o, err := out.open(c.Context(), a)
 			if err != nil {
 				return err
 			}

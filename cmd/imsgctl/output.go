@@ -3,11 +3,15 @@ package main
 import (
 	"bufio"
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 	"sync"
+	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -66,7 +70,7 @@ type output struct {
 }
 
 // open checks the flags and opens what is to be recorded to.
-func (o *outputFlags) open(a *app) (_ *output, err error) {
+func (o *outputFlags) open(ctx context.Context, a *app) (_ *output, err error) {
 	out := &output{a: a, channels: make(map[int]bool), print: (*output).line}
 	out.text.verbose = o.verbose
 	switch o.color {
@@ -111,14 +115,36 @@ func (o *outputFlags) open(a *app) (_ *output, err error) {
 		if fi, err := os.Stat(o.write); err == nil && a.isRead(fi) {
 			return nil, usagef("--write %s: that is what is read", quote(o.write))
 		}
-		// For the owner only: payloads can be secret.
-		if out.file, err = os.OpenFile(o.write, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
+		if out.file, err = create(ctx, a, o.write); err != nil {
 			return nil, err
 		}
 		to, out.recording = out.file, o.write
 	}
 	out.rec = capture.NewPcapngWriter(to)
 	return out, nil
+}
+
+// create opens what is to be recorded to. A FIFO waits for who reads it.
+func create(ctx context.Context, a *app, path string) (*os.File, error) {
+	open := func() (*os.File, error) { // for the owner only: payloads can be secret
+		return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NONBLOCK, 0o600)
+	}
+	f, err := open()
+	if fi, serr := os.Stat(path); serr != nil || fi.Mode()&os.ModeNamedPipe == 0 {
+		return f, err
+	}
+	if errors.Is(err, syscall.ENXIO) {
+		a.complain(a.running, fmt.Errorf("--write %s: waiting for who reads the FIFO", quote(path)))
+	}
+	for errors.Is(err, syscall.ENXIO) {
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: nobody has read the FIFO", context.Cause(ctx))
+		case <-time.After(100 * time.Millisecond):
+			f, err = open()
+		}
+	}
+	return f, err
 }
 
 // Write shows and records r, if the filter lets it pass. On a terminal it is

@@ -2,13 +2,19 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"example.org/imsg"
 	"example.org/imsg/internal/capture"
@@ -23,7 +29,7 @@ func show(t *testing.T, set func(*outputFlags), records ...*capture.Record) stri
 	if set != nil {
 		set(&flags)
 	}
-	o, err := flags.open(&app{stdout: &out, stderr: &errs})
+	o, err := flags.open(t.Context(), &app{stdout: &out, stderr: &errs})
 	testutil.Must(t, err)
 	for _, r := range records {
 		testutil.Must(t, o.Write(r))
@@ -145,7 +151,7 @@ func TestOutputFlags(t *testing.T) {
 	} {
 		flags := outputFlags{profile: "auto", color: "never"}
 		set(&flags)
-		if _, err := flags.open(&app{}); !errors.As(err, new(usageError)) {
+		if _, err := flags.open(t.Context(), &app{}); !errors.As(err, new(usageError)) {
 			t.Errorf("%+v: %v", flags, err)
 		}
 	}
@@ -154,7 +160,7 @@ func TestOutputFlags(t *testing.T) {
 func TestSummary(t *testing.T) {
 	var out, errs bytes.Buffer
 	flags := outputFlags{profile: "auto", color: "auto", filter: "type == EXIT"}
-	o, err := flags.open(&app{stdout: &out, stderr: &errs, running: "trace"})
+	o, err := flags.open(t.Context(), &app{stdout: &out, stderr: &errs, running: "trace"})
 	testutil.Must(t, err)
 	o.summary = true
 	for _, r := range []*capture.Record{&exit, &exit, {Channel: 3}} {
@@ -170,6 +176,47 @@ func TestSummary(t *testing.T) {
 	}
 }
 
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// A FIFO is written to when somebody reads it: who does not want to wait ends it.
+func TestRecordToFIFO(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "fifo")
+	testutil.Must(t, unix.Mkfifo(path, 0o600))
+	flags := outputFlags{profile: "auto", color: "auto", write: path}
+	open := func(said func()) (*output, error) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		return flags.open(ctx, &app{stdout: io.Discard, running: "trace", stderr: writerFunc(func(p []byte) (int, error) {
+			if want := "imsgctl: trace: --write " + path + ": waiting for who reads the FIFO\n"; string(p) != want {
+				t.Errorf("%q, want %q", p, want)
+			}
+			if said != nil {
+				said()
+			} else {
+				cancel(io.ErrClosedPipe)
+			}
+			return len(p), nil
+		})})
+	}
+	if _, err := open(nil); !errors.Is(err, io.ErrClosedPipe) || !strings.Contains(err.Error(), "nobody has read the FIFO") {
+		t.Error(err)
+	}
+	var reader *os.File
+	o, err := open(func() {
+		f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+		testutil.Must(t, err)
+		reader = f
+	})
+	testutil.Must(t, err)
+	defer reader.Close()
+	testutil.Must(t, o.Write(&exit))
+	testutil.Must(t, o.Close())
+	if all, err := io.ReadAll(reader); err != nil || len(all) < 100 {
+		t.Errorf("read %d bytes, %v", len(all), err)
+	}
+}
+
 // BenchmarkOutput is one message, as text or JSON, to nowhere.
 func BenchmarkOutput(b *testing.B) {
 	for name, flags := range map[string]outputFlags{
@@ -179,7 +226,7 @@ func BenchmarkOutput(b *testing.B) {
 		"json":   {profile: "auto", color: "never", json: true},
 	} {
 		b.Run(name, func(b *testing.B) {
-			o, err := flags.open(&app{stdout: io.Discard})
+			o, err := flags.open(b.Context(), &app{stdout: io.Discard})
 			testutil.Must(b, err)
 			r := exit
 			r.Files, r.Marked, r.Note = nil, false, ""

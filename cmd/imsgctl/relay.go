@@ -64,7 +64,7 @@ func (f *relayFlags) open(ctx context.Context, a *app, name string) (context.Con
 	if size < 1 || size > most {
 		return nil, nil, usagef("--max-size %d: from 1 to %d bytes, with --dialect %v", size, most, d)
 	}
-	out, err := f.out.open(a)
+	out, err := f.out.open(ctx, a)
 	if err != nil {
 		return nil, nil, err
 	}

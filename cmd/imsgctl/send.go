@@ -128,7 +128,7 @@ func (s *sender) run(ctx context.Context, args []string) (err error) {
 	case s.timeout <= 0:
 		return usagef("--timeout %v: more than 0", s.timeout)
 	}
-	if s.out, err = s.output.open(s.a); err != nil {
+	if s.out, err = s.output.open(ctx, s.a); err != nil {
 		return err
 	}
 	defer func() {

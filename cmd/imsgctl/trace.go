@@ -91,7 +91,7 @@ func (t *traceCommand) run(ctx context.Context, args []string) error {
 			return err
 		}
 	}
-	out, err := t.out.open(t.a)
+	out, err := t.out.open(ctx, t.a)
 	if err != nil {
 		return err
 	}
