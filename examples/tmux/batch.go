@@ -15,10 +15,10 @@ import (
 func batch(ctx context.Context, c *tmux.Client, _ []string) (int, error) {
 	var list [][]string
 	lines := bufio.NewScanner(os.Stdin)
-	for lines.Scan() {
+	for n := 1; lines.Scan(); n++ {
 		args, err := split(lines.Text())
 		if err != nil {
-			return 0, fmt.Errorf("line %d: %w", len(list)+1, err)
+			return 0, fmt.Errorf("line %d: %w", n, err)
 		}
 		if len(args) > 0 {
 			list = append(list, args)
@@ -28,9 +28,6 @@ func batch(ctx context.Context, c *tmux.Client, _ []string) (int, error) {
 		return 0, err
 	}
 	results, err := c.RunList(ctx, list)
-	if err != nil {
-		return 0, err
-	}
 	status, left := 0, 0
 	for _, r := range results {
 		if r.Status == tmux.NotRun {
@@ -44,15 +41,16 @@ func batch(ctx context.Context, c *tmux.Client, _ []string) (int, error) {
 	if left > 0 {
 		fmt.Fprintf(os.Stderr, "%d commands were not run\n", left)
 	}
-	return status, nil
+	return status, err
 }
 
 // split takes a line apart at its spaces, except between quotes.
 func split(line string) (args []string, err error) {
 	var arg strings.Builder
-	var quote rune
+	var quote byte
 	inArg := false
-	for _, c := range line {
+	for i := range len(line) { // whatever its encoding is
+		c := line[i]
 		switch {
 		case quote != 0 && c == quote:
 			quote = 0
@@ -65,7 +63,7 @@ func split(line string) (args []string, err error) {
 			arg.Reset()
 			inArg = false
 		default:
-			arg.WriteRune(c)
+			arg.WriteByte(c)
 			inArg = true
 		}
 	}

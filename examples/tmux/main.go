@@ -87,6 +87,9 @@ func run(ctx context.Context, socket, dialect string, control bool, args []strin
 	}
 	for _, own := range commands {
 		if own.name == args[0] {
+			if n := len(args) - 1; n > 1 || n == 1 && own.args == "" || n == 0 && own.args == "PANE" {
+				return 0, fmt.Errorf("usage: %s %s", own.name, own.args)
+			}
 			return own.run(ctx, c, args[1:])
 		}
 	}
@@ -114,9 +117,6 @@ func version(_ context.Context, c *tmux.Client, _ []string) (int, error) {
 }
 
 func submit(ctx context.Context, c *tmux.Client, args []string) (int, error) {
-	if len(args) != 1 {
-		return 0, errors.New("usage: submit PANE <TEXT")
-	}
 	text, err := io.ReadAll(os.Stdin)
 	if err != nil {
 		return 0, err
