@@ -29,12 +29,17 @@ func main() {
 	session := flag.String("t", "", "`session` in which to make the window (default: the one that tmux chooses)")
 	keep := flag.Bool("keep", false, "leave the window behind")
 	timeout := flag.Duration("timeout", 0, "end the command after this `time`; 0: never")
+	flag.CommandLine.Init("tmuxrun", flag.ContinueOnError)
 	flag.Usage = func() {
 		fmt.Fprint(flag.CommandLine.Output(), "usage: tmuxrun [flags] SHELL-COMMAND\n\nThe exit status is the command's; 125 if it could not be run.\n\nFlags:\n")
 		flag.PrintDefaults()
 	}
-	flag.Parse()
-	if flag.NArg() == 0 {
+	switch err := flag.CommandLine.Parse(os.Args[1:]); {
+	case errors.Is(err, flag.ErrHelp):
+		os.Exit(0)
+	case err != nil:
+		os.Exit(125)
+	case flag.NArg() == 0:
 		flag.Usage()
 		os.Exit(125)
 	}
@@ -51,13 +56,21 @@ func main() {
 		fmt.Fprintln(os.Stderr, "tmuxrun:", err)
 		os.Exit(125)
 	}
+	if r.cut {
+		fmt.Fprintln(os.Stderr, "tmuxrun: the first lines may be missing: tmux keeps no more than its option history-limit says")
+	}
 	fmt.Fprintf(os.Stderr, "tmuxrun: exit status %d after %v\n", r.status, r.took.Round(time.Millisecond))
 	os.Exit(r.status)
 }
 
+// tidyLimit bounds what is done behind the end of the command: a server may be
+// stopped.
+const tidyLimit = 10 * time.Second
+
 // A report is what became of a command.
 type report struct {
-	output []byte // what its window has shown, from the first line
+	output []byte // what its window has shown
+	cut    bool   // it may have shown more before
 	status int
 	took   time.Duration
 }
@@ -97,14 +110,18 @@ func run(ctx context.Context, socket, session, command string, keep bool) (r rep
 		return r, err
 	}
 	pane := strings.TrimSpace(string(results[0].Stdout))
-	if !keep {
-		defer c.Run(context.WithoutCancel(ctx), "kill-pane", "-t", pane)
-	}
 	waited := wait(ctx, c, name)
 	r.took = time.Since(begin)
+	if ctx.Err() != nil {
+		waited = ctx.Err()
+	}
 
 	// The output of a command that was given up is worth a look, too.
-	ctx = context.WithoutCancel(ctx)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tidyLimit)
+	defer cancel()
+	if !keep {
+		defer c.Run(ctx, "kill-pane", "-t", pane)
+	}
 	if r.output, err = c.Capture(ctx, pane, "-J", "-S", "-"); err != nil {
 		return r, err
 	}
@@ -112,12 +129,22 @@ func run(ctx context.Context, socket, session, command string, keep bool) (r rep
 	if waited != nil {
 		return r, fmt.Errorf("not finished after %v: %w", r.took.Round(time.Millisecond), waited)
 	}
-	state, err := c.Run(ctx, "display-message", "-p", "-t", pane, "#{pane_dead_status} #{pane_dead_signal}")
+	state, err := c.Run(ctx, "display-message", "-p", "-t", pane, "#{history_size} #{history_limit}\n#{pane_dead_status} #{pane_dead_signal}")
 	if err = errors.Join(err, state.Err()); err != nil {
 		return r, err
 	}
-	r.status, err = exitStatus(string(state.Stdout))
+	history, status, _ := strings.Cut(string(state.Stdout), "\n")
+	r.cut = cut(history)
+	r.status, err = exitStatus(status)
 	return r, err
+}
+
+// cut reads the size of the history and its limit, and tells whether lines may
+// have been dropped: tmux drops a tenth when it is full.
+func cut(s string) bool {
+	var size, limit int
+	fmt.Sscan(s, &size, &limit)
+	return size > 0 && size >= limit-max(limit/10, 1)
 }
 
 // wait waits for a signal. tmux 3.3a misses the end of a pane's program now and

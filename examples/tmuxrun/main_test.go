@@ -28,3 +28,11 @@ func TestTrim(t *testing.T) {
 		}
 	}
 }
+
+func TestCut(t *testing.T) {
+	for s, want := range map[string]bool{"0 2000": false, "1799 2000": false, "1800 2000": true, "2000 2000": true, "0 0": false, "": false} {
+		if got := cut(s); got != want {
+			t.Errorf("cut(%q) = %v", s, got)
+		}
+	}
+}
