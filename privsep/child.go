@@ -152,6 +152,7 @@ func (c *child) main() int {
 		step{"sandbox", c.confine}, // with those of change in between
 		step{"ready", c.ready},
 	)
+	c.widen()
 	if e, ok := errors.AsType[*stepError](err); ok {
 		if c.send(ctlFail, newFailure(e.name, e.err)) != nil { // no parent
 			fmt.Fprintf(os.Stderr, "%s: %s: %s: %v\n", c.d.Name, c.name.Role, e.name, err)
@@ -175,6 +176,14 @@ func (c *child) main() int {
 		return 1
 	}
 	return 0
+}
+
+// widen takes as many processors as there are, before code of the role's runs.
+func (c *child) widen() {
+	if c.hello.Narrow {
+		c.hello.Narrow = false
+		runtime.SetDefaultGOMAXPROCS()
+	}
 }
 
 // mayRun says whether the parent has said go.
@@ -226,6 +235,9 @@ func (c *child) readHello() error {
 	build, err := fingerprint()
 	if err != nil {
 		return err
+	}
+	if c.hello.Narrow {
+		os.Unsetenv(envProcessors)
 	}
 	if c.hello.Protocol != protocol || c.hello.Build != build {
 		return fmt.Errorf("%w: %s, protocol %d, and %s, protocol %d", ErrBuild, c.hello.Build, c.hello.Protocol, build, protocol)

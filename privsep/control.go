@@ -119,13 +119,14 @@ func (s *session) received(by end, m imsg.Message) error {
 }
 
 const (
-	controlFD  = 3
-	rightsFD   = 4              // of a child of the starter
-	envRole    = "PRIVSEP_ROLE" // daemon/role/instance, and /bound for a child of the starter
-	protocol   = 1
-	maxPayload = imsg.DefaultMaxSize - imsg.HeaderSize
-	maxConfig  = 1 << 20
-	maxHello   = 1 << 20 // for a policy of many paths
+	controlFD     = 3
+	rightsFD      = 4              // of a child of the starter
+	envProcessors = "GOMAXPROCS"   // the Go runtime's
+	envRole       = "PRIVSEP_ROLE" // daemon/role/instance, and /bound for a child of the starter
+	protocol      = 1
+	maxPayload    = imsg.DefaultMaxSize - imsg.HeaderSize
+	maxConfig     = 1 << 20
+	maxHello      = 1 << 20 // for a policy of many paths
 )
 
 // hello is the first message to a child.
@@ -139,6 +140,7 @@ type hello struct {
 	Files    int        // and that many of these
 	Config   int        // bytes
 	Workers  int        // Role.Workers
+	Narrow   bool       // it has one processor, until widen
 	Level    slog.Level
 	Grace    time.Duration
 	Start    time.Duration // Daemon.StartTimeout, 0: no limit

@@ -21,6 +21,7 @@ func (c *child) setup() error {
 	if c.role.Setup == nil {
 		return nil
 	}
+	c.widen()
 	if c.hello.Start > 0 {
 		timer := time.AfterFunc(c.hello.Start, func() {
 			c.send(ctlFail, newFailure("setup", fmt.Errorf("it has not ended within %v", c.hello.Start)))
@@ -95,6 +96,7 @@ func (c *child) miss(what string, err error) {
 // between.
 func (c *child) confine() error {
 	if n := c.hello.Memory; n > 0 {
+		c.widen() // the threads that this takes count
 		err := limitMemory(n)
 		c.miss("memory limit", err)
 		if err == nil {

@@ -35,6 +35,11 @@ func init() {
 		}
 		return nil, nil
 	}
+	acts["processors"] = func(*testimony, []string, *os.File) (any, error) {
+		had := runtime.GOMAXPROCS(0)
+		runtime.SetDefaultGOMAXPROCS()
+		return [2]int{had, runtime.GOMAXPROCS(0)}, nil
+	}
 }
 
 func descriptors() []descriptor {
@@ -142,6 +147,22 @@ func TestEnvironment(t *testing.T) {
 		if slices.Sort(got); !slices.Equal(got, want) {
 			t.Errorf("%s: %q instead of %q", role, got, want)
 		}
+	}
+}
+
+// TestProcessors: a child that runs has as many as there are, or as its daemon says.
+func TestProcessors(t *testing.T) {
+	r := up(t, meshDaemon)
+	if got := ask[[2]int](t, r.Peer("hub"), "processors"); got[0] != got[1] {
+		t.Errorf("%d of %d", got[0], got[1])
+	}
+	if err := r.end(); err != nil {
+		t.Error(err)
+	}
+	t.Setenv(envProcessors, "3")
+	r = up(t, meshDaemon, func(d *Daemon) { d.Env = []string{"GORACE", envProcessors} })
+	if got := ask[[2]int](t, r.Peer("hub"), "processors"); got[0] != 3 {
+		t.Errorf("%d instead of 3", got[0])
 	}
 }
 

@@ -195,7 +195,7 @@ func (p *process) introduce(given Given) error {
 	h := hello{
 		Protocol: protocol, Build: p.build, Role: p.name.Role, Instance: p.name.Instance, rights: plan.rights(p.d),
 		Peers: plan.peers, Files: len(grant.files), Config: len(grant.config),
-		Workers: plan.role.Workers, Level: level, Grace: p.d.grace(), Start: p.d.startTimeout(),
+		Workers: plan.role.Workers, Narrow: p.d.narrow(), Level: level, Grace: p.d.grace(), Start: p.d.startTimeout(),
 	}
 	if err := p.send(ctlHello, -1, marshal(h)); err != nil {
 		return err

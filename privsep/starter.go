@@ -283,12 +283,20 @@ func isTraced(variable, role string) bool {
 	return !unixmsg.Secure() && (variable == "1" || slices.Contains(strings.Split(variable, ","), role))
 }
 
+// narrow says whether children begin with one processor for their goroutines:
+// what is done on every thread is done sooner where there are few, and threads that look
+// for work are in the way of those that have some. Who lists the variable decides.
+func (d *Daemon) narrow() bool { return !slices.Contains(d.Env, envProcessors) }
+
 // environment is that of children, but for what each has of its own.
 func (s *shared) environment() (env []string) {
 	for _, name := range slices.Concat(alwaysInherited, s.d.Env) {
 		if v, ok := os.LookupEnv(name); ok && !unixmsg.Secure() { // else they are another user's
 			env = append(env, name+"="+v)
 		}
+	}
+	if s.d.narrow() {
+		env = append(env, envProcessors+"=1")
 	}
 	return env
 }
