@@ -350,13 +350,17 @@ func TestStuckLog(t *testing.T) {
 	}
 
 	var text records
-	q := &logQueue{records: make(chan logRecord, 1), done: make(chan struct{})}
+	q := newLogQueue(1)
 	l := q.logger(text.logger(slog.LevelInfo))
 	for range 5 {
 		l.Info("record")
 	}
 	go q.run()
-	until(t, "room", func() bool { return len(q.records) == 0 })
+	until(t, "room", func() bool {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		return len(q.records) == 0
+	})
 	l.Info("last")
 	q.close(limit)
 	if got := text.String(); strings.Count(got, `"msg":"record"`) != 1 || !strings.Contains(got, `"lost":4`) {

@@ -14,12 +14,14 @@ const maxLogged = 4096
 // does not, can stop the daemon. Records that have no room in the queue are
 // counted, and the count is logged when there is room again.
 type logQueue struct {
-	records chan logRecord
-	done    chan struct{}
+	most int           // records that may wait
+	done chan struct{} // closed when all are written
 
-	mu     sync.Mutex
-	lost   int
-	closed bool
+	mu      sync.Mutex
+	changed sync.Cond
+	records []logRecord
+	lost    int
+	closed  bool
 }
 
 type logRecord struct {
@@ -27,9 +29,10 @@ type logRecord struct {
 	slog.Record
 }
 
-func newLogQueue() *logQueue {
-	q := &logQueue{records: make(chan logRecord, maxLogged), done: make(chan struct{})}
-	go q.run()
+// newLogQueue makes a queue, whose run is for a goroutine.
+func newLogQueue(most int) *logQueue {
+	q := &logQueue{most: most, done: make(chan struct{})}
+	q.changed.L = &q.mu
 	return q
 }
 
@@ -40,8 +43,12 @@ func (q *logQueue) logger(l *slog.Logger) *slog.Logger {
 
 func (q *logQueue) run() {
 	defer close(q.done)
-	for r := range q.records {
-		if n := q.takeLost(); n > 0 {
+	for {
+		r, n, ok := q.take()
+		if !ok {
+			return
+		}
+		if n > 0 {
 			rec := slog.NewRecord(time.Now(), slog.LevelWarn, "log records were lost: the log is too slow", 0)
 			rec.AddAttrs(slog.Int("lost", n))
 			_ = r.to.Handle(context.Background(), rec)
@@ -50,22 +57,31 @@ func (q *logQueue) run() {
 	}
 }
 
-func (q *logQueue) takeLost() int {
+// take waits for the next record, and returns how many were lost before; there is
+// none any more if the queue is closed.
+func (q *logQueue) take() (r logRecord, lost int, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	n := q.lost
-	q.lost = 0
-	return n
+	for len(q.records) == 0 {
+		if q.closed {
+			return r, 0, false
+		}
+		q.changed.Wait()
+	}
+	r, q.records[0] = q.records[0], r
+	q.records = q.records[1:]
+	lost, q.lost = q.lost, 0
+	return r, lost, true
 }
 
 func (q *logQueue) add(r logRecord) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.closed {
-		return
-	}
-	select {
-	case q.records <- r:
+	switch {
+	case q.closed:
+	case len(q.records) < q.most:
+		q.records = append(q.records, r)
+		q.changed.Signal()
 	default:
 		q.lost++
 	}
@@ -75,7 +91,7 @@ func (q *logQueue) add(r logRecord) {
 func (q *logQueue) close(patience time.Duration) {
 	q.mu.Lock()
 	q.closed = true
-	close(q.records)
+	q.changed.Signal()
 	q.mu.Unlock()
 	select {
 	case <-q.done:

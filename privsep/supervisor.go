@@ -117,7 +117,8 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 	inner, cancel := context.WithCancel(ctx)
 	s.cancel = cancel
 	defer cancel()
-	records := newLogQueue()
+	records := newLogQueue(maxLogged)
+	go records.run()
 	defer func() { records.close(d.grace()) }()
 	s.log = records.logger(d.logger())
 	if unheard != nil {
