@@ -151,12 +151,9 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 	defer signal.Stop(died)
 	becomeReaper(true)
 	defer becomeReaper(false)
-	n := 0
 	for _, plan := range s.plans {
-		n += plan.role.instances()
 		s.users[plan.uid] = plan.alone
 	}
-	makeThreads(n + runtime.GOMAXPROCS(0) + spareThreads) // one waits for each child
 	if os.Geteuid() != 0 && d.ParentCapabilities != nil { // children need none of them
 		if err := s.keepCapabilities(); err != nil {
 			return err
@@ -172,6 +169,8 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 	if err == nil {
 		err = s.start()
 	}
+	// Before the children run, and while they start. One waits for each.
+	makeThreads(s.starting + runtime.GOMAXPROCS(0) + spareThreads)
 	if err != nil {
 		s.shutdown(err)
 	} else if s.starting == 0 { // all roles are OnDemand
