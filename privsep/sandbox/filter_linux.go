@@ -1,11 +1,11 @@
 package sandbox
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 
-	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -26,8 +26,23 @@ const (
 
 // A filter is a program for one architecture, and the number of calls it allows.
 type filter struct {
-	program []bpf.Instruction
+	program []unix.SockFilter
 	calls   int
+}
+
+// A verdict is the answer to the system calls from a number on, up to the next one's: answer,
+// or, if there are rules, what they say.
+type verdict struct {
+	from   uint32
+	answer uint32
+	rules  []choice
+}
+
+// A choice is the answer to a system call if all tests hold.
+type choice struct {
+	number uint32
+	answer uint32
+	all    []test
 }
 
 // denial returns the answer to forbidden calls.
@@ -47,8 +62,9 @@ func (p Policy) denialName() string {
 }
 
 // compile makes the filter for the process pid on goarch, which has to be one
-// of numbersFor. It is a plain list of comparisons: Linux remembers which calls
-// are allowed whatever their arguments, and runs the filter only for the rest.
+// of numbersFor. It finds a call in as few comparisons as there are bits in the number of
+// calls: Linux runs the filter for each call that it knows of when it is loaded, to remember
+// which are allowed whatever their arguments, and afterwards for the rest only.
 func compile(w words, goarch string, pid int, denial uint32) (filter, error) {
 	number := numbersFor(goarch)
 	if number == nil {
@@ -58,105 +74,131 @@ func compile(w words, goarch string, pid int, denial uint32) (filter, error) {
 	if denial == retTrap {
 		fatal = retTrap
 	}
-	f := filter{program: append(make([]bpf.Instruction, 0, 512), prologue(goarch)...)}
-	for name := range strings.FieldsSeq(fatalCalls) {
-		f.when(number, name, bpf.RetConstant{Val: fatal})
-	}
-	for name := range strings.FieldsSeq(absentCalls) {
-		f.when(number, name, bpf.RetConstant{Val: retAbsent})
-	}
-
-	allowed := map[string][]rule{} // an empty list: always
-	var order []string
-	for word := range strings.FieldsSeq(vocabulary + " " + portWords) {
-		if !w[word] {
-			continue
-		}
-		for name := range strings.FieldsSeq(plainCalls(word)) {
-			if !slices.Contains(order, name) {
-				order = append(order, name)
+	choices := make([]choice, 0, 256)
+	add := func(answer uint32, all []test, names string) {
+		for name := range strings.FieldsSeq(names) {
+			if n, ok := number[name]; ok {
+				choices = append(choices, choice{n, answer, all})
 			}
-			allowed[name] = nil
+		}
+	}
+	add(fatal, nil, fatalCalls)
+	add(retAbsent, nil, absentCalls)
+	for word := range strings.FieldsSeq(vocabulary + " " + portWords) {
+		if w[word] {
+			add(retAllow, nil, plainCalls(word))
 		}
 	}
 	for _, r := range argRules(w, pid) {
-		rules, known := allowed[r.call]
-		switch {
-		case !known:
-			order = append(order, r.call)
-			allowed[r.call] = []rule{r}
-		case len(rules) == 0 || len(r.all) == 0:
-			allowed[r.call] = nil
-		default:
-			allowed[r.call] = append(rules, r)
+		add(retAllow, r.all, r.call)
+	}
+	slices.SortStableFunc(choices, func(a, b choice) int { return cmp.Compare(a.number, b.number) })
+
+	f := filter{program: append(make([]unix.SockFilter, 0, 512), prologue(goarch)...)}
+	verdicts := append(make([]verdict, 0, 256), verdict{answer: denial})
+	set := func(v verdict) {
+		last := &verdicts[len(verdicts)-1]
+		if last.from == v.from {
+			*last = v
+		} else if last.rules != nil || v.rules != nil || last.answer != v.answer {
+			verdicts = append(verdicts, v)
 		}
 	}
-	for _, name := range order {
-		if f.when(number, name, body(allowed[name], denial)...) {
+	for len(choices) > 0 {
+		v := verdict{from: choices[0].number, answer: choices[0].answer}
+		n := 1
+		for n < len(choices) && choices[n].number == v.from {
+			n++
+		}
+		if v.answer == retAllow {
 			f.calls++
 		}
+		if !slices.ContainsFunc(choices[:n], func(c choice) bool { return len(c.all) == 0 }) {
+			v.rules = choices[:n]
+		}
+		set(v)
+		set(verdict{from: v.from + 1, answer: denial})
+		choices = choices[n:]
 	}
-	f.program = append(f.program, bpf.RetConstant{Val: denial})
+	if goarch == "amd64" {
+		const x32 = 0x40000000
+		set(verdict{from: x32, answer: retKill})
+	}
+	f.decide(verdicts, denial)
 	return f, nil
 }
 
 // prologue ends a process that calls in the convention of another architecture,
 // where the same numbers mean other calls, and leaves the number in the register.
-func prologue(goarch string) []bpf.Instruction {
+func prologue(goarch string) []unix.SockFilter {
 	arch := uint32(unix.AUDIT_ARCH_X86_64)
 	if goarch == "arm64" {
 		arch = unix.AUDIT_ARCH_AARCH64
 	}
-	code := []bpf.Instruction{
-		bpf.LoadAbsolute{Off: offArch, Size: 4},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: arch, SkipTrue: 1},
-		bpf.RetConstant{Val: retKill},
-		bpf.LoadAbsolute{Off: offNumber, Size: 4},
+	return []unix.SockFilter{
+		{Code: loadWord, K: offArch},
+		{Code: jumpEqual, K: arch, Jt: 1},
+		{Code: returns, K: retKill},
+		{Code: loadWord, K: offNumber},
 	}
-	if goarch == "amd64" {
-		const x32 = 0x40000000
-		code = append(code,
-			bpf.JumpIf{Cond: bpf.JumpGreaterOrEqual, Val: x32, SkipFalse: 1},
-			bpf.RetConstant{Val: retKill})
-	}
-	return code
 }
 
-// when adds code, which has to end in a return, for one call. It reports
-// whether the call exists.
-func (f *filter) when(number map[string]uint32, name string, code ...bpf.Instruction) bool {
-	n, ok := number[name]
-	if ok {
-		f.program = append(f.program,
-			bpf.JumpIf{Cond: bpf.JumpEqual, Val: n, SkipTrue: 1},
-			bpf.Jump{Skip: uint32(len(code))})
-		f.program = append(f.program, code...)
+// The instructions that a filter is made of.
+const (
+	loadWord  = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
+	and       = unix.BPF_ALU | unix.BPF_AND | unix.BPF_K
+	jump      = unix.BPF_JMP | unix.BPF_JA
+	jumpEqual = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
+	jumpFrom  = unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K // greater or equal
+	returns   = unix.BPF_RET | unix.BPF_K
+)
+
+// decide adds the code that finds the verdict on the number in the register, and
+// answers.
+func (f *filter) decide(verdicts []verdict, denial uint32) {
+	half := len(verdicts) / 2
+	if half == 0 {
+		f.answer(verdicts[0], denial)
+		return
 	}
-	return ok
+	at := len(f.program)
+	f.program = append(f.program, unix.SockFilter{Code: jumpFrom, K: verdicts[half].from, Jf: 1}, unix.SockFilter{Code: jump})
+	f.decide(verdicts[:half], denial)
+	if n := len(f.program) - (at + 2); n > 0xff {
+		f.program[at+1].K = uint32(n)
+	} else { // near enough for a jump with a condition
+		f.program[at].Jt, f.program[at].Jf = uint8(n), 0
+		f.program = slices.Delete(f.program, at+1, at+2)
+	}
+	f.decide(verdicts[half:], denial)
 }
 
-// body tries one rule after the other.
-func body(rules []rule, denial uint32) []bpf.Instruction {
-	if len(rules) == 0 {
-		return []bpf.Instruction{bpf.RetConstant{Val: retAllow}}
-	}
-	var code []bpf.Instruction
-	for _, r := range rules {
-		rest := 1 // instructions up to the end of this rule
-		var reversed [][]bpf.Instruction
-		for _, t := range slices.Backward(r.all) {
-			step := []bpf.Instruction{bpf.LoadAbsolute{Off: t.offset, Size: 4}}
+// answer tries one rule after the other.
+func (f *filter) answer(v verdict, denial uint32) {
+	for _, c := range v.rules {
+		end := len(f.program) + 1 // of this rule, behind its answer
+		for _, t := range c.all {
+			end += t.size()
+		}
+		for _, t := range c.all {
+			f.program = append(f.program, unix.SockFilter{Code: loadWord, K: t.offset})
 			if t.mask != all32 {
-				step = append(step, bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: t.mask})
+				f.program = append(f.program, unix.SockFilter{Code: and, K: t.mask})
 			}
-			step = append(step, bpf.JumpIf{Cond: bpf.JumpEqual, Val: t.want, SkipFalse: uint8(rest)})
-			rest += len(step)
-			reversed = append(reversed, step)
+			f.program = append(f.program, unix.SockFilter{Code: jumpEqual, K: t.want, Jf: uint8(end - len(f.program) - 1)})
 		}
-		for _, step := range slices.Backward(reversed) {
-			code = append(code, step...)
-		}
-		code = append(code, bpf.RetConstant{Val: retAllow})
+		f.program = append(f.program, unix.SockFilter{Code: returns, K: c.answer})
 	}
-	return append(code, bpf.RetConstant{Val: denial})
+	if v.rules != nil {
+		v.answer = denial
+	}
+	f.program = append(f.program, unix.SockFilter{Code: returns, K: v.answer})
+}
+
+// size is the number of instructions of a test.
+func (t test) size() int {
+	if t.mask == all32 {
+		return 2
+	}
+	return 3
 }

@@ -6,7 +6,6 @@ import (
 	"runtime"
 	"unsafe"
 
-	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,17 +22,8 @@ func seccompError() error {
 // load puts program on every thread, and with it no_new_privs: the kernel copies
 // both from the calling thread, with cgo as well as without. It is the last
 // thing that Enter does.
-func load(program []bpf.Instruction) error {
-	raw, err := bpf.Assemble(program)
-	if err != nil {
-		return fmt.Errorf("sandbox: seccomp filter: %w", err)
-	}
-	filters := make([]unix.SockFilter, len(raw))
-	for i, ins := range raw {
-		filters[i] = unix.SockFilter{Code: ins.Op, Jt: ins.Jt, Jf: ins.Jf, K: ins.K}
-	}
-	prog := unix.SockFprog{Len: uint16(len(filters)), Filter: &filters[0]}
-
+func load(program []unix.SockFilter) error {
+	prog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
 	runtime.LockOSThread() // no_new_privs belongs to a thread
 	defer runtime.UnlockOSThread()
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
