@@ -150,8 +150,13 @@ func keepCapabilities(bits uint64) error {
 	return nil
 }
 
-// killWithParent is for the process, but a thread asks for it, and must live.
+// killWithParent is for the process, but a thread asks for it, and must live: all of
+// them ask, the first of which never ends; in a cgo program, one that is made for it.
 func killWithParent() error {
+	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0)
+	if errno == 0 {
+		return nil
+	}
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread()

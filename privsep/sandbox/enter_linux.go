@@ -62,8 +62,8 @@ func (k kernel) prepare(p Policy, w words, root string) (plan, error) {
 		nnp.InForce, nnp.Detail = paths.InForce, k.seccomp // Landlock sets it too
 	}
 	do := plan{states: []State{nnp, calls, paths}, files: restrict}
-	if nnp.InForce && k.seccomp == "" {
-		do.calls = func() error { return load(program) }
+	if nnp.InForce && k.seccomp == "" { // Landlock comes first, and needs no_new_privs
+		do.calls = func() error { return load(program, paths.InForce) }
 	}
 	return do, nil
 }

@@ -19,15 +19,16 @@ func seccompError() error {
 	return nil
 }
 
-// load puts program on every thread, and with it no_new_privs: the kernel copies
-// both from the calling thread, with cgo as well as without. It is the last
-// thing that Enter does.
-func load(program []unix.SockFilter) error {
+// load puts program on every thread, and with it no_new_privs, unless they all have
+// that. It is the last thing that Enter does.
+func load(program []unix.SockFilter, noNewPrivs bool) error {
 	prog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
-	runtime.LockOSThread() // no_new_privs belongs to a thread
-	defer runtime.UnlockOSThread()
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return os.NewSyscallError("prctl no_new_privs", err)
+	if !noNewPrivs {
+		runtime.LockOSThread() // the kernel copies it from the thread that loads the filter
+		defer runtime.UnlockOSThread()
+		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+			return os.NewSyscallError("prctl no_new_privs", err)
+		}
 	}
 	thread, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER,
 		unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&prog)))
