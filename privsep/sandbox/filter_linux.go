@@ -62,12 +62,11 @@ func (p Policy) denialName() string {
 }
 
 // compile makes the filter for the process pid on goarch, which has to be one
-// of numbersFor. It finds a call in as few comparisons as there are bits in the number of
+// that is known. It finds a call in as few comparisons as there are bits in the number of
 // calls: Linux runs the filter for each call that it knows of when it is loaded, to remember
 // which are allowed whatever their arguments, and afterwards for the rest only.
 func compile(w words, goarch string, pid int, denial uint32) (filter, error) {
-	number := numbersFor(goarch)
-	if number == nil {
+	if !known(goarch) {
 		return filter{}, fmt.Errorf("sandbox: no system call numbers for %s", goarch)
 	}
 	fatal := uint32(retKill)
@@ -77,7 +76,7 @@ func compile(w words, goarch string, pid int, denial uint32) (filter, error) {
 	choices := make([]choice, 0, 256)
 	add := func(answer uint32, all []test, names string) {
 		for name := range strings.FieldsSeq(names) {
-			if n, ok := number[name]; ok {
+			if n, ok := numberOf(goarch, name); ok {
 				choices = append(choices, choice{n, answer, all})
 			}
 		}
