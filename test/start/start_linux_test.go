@@ -33,7 +33,13 @@ var fourDaemon = privsep.Daemon{Name: "four", User: "nobody", Chroot: privsep.Em
 // idle has its channels served, as every real role does.
 func idle(ctx context.Context, p *privsep.Proc) error { return p.Serve(ctx) }
 
+// emptyEnv has this program do nothing.
+const emptyEnv = "START_TEST_EMPTY"
+
 func TestMain(m *testing.M) {
+	if os.Getenv(emptyEnv) != "" {
+		return
+	}
 	oneDaemon.RunChild()
 	fourDaemon.RunChild()
 	m.Run()
@@ -59,16 +65,18 @@ func run(ctx context.Context, d privsep.Daemon, up func([]privsep.Status)) error
 }
 
 // benchmarkStart measures the time from Run to Parent, when all children have
-// given up their rights; beside it, to compare, the time of /bin/true, and the
+// given up their rights; beside it, to compare, the time of /bin/true and that of
+// this program when it does nothing, from start to end; and the
 // memory that a child has for itself. Of the times, the middle and the least are
 // shown: other processes are in the way of the others.
 func benchmarkStart(b *testing.B, d privsep.Daemon) {
-	var ready, plain []time.Duration
+	times := map[string][]time.Duration{}
+	took := func(name string, start time.Time) { times[name] = append(times[name], time.Since(start)) }
 	memory, children := 0, 0
 	for b.Loop() {
 		start := time.Now()
 		err := run(b.Context(), d, func(list []privsep.Status) {
-			ready = append(ready, time.Since(start))
+			took("ready", start)
 			if memory == 0 && os.Geteuid() == 0 {
 				for _, s := range list[1:] {
 					memory += private(b, s.PID)
@@ -79,13 +87,17 @@ func benchmarkStart(b *testing.B, d privsep.Daemon) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		start = time.Now()
-		if err := exec.Command("/bin/true").Run(); err != nil {
-			b.Fatal(err)
+		for name, path := range map[string]string{"true": "/bin/true", "empty": "/proc/self/exe"} {
+			cmd := exec.Command(path)
+			cmd.Env = []string{emptyEnv + "=1"}
+			start := time.Now()
+			if err := cmd.Run(); err != nil {
+				b.Fatal(err)
+			}
+			took(name, start)
 		}
-		plain = append(plain, time.Since(start))
 	}
-	for name, list := range map[string][]time.Duration{"ready": ready, "true": plain} {
+	for name, list := range times {
 		slices.Sort(list)
 		b.ReportMetric(list[0].Seconds()*1000, name+"-least-ms")
 		b.ReportMetric(list[len(list)/2].Seconds()*1000, name+"-ms")
