@@ -2,6 +2,7 @@ package payload_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"math"
@@ -14,6 +15,7 @@ import (
 	"example.org/imsg"
 	"example.org/imsg/ibuf"
 	"example.org/imsg/payload"
+	"example.org/imsg/peer"
 )
 
 var ne = binary.NativeEndian
@@ -471,6 +473,32 @@ func TestNative(t *testing.T) {
 			t.Errorf("%T: %v", bad, err)
 		}
 	}
+}
+
+// TestCallTyped asks a peer that speaks C structs.
+func TestCallTyped(t *testing.T) {
+	const ask, answer = 1, 2
+	a, b, err := imsg.Pair(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, server := peer.New(a, nil), peer.New(b, nil)
+	server.Handle(peer.Rule{Type: ask, Handle: peer.HandlerOf(payload.Native{}, answer, func(_ context.Context, h header) (ctlPeer, error) {
+		return ctlPeer{Descr: "one", Kind: 1, Value: value{Number: uint64(h.N)}}, nil
+	})})
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(t.Context()) }()
+	got, err := peer.CallTyped[header, ctlPeer](t.Context(), client, payload.Native{}, ask, answer, header{N: 7})
+	if err != nil || got.Descr != "one" || got.Value.Number != 7 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	_, err = peer.CallTyped[header, status](t.Context(), client, payload.Native{}, ask, answer, header{})
+	if size := (*payload.SizeError)(nil); !errors.As(err, &size) || size.Type != "status" || size.Len != 80 || size.Want != 128 {
+		t.Errorf("a struct of another size: %v", err)
+	}
+	client.Close()
+	<-served
+	server.Close()
 }
 
 // A status has 128 bytes, as ntpd's has about.
