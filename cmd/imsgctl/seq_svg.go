@@ -84,7 +84,7 @@ func (d *diagram) svg(w io.Writer) error {
 			k = 1
 		}
 		for j := i; j < i+k; j++ {
-			p.Rows = append(p.Rows, d.svgArrow(&d.Rows[j], y))
+			p.Rows = append(p.Rows, d.svgArrow(&d.Rows[j], y, p.Width))
 			y += svgRow
 			rows++
 		}
@@ -140,12 +140,10 @@ func (d *diagram) svgHeads(p *svgPicture, y int) int {
 	return y + svgHead
 }
 
-func (d *diagram) svgArrow(r *arrow, y int) svgArrow {
+// svgArrow draws a message. Its label has the whole row: it is above the arrow's
+// middle, but inside the picture.
+func (d *diagram) svgArrow(r *arrow, y, width int) svgArrow {
 	a := svgArrow{X1: d.svgX(r.From), X2: d.svgX(r.To), Y: y, Self: r.From == r.To, Class: "plain"}
-	room := max(a.X1-a.X2, a.X2-a.X1) - 14
-	if a.Self {
-		room = d.svgGap() - 40
-	}
 	label := fmt.Sprintf("%s id %d len %d", r.Type, r.ID, r.Len)
 	a.Tip = fmt.Sprintf("%s pid %d #%d", label, r.PID, r.Channel)
 	if r.Wait >= 0 {
@@ -159,11 +157,13 @@ func (d *diagram) svgArrow(r *arrow, y int) svgArrow {
 	if r.Note != "" {
 		a.Tip += "\n" + r.Note
 	}
-	a.Label = fit(label, room)
+	a.Label = fit(label, width-svgTimes-10)
 	a.TextX = (a.X1 + a.X2) / 2
 	if a.Self {
 		a.TextX = a.X1 + d.svgGap()/2 - 10
 	}
+	half := int(svgLetter*float64(utf8.RuneCountInString(a.Label))) / 2
+	a.TextX = max(min(a.TextX, width-10-half), svgTimes+half)
 	if r.Time >= 0 {
 		a.Time = since(r.Time)
 	}

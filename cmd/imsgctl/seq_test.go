@@ -16,6 +16,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"example.org/imsg"
 	"example.org/imsg/internal/capture"
@@ -105,6 +106,25 @@ func TestSeqSVG(t *testing.T) {
 		}
 		if all := strings.Join(texts, "\n"); n > 0 && !strings.Contains(all, "bgpctl[12]") {
 			t.Errorf("%d messages: no name of a process in\n%s", n, all)
+		}
+	}
+}
+
+// TestSeqLabels draws messages between neighbors, and of one to itself: what they
+// are is not cut, and inside the picture.
+func TestSeqLabels(t *testing.T) {
+	d := drawn(t, 0, "x")
+	for i := range 7 {
+		r := seqRecord(3, "/run/a/long/path")
+		r.From, r.To = capture.Endpoint{PID: 100 + i}, capture.Endpoint{PID: min(101+i, 106)}
+		testutil.Must(t, d.add(r))
+	}
+	width := svgTimes + len(d.Lines)*svgGap + 20
+	for i := range d.Rows {
+		a := d.svgArrow(&d.Rows[i], 0, width)
+		half := int(svgLetter * float64(utf8.RuneCountInString(a.Label)) / 2)
+		if !strings.Contains(a.Label, "/run/a/long/path (3 -> 4)") || a.TextX-half < svgTimes || a.TextX+half > width {
+			t.Errorf("%q at %d in %d", a.Label, a.TextX, width)
 		}
 	}
 }
