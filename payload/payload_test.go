@@ -493,7 +493,7 @@ func TestCallTyped(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	_, err = peer.CallTyped[header, status](t.Context(), client, payload.Native{}, ask, answer, header{})
-	if size := (*payload.SizeError)(nil); !errors.As(err, &size) || size.Type != "status" || size.Len != 80 || size.Want != 128 {
+	if size := (*payload.SizeError)(nil); !errors.As(err, &size) || size.Type != "status" {
 		t.Errorf("a struct of another size: %v", err)
 	}
 	client.Close()
