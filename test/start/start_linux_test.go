@@ -55,6 +55,43 @@ func TestStart(t *testing.T) {
 func BenchmarkStart1(b *testing.B) { benchmarkStart(b, oneDaemon) }
 func BenchmarkStart4(b *testing.B) { benchmarkStart(b, fourDaemon) }
 
+// BenchmarkEmpty measures this program when it does nothing, from start to end: the least
+// that any start can take.
+func BenchmarkEmpty(b *testing.B) {
+	t := times{}
+	for b.Loop() {
+		t.add("empty", command(b, "/proc/self/exe"))
+		t.add("true", command(b, "/bin/true"))
+	}
+	t.report(b)
+}
+
+// command returns how long a command takes.
+func command(b *testing.B, name string) time.Duration {
+	cmd := exec.Command(name)
+	cmd.Env = []string{emptyEnv + "=1"}
+	start := time.Now()
+	if err := cmd.Run(); err != nil {
+		b.Fatal(err)
+	}
+	return time.Since(start)
+}
+
+// times are what was measured, by name.
+type times map[string][]time.Duration
+
+func (t times) add(name string, d time.Duration) { t[name] = append(t[name], d) }
+
+// report shows the middle and the least: other processes are in the way of the others.
+func (t times) report(b *testing.B) {
+	for name, list := range t {
+		slices.Sort(list)
+		b.ReportMetric(list[0].Seconds()*1000, name+"-least-ms")
+		b.ReportMetric(list[len(list)/2].Seconds()*1000, name+"-ms")
+	}
+	b.ReportMetric(0, "ns/op") // with the end it says nothing
+}
+
 // run starts a daemon, which ends when its children run, and up was called.
 func run(ctx context.Context, d privsep.Daemon, up func([]privsep.Status)) error {
 	d.Parent = func(_ context.Context, p *privsep.Proc) error {
@@ -65,18 +102,15 @@ func run(ctx context.Context, d privsep.Daemon, up func([]privsep.Status)) error
 }
 
 // benchmarkStart measures the time from Run to Parent, when all children have
-// given up their rights; beside it, to compare, the time of /bin/true and that of
-// this program when it does nothing, from start to end; and the
-// memory that a child has for itself. Of the times, the middle and the least are
-// shown: other processes are in the way of the others.
+// given up their rights; beside it, to compare, the time of /bin/true, and the
+// memory that a child has for itself.
 func benchmarkStart(b *testing.B, d privsep.Daemon) {
-	times := map[string][]time.Duration{}
-	took := func(name string, start time.Time) { times[name] = append(times[name], time.Since(start)) }
+	t := times{}
 	memory, children := 0, 0
 	for b.Loop() {
 		start := time.Now()
 		err := run(b.Context(), d, func(list []privsep.Status) {
-			took("ready", start)
+			t.add("ready", time.Since(start))
 			if memory == 0 && os.Geteuid() == 0 {
 				for _, s := range list[1:] {
 					memory += private(b, s.PID)
@@ -87,22 +121,9 @@ func benchmarkStart(b *testing.B, d privsep.Daemon) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		for name, path := range map[string]string{"true": "/bin/true", "empty": "/proc/self/exe"} {
-			cmd := exec.Command(path)
-			cmd.Env = []string{emptyEnv + "=1"}
-			start := time.Now()
-			if err := cmd.Run(); err != nil {
-				b.Fatal(err)
-			}
-			took(name, start)
-		}
+		t.add("true", command(b, "/bin/true"))
 	}
-	for name, list := range times {
-		slices.Sort(list)
-		b.ReportMetric(list[0].Seconds()*1000, name+"-least-ms")
-		b.ReportMetric(list[len(list)/2].Seconds()*1000, name+"-ms")
-	}
-	b.ReportMetric(0, "ns/op") // with the end it says nothing
+	t.report(b)
 	if children > 0 {
 		b.ReportMetric(float64(memory)/float64(children), "private-KiB/child")
 	}
