@@ -54,26 +54,28 @@ func drawField(r *rand.Rand, depth int) ctype {
 		return ctype{fmt.Sprintf("char %%s[%d]", n*3), reflect.TypeFor[string](), fmt.Sprintf(`c:"char[%d]"`, n*3)}
 	case k == 7:
 		e := scalars[r.IntN(len(scalars))]
+		n-- // none is an array, too
 		return ctype{fmt.Sprintf(e.c, fmt.Sprintf("%%s[%d][2]", n)), reflect.ArrayOf(n, reflect.ArrayOf(2, e.t)), e.tag}
 	case depth == 0:
 		return scalars[r.IntN(len(scalars))]
 	case k == 8:
-		return drawStruct(r, depth-1)
+		return drawStruct(r, depth-1, false)
 	}
 	// An array of structs.
-	e := drawStruct(r, depth-1)
+	e := drawStruct(r, depth-1, false)
 	return ctype{strings.Replace(e.c, "%s", fmt.Sprintf("%%s[%d]", n), 1), reflect.ArrayOf(n, e.t), ""}
 }
 
-// drawStruct draws a struct type, which may be packed and may have a union.
-func drawStruct(r *rand.Rand, depth int) ctype {
+// drawStruct draws a struct type, which may be packed and may have a union, and
+// at its end a flexible array member, if that is allowed.
+func drawStruct(r *rand.Rand, depth int, flex bool) ctype {
 	var c strings.Builder
 	var fields []reflect.StructField
 	c.WriteString("struct { ")
+	end := "} %s"
 	if r.IntN(5) == 0 {
-		fields = append(fields, reflect.StructField{Name: "_", PkgPath: "payload", Type: reflect.TypeFor[struct{}](), Tag: `c:"packed"`})
+		fields, end = append(fields, packedMarker), "} __attribute__((packed)) %s"
 	}
-	pack := len(fields) == 1
 	for i := range 1 + r.IntN(6) {
 		f := drawField(r, depth)
 		name := fmt.Sprintf("F%d", i)
@@ -85,28 +87,38 @@ func drawStruct(r *rand.Rand, depth int) ctype {
 		fmt.Fprintf(&c, by.c+"; "+u.c+"; ", "Kind", "U")
 		fields = append(fields, reflect.StructField{Name: "Kind", Type: by.t}, reflect.StructField{Name: "U", Type: u.t, Tag: `c:"union=Kind"`})
 	}
-	c.WriteString("} ")
-	if pack {
-		c.WriteString("__attribute__((packed)) ")
+	if e := drawField(r, depth); flex && e.t.Size() > 0 && r.IntN(3) == 0 {
+		fmt.Fprintf(&c, e.c+"; ", "Flex[]")
+		fields = append(fields, reflect.StructField{Name: "Flex", Type: reflect.SliceOf(e.t), Tag: withTag("flex", e)})
 	}
-	return ctype{c.String() + "%s", reflect.StructOf(fields), ""}
+	return ctype{c.String() + end, reflect.StructOf(fields), ""}
 }
+
+var packedMarker = reflect.StructField{Name: "_", PkgPath: "payload", Type: reflect.TypeFor[struct{}](), Tag: `c:"packed"`}
 
 func drawUnion(r *rand.Rand, depth int) ctype {
 	var c strings.Builder
 	var fields []reflect.StructField
 	c.WriteString("union { ")
+	end := "} %s"
+	if r.IntN(5) == 0 {
+		fields, end = append(fields, packedMarker), "} __attribute__((packed)) %s"
+	}
 	for i := range 1 + r.IntN(4) {
 		f := drawField(r, depth)
 		name := fmt.Sprintf("M%d", i)
 		fmt.Fprintf(&c, f.c+"; ", name)
-		tag := fmt.Sprintf("case=%d", i)
-		if f.tag != "" {
-			tag += "," + strings.TrimSuffix(strings.TrimPrefix(f.tag, `c:"`), `"`)
-		}
-		fields = append(fields, reflect.StructField{Name: name, Type: f.t, Tag: reflect.StructTag(`c:"` + tag + `"`)})
+		fields = append(fields, reflect.StructField{Name: name, Type: f.t, Tag: withTag(fmt.Sprintf("case=%d", i), f)})
 	}
-	return ctype{c.String() + "} %s", reflect.StructOf(fields), ""}
+	return ctype{c.String() + end, reflect.StructOf(fields), ""}
+}
+
+// withTag returns a tag with a word and those of f.
+func withTag(word string, f ctype) reflect.StructTag {
+	if f.tag != "" {
+		word += "," + strings.TrimSuffix(strings.TrimPrefix(f.tag, `c:"`), `"`)
+	}
+	return reflect.StructTag(`c:"` + word + `"`)
 }
 
 // TestCompilers compares sizes, alignments and the place of every byte of 300
@@ -123,7 +135,7 @@ func TestCompilers(t *testing.T) {
 			var src strings.Builder
 			types := make([]ctype, structs)
 			for i := range types {
-				types[i] = drawStruct(r, 2)
+				types[i] = drawStruct(r, 2, true)
 				// The alignment is the size of the padding behind a char.
 				fmt.Fprintf(&src, "typedef "+types[i].c+";\n", fmt.Sprintf("S%d", i))
 				fmt.Fprintf(&src, "S%d v%d; struct { char c; S%d s; } a%d;\n", i, i, i, i)
@@ -142,6 +154,13 @@ func TestCompilers(t *testing.T) {
 				}
 				got, should := map[string]int{}, map[string]int{}
 				places(p.ops, 0, got)
+				if p.tail != nil {
+					got["Flex"] = p.tail.at
+					fields := want.(*dwarf.TypedefType).Type.(*dwarf.StructType).Field
+					if size := fields[len(fields)-1].Type.(*dwarf.ArrayType).Type.Size(); p.tail.elem.size != int(size) {
+						t.Errorf("seed %d: %v: elements of %d bytes, the compiler has %d\n%s", seed, abi, p.tail.elem.size, size, ct.c)
+					}
+				}
 				leaves(want, "", 0, should)
 				for name, at := range got {
 					if c, ok := should[name]; !ok || c != at {
