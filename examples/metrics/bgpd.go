@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log"
 	"strings"
 	"time"
 
@@ -38,6 +39,7 @@ func (c *bgpdCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	s.gauge("bgpd_up", "whether bgpd answers", truth(err == nil))
 	if err != nil {
+		log.Print(err) // says what may help
 		return
 	}
 	s.gauge("bgpd_info", "bgpd information", 1, "release", client.Version())

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"io"
+	"log"
 	"net/http/httptest"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -192,13 +194,20 @@ func TestBGPD(t *testing.T) {
 	}
 }
 
-// Daemons that are not there, or talk nonsense, are metrics, too.
+// Daemons that are not there, or talk nonsense, are metrics, too, and the log
+// says why.
 func TestDown(t *testing.T) {
+	var lines strings.Builder // log writes one line at a time
+	log.SetOutput(&lines)
+	defer log.SetOutput(os.Stderr)
 	nonsense := play(t, map[uint32][]answer{10: {{10, make([]byte, 7)}}, 22: {{22, make([]byte, 7)}}})
 	for _, socket := range []string{t.TempDir() + "/nobody", nonsense} {
 		p := page(t, socket, socket)
 		if value(p, "bgpd_up") != 0.0 || value(p, "openntpd_up") != 0.0 || len(p) != 2 {
 			t.Errorf("%v", p)
+		}
+		if n := strings.Count(lines.String(), socket); n < 2 {
+			t.Errorf("the log names %s %d times: %q", socket, n, lines.String())
 		}
 	}
 	if _, err := registry("", "", 0); err == nil {

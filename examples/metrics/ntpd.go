@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"log"
 	"strings"
 	"time"
 
@@ -31,6 +32,7 @@ func (c *ntpdCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	s.gauge("openntpd_up", "Whether ntpd answers.", truth(err == nil))
 	if err != nil {
+		log.Print(err) // says what may help
 		return
 	}
 	st := all.Status
