@@ -557,18 +557,15 @@ func TestBufErrorsStick(t *testing.T) {
 	testutil.WantError(t, "WriteSocket", want, syscall.EPIPE)
 	buf := ibuf.New(1)
 	defer buf.Close()
-	for _, tt := range []struct {
-		name string
-		do   func() error
-	}{
-		{"Compose", func() error { return b.Compose(h, f) }},
-		{"ComposeBuffer", func() error { return b.ComposeBuffer(h, buf) }},
-		{"Forward", func() error { return b.Forward(ms[0]) }},
-		{"Commit", built.Commit},
-		{"WriteSocket", b.WriteSocket},
-		{"Flush", b.Flush},
+	for name, err := range map[string]error{
+		"Compose":       b.Compose(h, f),
+		"ComposeBuffer": b.ComposeBuffer(h, buf),
+		"Forward":       b.Forward(ms[0]),
+		"Commit":        built.Commit(),
+		"WriteSocket":   b.WriteSocket(),
+		"Flush":         b.Flush(),
 	} {
-		testutil.Equal(t, tt.name, tt.do(), want)
+		testutil.Equal(t, name, err, want)
 	}
 	testutil.Equal(t, "queue", b.QueueLen(), 0)
 	testutil.WantOpen(t, "the file that was not taken", f)

@@ -5,9 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"os"
 	"runtime"
 	"slices"
 	"testing"
@@ -614,24 +612,21 @@ func TestReceivedPayloadsAreCleared(t *testing.T) {
 func TestDroppedFiles(t *testing.T) {
 	a, b := bufs(t, imsg.Config{AllowFDPass: true})
 	const files = 100
-	var pipes []*os.File
+	var probes []*testutil.Probe
 	for range files {
-		r, w, err := os.Pipe()
-		testutil.Must(t, err)
-		defer r.Close()
-		pipes = append(pipes, r)
-		compose(t, a, b, imsg.Header{Type: 1}, w)
+		p := testutil.NewProbe(t)
+		probes = append(probes, p)
+		compose(t, a, b, imsg.Header{Type: 1}, p.W)
 	}
 	open := func() (n int) {
-		for _, r := range pipes {
-			r.SetReadDeadline(time.Now().Add(time.Millisecond))
-			if _, err := r.Read(make([]byte, 1)); err != io.EOF {
+		for _, p := range probes {
+			if p.Open() {
 				n++
 			}
 		}
 		return n
 	}
-	for end := time.Now().Add(10 * time.Second); open() > 8 && time.Now().Before(end); {
+	for end := time.Now().Add(testutil.Bound); open() > 8 && time.Now().Before(end); runtime.Gosched() {
 		runtime.GC()
 	}
 	if n := open(); n > 8 {
@@ -665,20 +660,14 @@ func TestDroppedChannelFiles(t *testing.T) {
 			t.Run(fmt.Sprint(name, size), func(t *testing.T) {
 				testutil.NoLeak(t)
 				ours, theirs := imsgtest.Sockets(t)
-				r, w, err := os.Pipe()
-				testutil.Must(t, err)
-				defer r.Close()
 				first := testutil.RawHeader(imsg.Current, 1, imsg.HeaderSize, false)
-				ours.Write(append(first, testutil.RawHeader(imsg.Current, 2, size, true)...), int(w.Fd()))
-				w.Close()
+				p := testutil.Pass(t, ours, append(first, testutil.RawHeader(imsg.Current, 2, size, true)...))
 				testutil.Must(t, receive(theirs))
-				for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+				for end := time.Now().Add(testutil.Bound); time.Now().Before(end); runtime.Gosched() {
 					runtime.GC()
-					r.SetReadDeadline(time.Now().Add(time.Millisecond))
-					_, err := r.Read(make([]byte, 1))
 					hup := []unix.PollFd{{Fd: int32(ours.FD)}}
 					unix.Poll(hup, 0)
-					if err == io.EOF && (theirs.FD >= 0 || hup[0].Revents != 0) {
+					if p.Closed() && (theirs.FD >= 0 || hup[0].Revents != 0) {
 						return
 					}
 				}

@@ -19,7 +19,6 @@ import (
 
 	"example.org/imsg"
 	"example.org/imsg/imsgtest"
-	"example.org/imsg/internal/check"
 	"example.org/imsg/internal/testutil"
 	"golang.org/x/sys/unix"
 )
@@ -366,14 +365,12 @@ func TestBatches(t *testing.T) {
 	a, b, err := imsg.Pair(&imsg.Config{AllowFDPass: true, MaxQueueMessages: 100})
 	testutil.Must(t, err)
 	defer b.Close()
-	r, w, err := os.Pipe()
-	testutil.Must(t, err)
-	defer r.Close()
+	p := testutil.NewProbe(t)
 	var out []imsg.Outgoing
 	for i := range uint32(101) {
 		out = append(out, imsg.Outgoing{Header: imsg.Header{Type: i}, Data: testutil.Pattern(i, int(i*37)%3000)})
 	}
-	out[40].File = w
+	out[40].File = p.W
 	if n, err := a.ComposeBatch(out); n != 100 || !errors.Is(err, imsg.ErrQueueFull) || a.QueueLen() != 100 {
 		t.Fatalf("%d queued: %v", n, err)
 	}
@@ -405,7 +402,7 @@ func TestBatches(t *testing.T) {
 	}
 	testutil.Equal(t, "messages", next, 100)
 	testutil.Check(t, <-sent)
-	check.EOF(t, "the file", r)
+	testutil.WantClosed(t, "the file", p)
 	gone, cancel := context.WithCancel(ctx)
 	cancel()
 	if n, err := b.ReceiveBatch(gone, ms); n != 0 || !errors.Is(err, context.Canceled) {
@@ -425,14 +422,12 @@ func TestEach(t *testing.T) {
 		if conn {
 			compose = ca.Compose
 		}
-		var pipes []*os.File
+		var probes []*testutil.Probe
 		for i := range uint32(50) {
 			var w *os.File
 			if i%10 == 3 {
-				r, wr, err := os.Pipe()
-				testutil.Must(t, err)
-				defer r.Close()
-				pipes, w = append(pipes, r), wr
+				probes = append(probes, testutil.NewProbe(t))
+				w = probes[len(probes)-1].W
 			}
 			testutil.Must(t, compose(imsg.Header{Type: i}, w, testutil.Pattern(i, 20)))
 		}
@@ -481,9 +476,7 @@ func TestEach(t *testing.T) {
 		testutil.CheckFrame(t, kept[0], 4, 20)
 		testutil.CheckFrame(t, kept[1], 13, 20)
 		imsg.CloseAll(kept)
-		for i, r := range pipes {
-			check.EOF(t, fmt.Sprintf("conn %v: file %d", conn, i), r)
-		}
+		testutil.WantClosed(t, fmt.Sprintf("conn %v", conn), probes...)
 		cb.Close()
 	}
 }

@@ -154,10 +154,9 @@ func TestRemoteError(t *testing.T) {
 		strings.Repeat("\xff", 2000):              strings.Repeat("?", 1024),
 	} {
 		p, c := end(t, &peer.Config{ErrorType: failed})
-		go func() {
-			m := receive(t, c)
+		answering(t, c, func(m imsg.Message) {
 			c.Send(t.Context(), imsg.Header{Type: failed, ID: m.ID()}, nil, []byte(text))
-		}()
+		})
 		_, err := call(shortCtx(t), p, "")
 		var remote *peer.RemoteError
 		if !errors.As(err, &remote) || remote.Type != ask || len(remote.Text) > 1024 || remote.Text != want {
@@ -173,18 +172,13 @@ func TestRemoteError(t *testing.T) {
 func TestCallItems(t *testing.T) {
 	p, c := end(t, nil)
 	w, r := pipe(t)
-	go func() {
-		m, err := c.Receive(shortCtx(t))
-		if err != nil {
-			return
-		}
-		defer m.Close()
+	answering(t, c, func(m imsg.Message) {
 		for range 100 {
 			c.Send(t.Context(), imsg.Header{Type: item, ID: m.ID()}, w)
 		}
 		w.Close()
 		c.Send(t.Context(), imsg.Header{Type: answer, ID: m.ID()}, nil, []byte("last"))
-	}()
+	})
 	wantAnswer(t, p, "", "last")
 	allClosed(t, r)
 }
@@ -383,10 +377,7 @@ func TestClosedInLast(t *testing.T) {
 // TestLastPanics: what the other end sends must not end the program.
 func TestLastPanics(t *testing.T) {
 	p, c := end(t, nil)
-	go func() {
-		m := receive(t, c)
-		c.Send(t.Context(), imsg.Header{Type: item, ID: m.ID()}, nil)
-	}()
+	answering(t, c, func(m imsg.Message) { c.Send(t.Context(), imsg.Header{Type: item, ID: m.ID()}, nil) })
 	_, err := p.Call(shortCtx(t), peer.Request{Type: ask, Items: []uint32{item}, Last: func(m imsg.Message) bool { return m.Bytes()[3] == 0 }})
 	check(t, "Call", err, net.ErrClosed)
 	<-p.Done()

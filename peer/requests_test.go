@@ -228,12 +228,7 @@ func TestProxy(t *testing.T) {
 		return r.Reply(answer, nil, []byte(text))
 	}})
 	served := serve(t, q)
-	go func() {
-		if m, err := c.Receive(shortCtx(t)); err == nil {
-			c.Send(t.Context(), imsg.Header{Type: note, ID: m.ID()}, nil)
-			m.Close()
-		}
-	}()
+	answering(t, c, func(m imsg.Message) { c.Send(t.Context(), imsg.Header{Type: note, ID: m.ID()}, nil) })
 	_, err := call(shortCtx(t), p, "")
 	wantRemote(t, "Call", err, "not in the table")
 	check(t, "Err", bad.Err(), peer.ErrViolation)

@@ -103,16 +103,11 @@ func TestStreamErrors(t *testing.T) {
 			w, r := pipe(t)
 			got := 0
 			var last error
-			go func() {
-				m, err := c.Receive(shortCtx(t))
-				if err != nil {
-					return
-				}
-				defer m.Close()
+			answering(t, c, func(m imsg.Message) {
 				c.Send(t.Context(), imsg.Header{Type: item, ID: m.ID()}, nil)
 				c.Send(t.Context(), imsg.Header{Type: item, ID: m.ID()}, w)
 				w.Close()
-			}()
+			})
 			for m, err := range p.Stream(ctx, list) {
 				if last = err; err != nil {
 					break
@@ -150,12 +145,7 @@ func TestSlowStream(t *testing.T) {
 	}{{200, false}, {255, false}, {400, true}} {
 		p, c := end(t, nil)
 		begun := make(chan struct{}) // nobody sends or waits any more
-		go func() {
-			m, err := c.Receive(shortCtx(t))
-			if err != nil {
-				return
-			}
-			defer m.Close()
+		answering(t, c, func(m imsg.Message) {
 			c.Send(t.Context(), imsg.Header{Type: item, ID: m.ID()}, nil)
 			<-begun
 			for range tt.items - 1 {
@@ -169,7 +159,7 @@ func TestSlowStream(t *testing.T) {
 				}
 				m.Close()
 			}
-		}()
+		})
 		got := 0
 		var last error
 		for m, err := range p.Stream(shortCtx(t), list) {
@@ -203,20 +193,17 @@ func TestSlowStream(t *testing.T) {
 
 // endless answers the first request of c with items for as long as it can.
 func endless(t *testing.T, c *imsg.Conn) {
-	m, err := c.Receive(shortCtx(t))
-	if err != nil {
-		return
-	}
-	defer m.Close()
-	for c.Send(t.Context(), imsg.Header{Type: item, ID: m.ID()}, nil) == nil {
-	}
+	answering(t, c, func(m imsg.Message) {
+		for c.Send(t.Context(), imsg.Header{Type: item, ID: m.ID()}, nil) == nil {
+		}
+	})
 }
 
 // TestContextFirst ends the context of a call that has messages at hand, and
 // will have for ever.
 func TestContextFirst(t *testing.T) {
 	p, c := end(t, nil)
-	go endless(t, c)
+	endless(t, c)
 	ctx, cancel := context.WithCancel(shortCtx(t))
 	got := 0
 	var last error
@@ -234,7 +221,7 @@ func TestContextFirst(t *testing.T) {
 	testutil.Equal(t, "messages before the end of the context", got, 1)
 
 	p, c = end(t, nil)
-	go endless(t, c)
+	endless(t, c)
 	ctx, cancel = context.WithCancel(shortCtx(t))
 	called := calling(ctx, p, "")
 	until(t, "receiving many", func() bool { return p.Conn().Stats().Received.Messages > 1000 })

@@ -117,6 +117,18 @@ func receive(t testing.TB, c *imsg.Conn) imsg.Message {
 	return m
 }
 
+// answering gives the first message of the bare end c to f, on a goroutine.
+func answering(t testing.TB, c *imsg.Conn, f func(m imsg.Message)) {
+	ctx := shortCtx(t)
+	go func() {
+		m, err := c.Receive(ctx)
+		if err == nil {
+			f(m)
+		}
+		m.Close()
+	}()
+}
+
 // call makes a request of the type ask and returns the text of its answer.
 func call(ctx context.Context, p *peer.Peer, text string) (string, error) {
 	m, err := p.Call(ctx, peer.Request{Type: ask, Data: []byte(text), Items: []uint32{item}, Ends: []uint32{answer}})

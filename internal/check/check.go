@@ -1,5 +1,6 @@
-// Package check compares what a test got with what it wants. It imports none of
-// ours, so that tests inside of packages that testutil needs can use it, too.
+// Package check compares what a test got with what it wants, and runs tests in
+// processes of their own. It imports none of ours, so that tests inside of
+// packages that testutil needs can use it, too.
 package check
 
 import (

@@ -10,11 +10,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"regexp"
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -50,7 +48,16 @@ var (
 	Check     = check.NoError
 	WantError = check.Is
 	Equal     = check.Equal
+
+	InChild        = check.InChild
+	NeedExec       = check.NeedExec
+	AsOrdinaryUser = check.AsOrdinaryUser
+	SetMaxFiles    = check.SetMaxFiles
+	FillTable      = check.FillTable
 )
+
+// ChildEnv is check's, too.
+const ChildEnv = check.ChildEnv
 
 // DeadlineCtx returns a context that bounds a failure.
 func DeadlineCtx(t testing.TB) context.Context {
@@ -264,34 +271,6 @@ func Within(t testing.TB, what string, f func()) {
 	}
 }
 
-// ChildEnv is set in the environment of a child of InChild.
-const ChildEnv = "IMSG_TEST_CHILD"
-
-// InChild runs the calling test again in a process of its own, for it does
-// what cannot be undone, and is true there.
-func InChild(t *testing.T, change func(*exec.Cmd)) bool {
-	t.Helper()
-	if os.Getenv(ChildEnv) == t.Name() {
-		return true
-	}
-	exe, err := os.Executable()
-	Must(t, err)
-	cmd := exec.Command(exe, "-test.run=^"+regexp.QuoteMeta(t.Name())+"$", "-test.v", "-test.timeout=60s")
-	cmd.Env = append(os.Environ(), ChildEnv+"="+t.Name())
-	if change != nil {
-		change(cmd)
-	}
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		NeedExec(t, err)
-		t.Fatalf("%v\n%s", err, out)
-	}
-	if strings.Contains(string(out), "--- SKIP") {
-		t.Skipf("%s", out)
-	}
-	return false
-}
-
 // StartSelf starts this binary again, with one end of a channel, which passes
 // files, as descriptor fd, to run one test. There ChildEnv is role.
 func StartSelf(t *testing.T, test, role string, fd int, change func(*exec.Cmd)) (*imsg.Conn, *exec.Cmd) {
@@ -311,56 +290,6 @@ func StartSelf(t *testing.T, test, role string, fd int, change func(*exec.Cmd)) 
 	}
 	t.Cleanup(func() { c.Close() })
 	return c, cmd
-}
-
-// NeedExec skips the test if err is that this binary cannot be executed.
-func NeedExec(t *testing.T, err error) {
-	if errors.Is(err, syscall.ENOEXEC) {
-		t.Skip("the kernel cannot execute this test binary itself (an emulator runs it)")
-	}
-}
-
-// AsOrdinaryUser gives a privileged process's child the rights of a user that
-// nobody else is: the kernel counts files in flight for each.
-func AsOrdinaryUser(cmd *exec.Cmd) {
-	if os.Getuid() != 0 {
-		return
-	}
-	if runtime.GOOS == "linux" {
-		cmd.Path = "/proc/self/exe" // the way to the binary may be closed to others
-	}
-	id := uint32(50000 + os.Getpid()%5000)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: id, Gid: id}}
-}
-
-// SetMaxFiles makes the descriptor table of this process one of n.
-func SetMaxFiles(t *testing.T, n int) {
-	t.Helper()
-	var l syscall.Rlimit
-	Must(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l))
-	setCur(&l.Cur, n)
-	Must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l))
-}
-
-// setCur exists because a limit is signed on some systems.
-func setCur[T int64 | uint64](cur *T, n int) { *cur = T(n) }
-
-// FillTable opens descriptors until none is left, and returns how to close them.
-func FillTable(t *testing.T) (free func()) {
-	t.Helper()
-	var fds []int
-	for {
-		fd, err := unix.Dup(0)
-		if err == unix.EMFILE {
-			return func() {
-				for _, fd := range fds {
-					unix.Close(fd)
-				}
-			}
-		}
-		Must(t, err)
-		fds = append(fds, fd)
-	}
 }
 
 // DevNull opens a file that is not a socket.

@@ -4,99 +4,49 @@ package unixmsg
 
 import (
 	"errors"
-	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"syscall"
 	"testing"
 
 	"example.org/imsg/internal/check"
-	"golang.org/x/sys/unix"
 )
 
-func init() {
-	children["full table"] = childFullTable
-	children["too many refs"] = childTooManyRefs
-}
-
-func TestFullTable(t *testing.T) { runChild(t, "full table", nil) }
-
-// childFullTable receives a file when no descriptor is free.
-func childFullTable() error {
-	a, b, err := Pair(true)
-	if err != nil {
-		return err
+// TestFullTable receives a file when no descriptor is free.
+func TestFullTable(t *testing.T) {
+	if !check.InChild(t, nil) {
+		return
 	}
-	var p [2]int
-	if err := unix.Pipe(p[:]); err != nil {
-		return err
-	}
-	if err := unix.SetNonblock(p[0], true); err != nil {
-		return err
-	}
-	const limit = 64
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: limit, Max: limit}); err != nil {
-		return err
-	}
-	send := func() error {
-		_, err := Send(a, [][]byte{[]byte("hello")}, p[1], 0)
-		return err
-	}
-	// Two with a file, then one without.
-	if err := errors.Join(send(), send()); err != nil {
-		return err
-	}
-	if _, err := Send(a, [][]byte{[]byte("plain")}, -1, 0); err != nil {
-		return err
-	}
+	a, b := pair(t, true)
+	r, w := pipe(t)
+	check.SetMaxFiles(t, 64)
+	mustSend(t, a, "hello", w)
+	mustSend(t, a, "hello", w)
+	mustSend(t, a, "plain", -1)
 	before := len(openFDs())
-	var fill []int
-	for {
-		fd, err := Dup(p[0])
-		if errors.Is(err, syscall.EMFILE) {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		fill = append(fill, fd)
-	}
-	free := func() {
-		for _, fd := range fill {
-			unix.Close(fd)
-		}
-		fill = nil
-	}
-
+	free := check.FillTable(t)
 	buf := make([]byte, 5) // exactly one message
 	n, file, lost, err := Recv(b, buf, 0)
+	free()
 	if err != nil || string(buf[:n]) != "hello" || file != -1 {
-		return fmt.Errorf("full table: %q, file %d, lost %v, %v", buf[:n], file, lost, err)
+		t.Errorf("full table: %q, file %d, lost %v, %v", buf[:n], file, lost, err)
 	}
 	if !lost && runtime.GOOS != "solaris" && runtime.GOOS != "illumos" {
-		return errors.New("full table: the loss was not reported")
+		t.Error("full table: the loss was not reported")
 	}
-	free()
-	if after := len(openFDs()); after != before {
-		return fmt.Errorf("%d descriptors before, %d after a lost file", before, after)
-	}
+	check.Equal(t, "descriptors after a lost file", len(openFDs()), before)
 
 	n, file, lost, err = Recv(b, buf, 0)
 	if err != nil || string(buf[:n]) != "hello" || file < 0 || lost {
-		return fmt.Errorf("table free again: %q, file %d, lost %v, %v", buf[:n], file, lost, err)
+		t.Fatalf("table free again: %q, file %d, lost %v, %v", buf[:n], file, lost, err)
 	}
-	unix.Close(file)
-	n, file, lost, err = Recv(b, buf, 0)
-	if err != nil || string(buf[:n]) != "plain" || file != -1 || lost {
-		return fmt.Errorf("without a file: %q, file %d, lost %v, %v", buf[:n], file, lost, err)
+	mustClose(t, file)
+	n, err = readers["Recv"](b, buf)
+	if err != nil || string(buf[:n]) != "plain" {
+		t.Errorf("without a file: %q, %v", buf[:n], err)
 	}
-	unix.Close(p[1])
-	if n, err := unix.Read(p[0], buf); n != 0 || err != nil {
-		return fmt.Errorf("the lost file is still open somewhere: %d, %v", n, err)
-	}
-	return nil
+	mustClose(t, w)
+	wantClosed(t, "the lost file", r)
 }
 
 // TestNoDescriptor makes what needs a descriptor when there is none.
@@ -123,59 +73,32 @@ func TestNoDescriptor(t *testing.T) {
 	}
 }
 
+// TestTooManyRefs sends files until the system says that too many are under
+// way, lets the receiver take them, and goes on. The limit is not for the
+// privileged, and it counts what all processes of a user have under way.
 func TestTooManyRefs(t *testing.T) {
-	runChild(t, "too many refs", func(cmd *exec.Cmd) {
-		if syscall.Getuid() != 0 {
-			return
-		}
-		// The limit is not for the privileged, and it counts what all processes
-		// of a user have under way: take a user nobody else is. The way to the
-		// test binary may be closed to others, the binary itself is not.
-		id := uint32(60000 + os.Getpid()%5000)
-		if runtime.GOOS == "linux" {
-			cmd.Path = "/proc/self/exe"
-		}
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: id, Gid: id}}
-	})
-}
-
-// childTooManyRefs sends files until the system says that too many are under
-// way, lets the receiver take one, and goes on.
-func childTooManyRefs() error {
+	if !check.InChild(t, check.AsOrdinaryUser) {
+		return
+	}
 	const limit = 32
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: limit, Max: limit}); err != nil {
-		return err
-	}
-	a, b, err := Pair(true)
-	if err != nil {
-		return err
-	}
+	check.SetMaxFiles(t, limit)
+	a, b := pair(t, true)
 	sent := 0
+	var err error
 	for ; sent < 4*limit; sent++ {
 		if _, err = Send(a, [][]byte{{byte(sent)}}, a, 0); err != nil {
 			break
 		}
 	}
 	if err == nil || err == syscall.EAGAIN {
-		return errSkip(fmt.Sprintf("no limit on files in flight: %d sent with RLIMIT_NOFILE %d as user %d, then %v",
-			sent, limit, syscall.Getuid(), err))
+		t.Skipf("no limit on files in flight: %d sent with RLIMIT_NOFILE %d as user %d, then %v", sent, limit, syscall.Getuid(), err)
 	}
 	if !errors.Is(err, syscall.ETOOMANYREFS) || sent == 0 {
-		return fmt.Errorf("after %d files: %v, want ETOOMANYREFS", sent, err)
+		t.Fatalf("after %d files: %v, want ETOOMANYREFS", sent, err)
 	}
-	if _, err := Send(a, [][]byte{{byte(sent)}}, -1, 0); err != nil {
-		return fmt.Errorf("bytes without a file after ETOOMANYREFS: %v", err)
-	}
-	buf := make([]byte, 1)
+	mustSend(t, a, "!", -1)
 	for i := range sent {
-		n, file, lost, err := Recv(b, buf, 0)
-		if n != 1 || buf[0] != byte(i) || file < 0 || lost || err != nil {
-			return fmt.Errorf("message %d of %d: %d bytes, %#x, file %d, lost %v, %v", i, sent, n, buf[0], file, lost, err)
-		}
-		unix.Close(file)
+		mustClose(t, mustRecv(t, b, string([]byte{byte(i)})))
 	}
-	if _, err := Send(a, [][]byte{{1}}, a, 0); err != nil {
-		return fmt.Errorf("send after the receiver has read: %w", err)
-	}
-	return nil
+	mustSend(t, a, "!", a)
 }

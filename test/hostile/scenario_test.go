@@ -180,26 +180,23 @@ func (s *scenario) quietly(who string, null *os.File) quiet {
 func (s *scenario) garbage() {
 	t, server := s.t, s.server
 	var over atomic.Bool
-	done := make(chan error, 1)
 	ended := 0
-	go func() {
+	done := testutil.Go(func() error {
 		p := append(testutil.Frame(imsg.Current, sayThank, 10, false), bytes.Repeat([]byte{0xa5}, 100)...)
 		for ended == 0 || !over.Load() {
 			fd, err := server.add(1000, imsg.Auto)
 			if err != nil {
-				done <- err
-				return
+				return err
 			}
 			unix.Write(fd, p)
 			err = hungUp(fd)
 			unix.Close(fd)
 			if ended++; err != nil {
-				done <- fmt.Errorf("channel %d of garbage: %w", ended, err)
-				return
+				return fmt.Errorf("channel %d of garbage: %w", ended, err)
 			}
 		}
-		done <- nil
-	}()
+		return nil
+	})
 	took := trips(t, s.honest, s.n, s.null, 0)
 	over.Store(true)
 	testutil.Must(t, <-done)

@@ -271,17 +271,16 @@ func (l *live) connReads() error {
 		if err != nil {
 			return nil, nil, err
 		}
-		r, done := new(reading), make(chan error, 1)
-		go func() {
-			var err error
+		r := new(reading)
+		done := testutil.Go(func() (err error) {
 			for r.err == nil && err == nil {
 				var m imsg.Message
 				if m, r.err = c.Receive(l.ctx); r.err == nil {
 					err = l.take(r, m)
 				}
 			}
-			done <- err
-		}()
+			return err
+		})
 		return func(end bool) error {
 			if !end {
 				return nil
@@ -437,11 +436,9 @@ func (l *live) connWrites() error {
 		if err != nil {
 			return nil, nil, err
 		}
-		done := make(chan error, 1)
 		rnd := rand.New(rand.NewPCG(l.rnd.Uint64(), 0)) // the writer's own
-		go func() {
+		done := testutil.Go(func() (err error) {
 			w := &live{ctx: l.ctx, rnd: rnd, fds: l.fds}
-			var err error
 			for _, m := range ms {
 				if w.one(2) {
 					err = w.compose(c, m)
@@ -456,14 +453,11 @@ func (l *live) connWrites() error {
 					err = c.Flush(l.ctx)
 				}
 				if err != nil {
-					break
+					return err
 				}
 			}
-			if err == nil {
-				err = c.Flush(l.ctx)
-			}
-			done <- err
-		}()
+			return c.Flush(l.ctx)
+		})
 		return func() (bool, error) { return true, nil }, func() error { return errors.Join(<-done, c.Close()) }, nil
 	})
 }
