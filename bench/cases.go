@@ -53,6 +53,7 @@ func allCases() []benchCase {
 		stream(1024),
 		stream(16368,
 			peer{name: "raw-chunks", drive: rawChunks, serve: rawChunksSink},
+			peer{name: "raw-send", drive: rawSend, serve: rawSink},
 			peer{name: "conn-send", drive: connSend, serve: connSink},
 		),
 		{
