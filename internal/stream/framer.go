@@ -51,6 +51,8 @@ type Framer struct {
 	need int    // size of the message that begins there, 0 before its header is whole
 	file fileState
 
+	small bool // a smaller chunk would have done the last time
+
 	held *heldFiles // nil before the first file
 	err  error
 }
@@ -79,11 +81,16 @@ func (f *Framer) Buffer() []byte {
 	case room >= size/4 && need-tail <= room:
 		return c.buf[c.w:]
 	case f.want < bigChunk:
-		f.want *= growFactor // more is held than the chunk has room for
+		f.grow() // more is held than the chunk has room for
 	}
 	// Grow with what arrived, not with what the header announced.
 	f.move(c, max(f.want, tail+min(need-tail, tail))) // 2*tail may be too much for an int
 	return f.cur.buf[f.cur.w:]
+}
+
+func (f *Framer) grow() {
+	f.want *= growFactor
+	f.small = false
 }
 
 // next returns the chunk to go on with when there is no current one.
@@ -128,7 +135,7 @@ func (f *Framer) Advance(n, fd int, lost, full bool) error {
 	c := f.cur
 	c.w += n
 	if c.w == len(c.buf) && f.want < bigChunk {
-		f.want *= growFactor
+		f.grow()
 	}
 	before := c.n
 	err := f.cut(c)
@@ -284,9 +291,11 @@ func (f *Framer) taken(c *chunk) {
 		f.tail = nil
 	}
 	if c == f.cur && c.r == c.w {
-		if c.w < len(c.buf)/growFactor { // smaller ones would do
+		small := c.w < len(c.buf)/growFactor
+		if small && f.small { // it was not only the rest of a burst
 			f.want = max(smallChunk, f.want/growFactor)
 		}
+		f.small = small
 		f.cur = nil
 		f.mem.park(c)
 	}

@@ -210,6 +210,32 @@ func TestFramerGrowsWithWhatArrived(t *testing.T) {
 	}
 }
 
+// Bursts that have made the memory grow are read at once from then on, and
+// small messages make it small again.
+func TestFramerSizes(t *testing.T) {
+	f, _ := newTestFramer(0)
+	for i, tt := range []struct{ messages, reads, size int }{
+		{1, 1, smallChunk},
+		{800, 3, bigChunk}, // of which the last is for less than smallChunk*growFactor
+		{800, 1, bigChunk},
+		{800, 1, bigChunk},
+		{1, 1, bigChunk},
+		{1, 1, bigChunk / growFactor},
+		{1, 1, smallChunk},
+	} {
+		reads := 0
+		for p := bytes.Repeat(streamtest.Msg(80, false, 'x'), tt.messages); len(p) > 0; reads++ {
+			n := copy(f.Buffer(), p)
+			check.Must(t, f.Advance(n, -1, false, false))
+			p = p[n:]
+			closeAll(f)
+		}
+		if reads != tt.reads || f.want != tt.size {
+			t.Errorf("%d, %d messages: %d reads, then %d bytes; want %d, %d", i, tt.messages, reads, f.want, tt.reads, tt.size)
+		}
+	}
+}
+
 // collected reports whether two garbage collections take what p points to.
 func collected[T any](p weak.Pointer[T]) bool {
 	runtime.GC()
