@@ -58,7 +58,9 @@ func (d Dialect) String() string {
 }
 
 const (
-	lengthAt    = 4         // byte of the header where its length is
+	// Bytes of a header where its parts are.
+	typeAt, lengthAt, idAt, pidAt = 0, 4, 8, 12
+
 	currentMark = 1 << 31   // in the 32-bit length
 	legacyMark  = 1         // in the 16-bit flags
 	legacyLimit = 1<<16 - 1 // longest length of 16 bits
@@ -69,10 +71,10 @@ const (
 func putHeader(to []byte, h Header, word uint32) {
 	p := (*[HeaderSize]byte)(to)
 	ne := binary.NativeEndian
-	ne.PutUint32(p[0:], h.Type)
-	ne.PutUint32(p[4:], word)
-	ne.PutUint32(p[8:], h.ID)
-	ne.PutUint32(p[12:], uint32(h.PID))
+	ne.PutUint32(p[typeAt:], h.Type)
+	ne.PutUint32(p[lengthAt:], word)
+	ne.PutUint32(p[idAt:], h.ID)
+	ne.PutUint32(p[pidAt:], uint32(h.PID))
 }
 
 // putLength writes bytes 4 to 7.
@@ -127,7 +129,7 @@ func (Dialect) flags(p []byte) uint16 { return binary.NativeEndian.Uint16(p[6:])
 func parseHeader(p []byte) Header {
 	_ = p[:HeaderSize]
 	ne := binary.NativeEndian
-	return Header{Type: ne.Uint32(p), ID: ne.Uint32(p[8:]), PID: int32(ne.Uint32(p[12:]))}
+	return Header{Type: ne.Uint32(p[typeAt:]), ID: ne.Uint32(p[idAt:]), PID: int32(ne.Uint32(p[pidAt:]))}
 }
 
 // detectDialect tells what one header of an undecided Auto channel says: Auto

@@ -108,7 +108,7 @@ func (in *input) next() (Message, bool) {
 	}
 	m := Message{f}
 	in.count.Messages++
-	if in.c.cfg.AllowFDPass && f.HasFile() {
+	if in.c.cfg.AllowFDPass && f.MayHaveFile() && f.HasFile() {
 		in.count.Files++
 	}
 	if in.c.cfg.Trace != nil {

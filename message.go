@@ -2,7 +2,6 @@ package imsg
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"os"
 
@@ -39,19 +38,14 @@ func (m Message) Header() Header {
 }
 
 // Type returns the message's type. It corresponds to imsg_get_type.
-func (m Message) Type() uint32 {
-	if p := m.f.Bytes(); len(p) >= HeaderSize {
-		return binary.NativeEndian.Uint32(p)
-	}
-	return 0
-}
+func (m Message) Type() uint32 { return m.f.Word(typeAt) }
 
 // ID returns the message's id ("peerid"). It corresponds to imsg_get_id.
-func (m Message) ID() uint32 { return m.Header().ID }
+func (m Message) ID() uint32 { return m.f.Word(idAt) }
 
 // PID returns the process id that the peer wrote into the message: a claim,
 // not a credential. It corresponds to imsg_get_pid.
-func (m Message) PID() int32 { return m.Header().PID }
+func (m Message) PID() int32 { return int32(m.f.Word(pidAt)) }
 
 // Len returns the number of payload bytes that were not read yet. It
 // corresponds to imsg_get_len.

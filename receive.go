@@ -57,14 +57,20 @@ func (c *Conn) Receive(ctx context.Context) (Message, error) {
 
 // next returns the oldest message that is there already.
 func (r *receiver) next() (Message, bool) {
-	r.mu.Lock()
-	if r.in.c.cfg.Trace != nil { // it may panic
-		defer r.mu.Unlock()
-		return r.in.next()
+	if r.in.c.cfg.Trace != nil {
+		return r.nextTraced()
 	}
+	r.mu.Lock()
 	m, ok := r.in.next()
 	r.mu.Unlock() // without the cost of a defer
 	return m, ok
+}
+
+// nextTraced is next if Trace may panic.
+func (r *receiver) nextTraced() (Message, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.in.next()
 }
 
 // wait is Receive when nothing is there.
@@ -242,8 +248,21 @@ func (r *receiver) take(ms []Message, n int) int {
 // loop ends, or until another error, which is the loop's last value. The loop's
 // body must close each message; see Each.
 func (c *Conn) All(ctx context.Context) iter.Seq2[Message, error] {
-	return func(yield func(Message, error) bool) {
-		c.receiveAll(ctx, nil, yield)
+	return func(yield func(Message, error) bool) { // in one piece, it becomes a part of the caller's loop
+		for endless := ctx.Done() == nil; ; {
+			var m Message
+			var ok bool
+			var err error
+			if endless || ctx.Err() == nil {
+				m, ok = c.r.next()
+			}
+			if !ok {
+				m, err = c.Receive(ctx)
+			}
+			if err == io.EOF || !yield(m, err) || err != nil {
+				return
+			}
+		}
 	}
 }
 
@@ -255,35 +274,27 @@ func (c *Conn) Each(ctx context.Context) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		var run stream.Run
 		defer run.Flush()
-		c.receiveAll(ctx, &run, yield)
-	}
-}
-
-// receiveAll is the loop of All, and with run, which then closes the messages,
-// of Each.
-func (c *Conn) receiveAll(ctx context.Context, run *stream.Run, yield func(Message, error) bool) {
-	for endless := ctx.Done() == nil; ; {
-		var m Message
-		var ok bool
-		var err error
-		if endless || ctx.Err() == nil {
-			m, ok = c.r.next()
-		}
-		if !ok {
-			if run != nil {
-				run.Flush()
+		for endless := ctx.Done() == nil; ; {
+			var m Message
+			var ok bool
+			var err error
+			if endless || ctx.Err() == nil {
+				m, ok = c.r.next()
 			}
-			m, err = c.Receive(ctx)
-		}
-		if err == io.EOF {
-			return
-		}
-		more := yield(m, err)
-		if run != nil && !m.f.Kept() {
-			run.Close(m.f)
-		}
-		if !more || err != nil {
-			return
+			if !ok {
+				run.Flush()
+				m, err = c.Receive(ctx)
+			}
+			if err == io.EOF {
+				return
+			}
+			more := yield(m, err)
+			if !m.f.Kept() {
+				run.Close(m.f)
+			}
+			if !more || err != nil {
+				return
+			}
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"encoding/binary"
 	"os"
 	"runtime"
 	"syscall"
@@ -50,13 +51,17 @@ func (f Frame) open() *slot {
 	if f.b == nil {
 		return nil
 	}
-	if f.b.state.Load()>>(f.i%slotBlock)&1 != 0 || f.b.c.round.Load() != f.round {
+	if f.b.state.Load()>>(f.i%slotBlock)&1 != 0 {
 		return nil
 	}
-	if s := &f.b.slots[f.i%slotBlock]; !s.closing {
-		return s
+	if f.b.c.round.Load() != f.round {
+		return nil
 	}
-	return nil
+	s := &f.b.slots[f.i%slotBlock]
+	if s.closing {
+		return nil
+	}
+	return s
 }
 
 // Pos returns the read position, which all copies of f share: behind the header
@@ -82,6 +87,15 @@ func (f Frame) Bytes() []byte {
 		return f.b.c.buf[s.beg:s.end:s.end]
 	}
 	return nil
+}
+
+// Word returns the 32 bits in host byte order that begin at byte i of the
+// message, in its header; 0 if it was closed.
+func (f Frame) Word(i uint32) (v uint32) {
+	if s := f.open(); s != nil {
+		v = binary.NativeEndian.Uint32(f.b.c.buf[s.beg+i:])
+	}
+	return
 }
 
 // HasFile reports whether a file came with the message and was not taken yet.
