@@ -72,7 +72,7 @@ func (c *Client) Control(ctx context.Context, target string, flags ...string) (*
 	if err != nil {
 		return nil, now.fail("control", err)
 	}
-	talk, in, out, err := now.beginControl(ctx, d, &Command{Args: args, Control: true})
+	talk, in, out, err := now.beginControl(ctx, d, &Command{Args: literal(args), Control: true})
 	if err != nil {
 		return nil, now.fail("control", err)
 	}

@@ -78,6 +78,16 @@ func TestTmuxControl(t *testing.T) {
 		}
 		until(w, func(e tmux.SessionChanged) bool { return e.Name == "peer" })
 
+		// The target arrives as it is, too.
+		must("new-session", "-d", "-s", "peer;", "cat")
+		other, err := c.Control(ctx, "peer;")
+		testutil.Must(t, err)
+		if r, err := other.Run(ctx, "display-message", "-p", "#{session_name}"); err != nil || string(r.Stdout) != "peer;\n" {
+			t.Errorf("attached to %q, %v", r.Stdout, err)
+		}
+		testutil.Check(t, other.Close())
+		must("kill-session", "-t", "peer;")
+
 		// Arguments arrive as they are.
 		for _, arg := range []string{
 			"", "plain", "two words", `"`, "'", `\`, "a;", ";", "~", "$HOME", "#", "{}", "%if", "A=b", "grüße", "\t", "\x01\x7f", "line\nbreak", "-", `x\;`,
