@@ -143,7 +143,7 @@ func (q *pair) calibrate(slice time.Duration) error {
 		}
 		perOp := max(took, 1) / float64(n)
 		if took >= enough {
-			q.ops = max(1, int(float64(slice)/perOp))
+			q.ops = max(1, q.peer.least, int(float64(slice)/perOp))
 			return nil
 		}
 		// The first operations are the slowest: go on in steps.

@@ -4,21 +4,26 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"net"
 	"os"
 	"sync/atomic"
 
 	"example.org/imsg"
 )
 
-// turn is how many messages a channel gets before it is the next one's turn.
-const turn = 16
+const (
+	turn          = 16 // messages that a channel gets before it is the next one's turn
+	channelRounds = 20 // turns of each channel in a round at least
+)
 
 // channelPeers returns a peer for each number of channels for which there are
 // enough descriptors.
 func channelPeers(numbers ...int) (peers []peer) {
-	for _, k := range numbers {
-		if k+spareFiles <= fileLimit() {
-			peers = append(peers, channels(k))
+	for _, of := range []func(k int) peer{channels, netChannels} {
+		for _, k := range numbers {
+			if k+spareFiles <= fileLimit() {
+				peers = append(peers, of(k))
+			}
 		}
 	}
 	return peers
@@ -29,40 +34,51 @@ func channelPeers(numbers ...int) (peers []peer) {
 // server.
 func channels(k int) peer {
 	return peer{
-		name:  fmt.Sprint("k=", k),
-		drive: func(size int) (step, error) { return channelsDrive(k, size) },
-		serve: channelsSink,
+		name: fmt.Sprint("k=", k),
+		drive: func(size int) (step, error) {
+			return channelsDrive(k, func(fd int) (step, error) { return connTurn(fd, size) })
+		},
+		serve: func(int) error { return channelsSink(receiveAll) },
+		least: channelRounds * turn * k,
 	}
 }
 
-func channelsDrive(k, size int) (step, error) {
+// netChannels is the same with net.UnixConns, whose messages nobody looks at:
+// what it costs to have a goroutine for each channel.
+func netChannels(k int) peer {
+	return peer{
+		name: fmt.Sprint("net-", k),
+		drive: func(size int) (step, error) {
+			return channelsDrive(k, func(fd int) (step, error) { return netTurn(fd, size) })
+		},
+		serve: func(size int) error {
+			return channelsSink(func(f *os.File, t *tally) error { return netReceiveAll(f, t, imsg.HeaderSize+size) })
+		},
+		least: channelRounds * turn * k,
+	}
+}
+
+// channelsDrive opens k channels with open, which returns what sends up to turn
+// messages on one.
+func channelsDrive(k int, open func(fd int) (step, error)) (step, error) {
 	control, err := imsg.NewConn(channel, &imsg.Config{AllowFDPass: true})
 	if err != nil {
 		return nil, err
 	}
-	conns := make([]*imsg.Conn, k)
-	for i := range conns {
-		if conns[i], err = openChannel(control); err != nil {
+	sends := make([]step, k)
+	for i := range sends {
+		if sends[i], err = openChannel(control, open); err != nil {
 			return nil, err
 		}
 	}
-	payload, next, total := make([]byte, size), 0, uint64(0)
+	next, total := 0, uint64(0)
 	return func(n int) error {
 		for left := n; left > 0; {
-			c, k := conns[next], min(left, turn)
-			next = (next + 1) % len(conns)
-			for i := range k {
-				h := imsg.Header{Type: typeData}
-				if i == k-1 {
-					h.ID = uint32(k)
-				}
-				if err := c.Compose(h, nil, payload); err != nil {
-					return err
-				}
-			}
-			if err := c.Flush(background); err != nil {
+			k := min(left, turn)
+			if err := sends[next](k); err != nil {
 				return err
 			}
+			next = (next + 1) % len(sends)
 			left -= k
 		}
 		total += uint64(n)
@@ -78,19 +94,48 @@ func channelsDrive(k, size int) (step, error) {
 	}, nil
 }
 
-// openChannel returns our side of a new Conn and passes the other one.
-func openChannel(control *imsg.Conn) (*imsg.Conn, error) {
-	ours, theirs, err := imsg.Pair(nil)
+// openChannel passes one side of a new socket pair and opens the other.
+func openChannel(control *imsg.Conn, open func(fd int) (step, error)) (step, error) {
+	fds, err := socketpair()
 	if err != nil {
 		return nil, err
 	}
+	theirs := os.NewFile(uintptr(fds[1]), "theirs")
 	defer theirs.Close()
-	f, err := theirs.File()
-	if err != nil {
-		return nil, err
+	send, err := open(fds[0])
+	if err == nil {
+		err = control.Send(background, imsg.Header{Type: typeData}, theirs)
 	}
+	return send, err
+}
+
+// connTurn sends messages, the last of which says how many they are.
+func connTurn(fd, size int) (step, error) {
+	c, err := imsg.NewConn(fd, nil)
+	payload := make([]byte, size)
+	return func(n int) error {
+		for i := range n {
+			h := imsg.Header{Type: typeData}
+			if i == n-1 {
+				h.ID = uint32(n)
+			}
+			if err := c.Compose(h, nil, payload); err != nil {
+				return err
+			}
+		}
+		return c.Flush(background)
+	}, err
+}
+
+func netTurn(fd, size int) (step, error) {
+	f := os.NewFile(uintptr(fd), "ours")
 	defer f.Close()
-	return ours, control.Send(background, imsg.Header{Type: typeData}, f)
+	c, err := net.FileConn(f)
+	p := make([]byte, turn*(imsg.HeaderSize+size))
+	return func(n int) error {
+		_, err := c.Write(p[:n*(imsg.HeaderSize+size)])
+		return err
+	}, err
 }
 
 // A tally counts the messages of all channels, and tells when there are as many
@@ -118,8 +163,8 @@ func (t *tally) check() error {
 	return nil
 }
 
-// channelsSink has a goroutine in Receive for every channel.
-func channelsSink(int) error {
+// channelsSink has a goroutine in receive for every channel.
+func channelsSink(receive func(*os.File, *tally) error) error {
 	ctx, cancel := context.WithCancelCause(background)
 	defer cancel(nil)
 	control, err := imsg.NewConn(channel, &imsg.Config{AllowFDPass: true})
@@ -133,7 +178,7 @@ func channelsSink(int) error {
 		}
 		if f := m.TakeFile(); f != nil {
 			go func() {
-				if err := receiveAll(f, t); err != nil {
+				if err := receive(f, t); err != nil {
 					cancel(err)
 				}
 			}()
@@ -164,4 +209,25 @@ func receiveAll(f *os.File, t *tally) error {
 		m.Close()
 	}
 	return nil
+}
+
+func netReceiveAll(f *os.File, t *tally, size int) error {
+	c, err := net.FileConn(f)
+	f.Close()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	rest, p := 0, make([]byte, 4<<10)
+	for {
+		n, err := c.Read(p)
+		if err != nil {
+			return ended(err)
+		}
+		rest += n
+		if err := t.add(uint64(rest / size)); err != nil {
+			return err
+		}
+		rest %= size
+	}
 }

@@ -32,6 +32,7 @@ type peer struct {
 	name  string
 	drive func(size int) (step, error)
 	serve func(size int) error // nil: one process is enough
+	least int                  // operations of a round at least, if not 0
 
 	// count, instead of drive, measures something else than time: the sum for
 	// n operations.
