@@ -375,15 +375,22 @@ func (w *sender) unlock() {
 // reached.
 func (c *Conn) Compose(h Header, f *os.File, data ...[]byte) error {
 	h = c.withPID(h)
+	if c.cfg.Trace != nil {
+		return c.composeTraced(h, f, data)
+	}
 	w := &c.w
 	w.mu.Lock()
-	if c.cfg.Trace != nil { // it may panic
-		defer w.mu.Unlock()
-		return c.opError("compose", h.Type, w.out.compose(h, f, true, data))
-	}
 	err := w.out.compose(h, f, true, data)
 	w.mu.Unlock() // without the cost of a defer
 	return c.opError("compose", h.Type, err)
+}
+
+// composeTraced is Compose if Trace may panic.
+func (c *Conn) composeTraced(h Header, f *os.File, data [][]byte) error {
+	w := &c.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return c.opError("compose", h.Type, w.out.compose(h, f, true, data))
 }
 
 // An Outgoing is a message for ComposeBatch.
