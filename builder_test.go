@@ -120,19 +120,7 @@ func TestBuilderWithoutRoom(t *testing.T) {
 	defer a.Close()
 	defer b.Close()
 	m, err := a.Create(imsg.Header{Type: 5}, 0)
-	if err == nil {
-		err = m.SetMaxSize(0)
-	}
-	if err == nil {
-		err = m.Commit()
-	}
-	if err == nil {
-		err = a.Flush(testutil.DeadlineCtx(t))
-	}
 	testutil.Must(t, err)
-	got, err := b.Receive(testutil.DeadlineCtx(t))
-	if err != nil || got.Type() != 5 || got.Len() != 0 {
-		t.Fatal(got.Header(), err)
-	}
-	got.Close()
+	testutil.Must(t, errors.Join(m.SetMaxSize(0), m.Commit(), a.Flush(testutil.DeadlineCtx(t))))
+	testutil.ReceiveFrame(t, b, 5, 0).Close()
 }

@@ -51,17 +51,15 @@ func TestCloseWakesAll(t *testing.T) {
 			testutil.WaitBlocked(t, n, "(*Conn).Send")
 			testutil.WaitBlocked(t, n, "(*Conn).Flush")
 			testutil.Check(t, a.Close())
-			for range 3 * n {
-				select {
-				case err := <-errs:
-					var oe *imsg.OpError
-					if !errors.Is(err, net.ErrClosed) || !errors.As(err, &oe) || oe.Timeout() {
+			testutil.Within(t, "waking all", func() {
+				for range 3 * n {
+					err := <-errs
+					oe, ok := errors.AsType[*imsg.OpError](err)
+					if !ok || oe.Timeout() || !errors.Is(err, net.ErrClosed) {
 						t.Errorf("%v, want net.ErrClosed", err)
 					}
-				case <-time.After(testutil.Bound):
-					t.Fatal("somebody still waits")
 				}
-			}
+			})
 			testutil.WantClosed(t, "the queued file", q)
 			testutil.WantOpen(t, "the borrowed file", p.W)
 			testutil.WantError(t, "second Close", a.Close(), net.ErrClosed)
@@ -168,13 +166,11 @@ func TestCloseRaces(t *testing.T) {
 			first, second = b, a
 		}
 		testutil.Within(t, "Close", func() { first.Close() })
-		for range 4 {
-			select {
-			case <-done:
-			case <-time.After(testutil.Bound):
-				t.Fatal("somebody still waits")
+		testutil.Within(t, "waking all", func() {
+			for range 4 {
+				<-done
 			}
-		}
+		})
 		second.Close()
 		f.Close()
 	}
@@ -272,9 +268,7 @@ func TestCloseElsewhere(t *testing.T) {
 			t.Fatalf("message %d: %d bytes, or others than sent; file %v", i, m.Len(), m.HasFile())
 		}
 		if file := m.TakeFile(); file != nil {
-			if _, err := file.Stat(); err != nil {
-				t.Fatalf("message %d: its file: %v", i, err)
-			}
+			testutil.WantOpen(t, fmt.Sprintf("the file of message %d", i), file)
 			file.Close()
 		}
 		closing <- m
@@ -438,9 +432,7 @@ func TestProcessExits(t *testing.T) {
 	}
 	testutil.Must(t, cmd.Wait())
 	m := testutil.ReceiveFrame(t, c, 1, 3)
-	if m.PID() != int32(cmd.Process.Pid) {
-		t.Errorf("pid %d, want %d", m.PID(), cmd.Process.Pid)
-	}
+	testutil.Equal(t, "pid", m.PID(), cmd.Process.Pid)
 	f := m.TakeFile()
 	p, err := io.ReadAll(f)
 	if err != nil || string(p) != "from the dead" {

@@ -353,9 +353,7 @@ func TestWrongKind(t *testing.T) {
 				t.Errorf("%s of a %s: %v", name, tt.what, err)
 			}
 		}
-		if nonblocking(t, fd) {
-			t.Errorf("the %s was made non-blocking", tt.what)
-		}
+		testutil.Equal(t, tt.what+": non-blocking", nonblocking(t, fd), false)
 		tt.f.Close()
 	}
 }

@@ -95,9 +95,7 @@ func TestListenMode(t *testing.T) {
 		_, err := lc.Listen(testutil.DeadlineCtx(t), path, nil)
 		testutil.WantError(t, "another owner", err, syscall.EPERM)
 	}
-	if exists(path) {
-		t.Error("the socket is still there")
-	}
+	testutil.Equal(t, "the socket exists", exists(path), false)
 }
 
 func TestRemoveStale(t *testing.T) {
@@ -129,9 +127,7 @@ func TestRemoveStale(t *testing.T) {
 		}
 		l, err := lc.Listen(ctx, path, nil)
 		testutil.WantError(t, what, err, tt.want)
-		if exists(path + ".lock") {
-			t.Errorf("%s: the lock is left", what)
-		}
+		testutil.Equal(t, what+": the lock exists", exists(path+".lock"), false)
 		if err != nil {
 			if after, _ := os.Lstat(path); !os.SameFile(before, after) {
 				t.Errorf("%s: it was removed", what)
@@ -197,9 +193,8 @@ func TestCloseKeepsSuccessor(t *testing.T) {
 	testutil.Must(t, err)
 	testutil.Check(t, old.Close())
 	answers(t, l, path)
-	if l.Close(); exists(path) {
-		t.Error("the socket is still there")
-	}
+	l.Close()
+	testutil.Equal(t, "the socket exists", exists(path), false)
 }
 
 // TestHandOver gives the socket to another Listener.
@@ -216,9 +211,8 @@ func TestHandOver(t *testing.T) {
 	l.Close()
 	answers(t, next, path)
 	testutil.Equal(t, "address", next.Addr().String(), path)
-	if next.Close(); !exists(path) {
-		t.Error("Close has removed a path that it was not asked to remove")
-	}
+	next.Close()
+	testutil.Equal(t, "the path that Close was not asked to remove exists", exists(path), true)
 	_, err = l.File()
 	testutil.WantError(t, "File after Close", err, net.ErrClosed)
 
@@ -313,9 +307,7 @@ func TestListenErrors(t *testing.T) {
 			}
 		}
 	}
-	if exists(path) {
-		t.Error("a cut path was used")
-	}
+	testutil.Equal(t, "what is at a cut path exists", exists(path), false)
 	// The longest that is possible.
 	longest := path + strings.Repeat("x", len(syscall.RawSockaddrUnix{}.Path)-1-len(path))
 	l, err := imsg.Listen(longest, nil)
