@@ -132,7 +132,10 @@ func (Native) Marshal(v any) ([]byte, error) {
 		return nil, err
 	}
 	data := make([]byte, n)
-	return data, p.encode(data, rv.UnsafePointer())
+	if err := p.encode(data, rv.UnsafePointer()); err != nil {
+		return nil, err
+	}
+	return data, nil
 }
 
 // Unmarshal sets v, a pointer to a struct, from data, as [Layout.Decode] does.

@@ -465,6 +465,9 @@ func TestNative(t *testing.T) {
 			t.Errorf("%v, %+v", err, back)
 		}
 	}
+	if data, err := (payload.Native{}).Marshal(ctlPeer{Descr: "a\x00b"}); !errors.Is(err, ibuf.ErrInvalid) || data != nil {
+		t.Errorf("%x, %v", data, err)
+	}
 	for _, bad := range []any{nil, 5, (*ctlPeer)(nil), new(int)} {
 		if _, err := (payload.Native{}).Marshal(bad); !errors.Is(err, ibuf.ErrInvalid) {
 			t.Errorf("%T: %v", bad, err)
