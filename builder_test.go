@@ -115,10 +115,7 @@ func TestBuilderLimits(t *testing.T) {
 // TestBuilderWithoutRoom commits a message that has no payload and cannot get
 // one: its buffer has no memory, and is not closed nevertheless.
 func TestBuilderWithoutRoom(t *testing.T) {
-	a, b, err := imsg.Pair(nil)
-	testutil.Must(t, err)
-	defer a.Close()
-	defer b.Close()
+	a, b := pairOf(t, nil)
 	m, err := a.Create(imsg.Header{Type: 5}, 0)
 	testutil.Must(t, err)
 	testutil.Must(t, errors.Join(m.SetMaxSize(0), m.Commit(), a.Flush(testutil.DeadlineCtx(t))))

@@ -21,6 +21,15 @@ import (
 
 func TestMain(m *testing.M) { imsgtest.Main(m) }
 
+// pairOf is imsgtest.Pair with file passing as cfg says.
+func pairOf(t testing.TB, cfg *imsg.Config) (a, b *imsg.Conn) {
+	t.Helper()
+	a, b, err := imsg.Pair(cfg)
+	testutil.Must(t, err)
+	t.Cleanup(func() { a.Close(); b.Close() })
+	return a, b
+}
+
 // TestCloseWakesAll closes a Conn while many goroutines wait for it.
 func TestCloseWakesAll(t *testing.T) {
 	const n = 8

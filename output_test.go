@@ -362,7 +362,7 @@ func TestQueueMemory(t *testing.T) {
 // channel stays busy.
 func TestBurstMemory(t *testing.T) {
 	ctx := context.Background()
-	a, b := imsgtest.Pair(t, &imsg.Config{MaxQueueBytes: 64 << 20})
+	a, b := pairOf(t, &imsg.Config{MaxQueueBytes: 64 << 20})
 	testutil.Must(t, errors.Join(a.SetMaxSize(32<<20), b.SetMaxSize(32<<20)))
 	move := func(n, size int) {
 		t.Helper()
@@ -657,7 +657,7 @@ func wantWritten(t *testing.T, s *imsgtest.Socket, p []byte) {
 // Send wrote a part of: the rest is payload, and left alone.
 func TestTornDialect(t *testing.T) {
 	testutil.NoLeak(t)
-	a, b := imsgtest.Pair(t, nil)
+	a, b := pairOf(t, nil)
 	testutil.Must(t, errors.Join(a.SetMaxSize(1<<20), b.SetMaxSize(1<<20)))
 	ctx, cancel := context.WithCancel(testutil.DeadlineCtx(t))
 	sent := testutil.Go(func() error { return a.Send(ctx, imsg.Header{Type: 1}, nil, testutil.Pattern(1, 1<<20)) })

@@ -489,7 +489,7 @@ func TestEachClosedByBody(t *testing.T) {
 		"Close":    func(m imsg.Message) { m.Close() },
 		"CloseAll": func(m imsg.Message) { imsg.CloseAll([]imsg.Message{m, m}) },
 	} {
-		a, b := imsgtest.Pair(t, nil)
+		a, b := pairOf(t, nil)
 		for i := range uint32(8) {
 			testutil.Must(t, a.Compose(imsg.Header{Type: i}, nil, testutil.Pattern(i, 64)))
 		}

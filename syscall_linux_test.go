@@ -106,10 +106,7 @@ func TestModeChanged(t *testing.T) {
 			} {
 				t.Run(fmt.Sprintf("files %v/%s/%s", files, what, end), func(t *testing.T) {
 					testutil.NoLeak(t)
-					a, b, err := imsg.Pair(&imsg.Config{AllowFDPass: files})
-					testutil.Must(t, err)
-					defer b.Close()
-					defer a.Close()
+					a, _ := pairOf(t, &imsg.Config{AllowFDPass: files})
 					if what == "Send" {
 						testutil.FillConn(t, a)
 					}

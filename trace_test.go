@@ -291,8 +291,7 @@ func TestPrintTrace(t *testing.T) {
 func TestTraceVar(t *testing.T) {
 	if os.Getenv(testutil.ChildEnv) == t.Name() {
 		own := 0
-		a, b, err := imsg.Pair(&imsg.Config{Trace: func(imsg.Event) { own++ }})
-		testutil.Must(t, err)
+		a, b := pairOf(t, &imsg.Config{Trace: func(imsg.Event) { own++ }})
 		ctx := testutil.DeadlineCtx(t)
 		testutil.Must(t, a.Send(ctx, imsg.Header{Type: 7}, nil, []byte("secret")))
 		if _, err := b.Receive(ctx); err != nil || own != 2 {
