@@ -129,7 +129,7 @@ func (c *Client) insert(ctx context.Context, pane string, text []byte) error {
 		err = c.must(ctx, paste)
 	}
 	if err != nil { // the server may have the buffer also if ctx ended before it said so
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeLimit)
 		defer cancel()
 		c.Run(ctx, "delete-buffer", "-b", buffer)
 	}
