@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -169,6 +170,7 @@ func TestCloseRaces(t *testing.T) {
 		go receive(a)
 		close(start)
 		for a.Stats().Sent.Messages < uint64(round%20) {
+			runtime.Gosched()
 		}
 		first, second := a, b
 		if round%2 == 0 {
