@@ -68,7 +68,8 @@ func (q *requests) begin() {
 
 func (q *requests) beginLocked() {
 	for r := q.nextLocked(); r != nil; r = q.nextLocked() {
-		q.work.Go(func() { q.handleAll(r) })
+		q.work.Add(1)
+		go q.handleAll(r) // Go of a WaitGroup allocates twice
 	}
 }
 
@@ -87,6 +88,7 @@ func (q *requests) nextLocked() *Incoming {
 
 // handleAll handles r, and then what waits.
 func (q *requests) handleAll(r *Incoming) {
+	defer q.work.Done()
 	returned := false
 	defer func() {
 		if !returned { // runtime.Goexit, by the program: others go on

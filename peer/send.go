@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -105,8 +106,12 @@ type timeLimit struct {
 	cancel          context.CancelFunc
 }
 
+var timeLimits = sync.Pool{New: func() any { return new(timeLimit) }}
+
 func newTimeLimit(after time.Duration) *timeLimit {
-	return &timeLimit{Context: context.Background(), after: after}
+	l := timeLimits.Get().(*timeLimit)
+	l.Context, l.after = context.Background(), after
+	return l
 }
 
 // Done starts the timer.
@@ -117,8 +122,11 @@ func (l *timeLimit) Done() <-chan struct{} {
 	return l.Context.Done()
 }
 
+// stop ends the wait. Nobody may use l any more.
 func (l *timeLimit) stop() {
 	if l.cancel != nil {
 		l.cancel()
 	}
+	*l = timeLimit{}
+	timeLimits.Put(l)
 }
