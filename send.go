@@ -98,11 +98,18 @@ func (s *sending) keep(l letter, data [][]byte) {
 	s.payload[0], s.letter, s.kept = p, l, true
 }
 
+// forget is the end of keep.
+func (s *sending) forget() {
+	clear(s.payload[0])
+	s.payload[0], s.letter, s.kept = s.payload[0][:0], letter{}, false
+}
+
 // free gives s back, which nobody refers to any more.
 func (s *sending) free() {
-	clear(s.payload[0])
-	*s = sending{waiter: s.waiter, payload: [1][]byte{s.payload[0][:0]}}
-	s.mine = false
+	if s.kept {
+		s.forget()
+	}
+	s.mine, s.queued, s.done, s.err, s.size = false, false, false, nil, 0
 	sendings.Put(s)
 }
 
@@ -276,6 +283,7 @@ func (w *sender) admit() {
 		}
 		switch err := w.put(x, x.letter, x.payload[:]); {
 		case err == nil:
+			x.forget() // while it is in the cache
 			w.turn.Admit(x.end)
 		case errors.Is(err, ErrQueueFull):
 			return
