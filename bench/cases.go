@@ -93,7 +93,7 @@ func allCases() []benchCase {
 				{name: "conn-1", drive: connSenders(1), serve: connSink},
 				{name: "conn-8", drive: connSenders(8), serve: connSink},
 				{name: "conn-100", drive: limitedSenders(100), serve: connSink},
-				{name: "conn-4000", drive: limitedSenders(4000), serve: connSink, least: 20 * 4000}, // or waking them for the round is what counts
+				{name: "conn-4000", drive: limitedSenders(4000), serve: connSink, least: 50 * 4000}, // or waking them for the round is what counts
 			},
 		},
 		{
