@@ -46,6 +46,6 @@
 // Only the Linux files have been run. The others are compiled and vetted; their
 // comments say so.
 //
-// On linux/386 and linux/s390x sendmsg, sendto and so on are system calls of their own
-// since Linux 4.3, which is needed there.
+// On linux/386 and linux/s390x sendmsg, sendto and so on are system calls of
+// their own since Linux 4.3, which is needed there.
 package unixmsg

@@ -11,11 +11,10 @@ type Flags int
 // blocking: whoever holds a duplicate of fd can change its mode at any time.
 const DontWait Flags = unix.MSG_DONTWAIT
 
-// Read receives up to len(p) bytes with one recvmsg(2), or on
-// Linux with one recvfrom(2), and returns their number.
-// Zero bytes and a nil error mean the end of the stream; therefore an empty p is
-// refused with EINVAL. A file that travels with the bytes is closed by the
-// kernel: use Recv where files are allowed.
+// Read receives up to len(p) bytes with one recvmsg(2), or on Linux with one
+// recvfrom(2), and returns their number. Zero bytes and a nil error mean the end
+// of the stream; therefore an empty p is refused with EINVAL. A file that travels
+// with the bytes is closed by the kernel: use Recv where files are allowed.
 //
 // fd must be a socket. The error is syscall.EAGAIN if nothing is there and fd is
 // non-blocking or flags say DontWait, else an *os.SyscallError.

@@ -9,10 +9,11 @@ import "golang.org/x/sys/unix"
 const maxIovecs = 64
 
 // Send sends the bytes of bufs in order with one sendmsg(2) or, on Linux where
-// that is enough, one sendto(2), together with the file if file is not negative, and returns how many bytes were taken, which
-// may be fewer than all: always if there are more than 64 buffers. If that is
-// at least one byte, the file went with it and must not be sent again with the
-// rest. An error means that nothing was sent. Empty buffers are allowed.
+// that is enough, one sendto(2), together with the file if file is not negative,
+// and returns how many bytes were taken, which may be fewer than all: always if
+// there are more than 64 buffers. If that is at least one byte, the file went
+// with it and must not be sent again with the rest. An error means that nothing
+// was sent. Empty buffers are allowed.
 //
 // file stays the caller's, who may close it when Send has returned: the kernel
 // holds the file until the peer takes it. Its blocking mode is not touched; the
