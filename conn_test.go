@@ -188,7 +188,7 @@ func TestCloseRaces(t *testing.T) {
 }
 
 // TestCloseBehindSend closes a Conn as soon as the peer has its last message:
-// the Send of which may not have returned, but has done its work.
+// the Send or Flush of which may not have returned, but has done its work.
 func TestCloseBehindSend(t *testing.T) {
 	testutil.NoLeak(t)
 	ctx := testutil.DeadlineCtx(t)
@@ -199,7 +199,12 @@ func TestCloseBehindSend(t *testing.T) {
 	for i := range n {
 		a, b, err := imsg.Pair(nil)
 		testutil.Must(t, err)
-		done := testutil.Go(func() error { return a.Send(ctx, imsg.Header{Type: 1}, nil, make([]byte, i%2*8000)) })
+		send := func() error { return a.Send(ctx, imsg.Header{Type: 1}, nil, make([]byte, i%2*8000)) }
+		if i%4 > 1 {
+			testutil.Must(t, a.Compose(imsg.Header{Type: 1}, nil, make([]byte, i%2*8000)))
+			send = func() error { return a.Flush(ctx) }
+		}
+		done := testutil.Go(send)
 		m := testutil.Receive(t, b)
 		a.Close()
 		testutil.WantError(t, fmt.Sprintf("message %d", i), <-done, nil)

@@ -443,7 +443,11 @@ func (c *Conn) Flush(ctx context.Context) error {
 	}
 	w := &c.w
 	w.mu.Lock()
-	if w.out.err == nil && w.out.q.Len() > 0 {
+	if err := w.out.err; err != nil {
+		w.mu.Unlock()
+		return err
+	}
+	if w.out.q.Len() > 0 {
 		x := sendings.Get().(*sending)
 		x.queued, x.end = true, w.out.q.End()
 		err := w.await(ctx, x, letter{}, nil)
@@ -454,9 +458,6 @@ func (c *Conn) Flush(ctx context.Context) error {
 		w.mu.Lock()
 	}
 	defer w.mu.Unlock()
-	if w.out.err != nil {
-		return w.out.err
-	}
 	return w.rejections()
 }
 
