@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 
@@ -78,16 +79,16 @@ func TestAttach(t *testing.T) {
 	a.ask(t, "0")
 	r := &recorder{}
 	end := attached(t, r, a.p.Pid)
+	var calls []said
 	for i := 1; ; i++ {
 		text := fmt.Sprint(i)
 		a.ask(t, text)
-		seen := false
-		r.locked(func() { seen = len(r.calls) >= 2 })
-		if seen {
+		r.locked(func() { calls = slices.Clone(r.calls) })
+		if len(calls) >= 2 {
 			break
 		}
 	}
-	for _, c := range r.calls[:2] {
+	for _, c := range calls[:2] {
 		if !c.Socket.Begun {
 			t.Errorf("%+v is not older than the tracing", c.Socket)
 		}
