@@ -605,8 +605,10 @@ func init() {
 		}
 		return nil, err
 	}
-	// threads makes processes without end until there is no room.
+	// threads makes processes without end until there is no room, and has those threads
+	// that it needs to say so.
 	acts["threads"] = func(*testimony, []string, *os.File) (any, error) {
+		makeThreads(runtime.GOMAXPROCS(0) + spareThreads)
 		for n := 0; ; n++ {
 			pid, _, errno := syscall.RawSyscall6(syscall.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
 			if errno != 0 {
