@@ -119,15 +119,25 @@ func (i *inputFlags) open(ctx context.Context, a *app, name string) (*input, err
 // file opens the file. One that is to grow may not be there yet, for who records to
 // it was started at the same time.
 func (i *inputFlags) file(ctx context.Context, a *app, name string) (*os.File, error) {
-	f, err := os.Open(name)
-	if i.follow != nil && errors.Is(err, fs.ErrNotExist) {
-		a.complain(a.running, fmt.Errorf("%w: waiting until it is there", err))
+	open := func() (*os.File, error) { return os.Open(name) }
+	if i.follow == nil {
+		return open()
 	}
-	for i.follow != nil && errors.Is(err, fs.ErrNotExist) && ctx.Err() == nil {
+	return a.openAgain(ctx, open, fs.ErrNotExist, func(err error) error { return fmt.Errorf("%w: waiting until it is there", err) })
+}
+
+// openAgain calls open until its error is another one than what, or ctx ends. If
+// it has to wait, it says once what for.
+func (a *app) openAgain(ctx context.Context, open func() (*os.File, error), what error, say func(error) error) (*os.File, error) {
+	f, err := open()
+	if errors.Is(err, what) {
+		a.complain(a.running, say(err))
+	}
+	for errors.Is(err, what) && ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case <-time.After(100 * time.Millisecond):
-			f, err = os.Open(name)
+			f, err = open()
 		}
 	}
 	return f, err

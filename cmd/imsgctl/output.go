@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -129,20 +128,14 @@ func create(ctx context.Context, a *app, path string) (*os.File, error) {
 	open := func() (*os.File, error) { // for the owner only: payloads can be secret
 		return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NONBLOCK, 0o600)
 	}
-	f, err := open()
-	if fi, serr := os.Stat(path); serr != nil || fi.Mode()&os.ModeNamedPipe == 0 {
-		return f, err
+	if fi, err := os.Stat(path); err != nil || fi.Mode()&os.ModeNamedPipe == 0 {
+		return open()
 	}
+	f, err := a.openAgain(ctx, open, syscall.ENXIO, func(error) error {
+		return fmt.Errorf("--write %s: waiting for who reads the FIFO", quote(path))
+	})
 	if errors.Is(err, syscall.ENXIO) {
-		a.complain(a.running, fmt.Errorf("--write %s: waiting for who reads the FIFO", quote(path)))
-	}
-	for errors.Is(err, syscall.ENXIO) {
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: nobody has read the FIFO", context.Cause(ctx))
-		case <-time.After(100 * time.Millisecond):
-			f, err = open()
-		}
+		err = fmt.Errorf("%w: nobody has read the FIFO", context.Cause(ctx))
 	}
 	return f, err
 }
